@@ -1,0 +1,1 @@
+"""Everything that reads or changes the structure of a model: inspect it, apply a plan to it."""

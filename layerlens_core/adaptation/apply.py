@@ -1,0 +1,139 @@
+"""Build the model that a plan describes: a PeftModel with each planned module at its own rank."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
+from transformers import PreTrainedModel
+
+from layerlens_core.adaptation.inspect import inspect
+from layerlens_core.errors import ModelError, PlanError
+from layerlens_core.inventory import Inventory
+from layerlens_core.plan import Plan
+
+APPLICABLE = frozenset({"none", "lora"})
+
+
+def apply(model: PreTrainedModel, plan: Plan) -> PeftModel:
+    """A PeftModel that trains exactly what the plan says; with B = 0 it computes what ``model`` does.
+
+    The model's own linear modules are wrapped in place, as PEFT does. Task heads of a classifier train in
+    full beside the plan, as PEFT's ``modules_to_save``.
+
+    Raises `ModelError` where the model is not the planned one, and `PlanError` where the plan holds a method
+    that cannot be applied; in both cases before anything is changed.
+    """
+    unsupported = sorted({decision.method for decision in plan.decisions} - APPLICABLE)
+    if unsupported:
+        raise PlanError(
+            f"the plan uses {', '.join(unsupported)}, which cannot be applied yet; allocate again with "
+            f"--methods {','.join(sorted(APPLICABLE, reverse=True))}"
+        )
+    inventory = inspect(model)
+    if inventory.fingerprint != plan.fingerprint:
+        raise ModelError(_difference(inventory, plan))
+    ranks = plan.sizes("lora")
+    if not ranks:
+        raise PlanError("the plan trains nothing: every layer is 'none'")
+    wrapped = attach_lora(model, ranks, scale=plan.scale, heads=[head.name for head in plan.heads])
+    _verify(wrapped, ranks, plan)
+    return wrapped
+
+
+def attach_lora(
+    model: PreTrainedModel, ranks: Mapping[str, int], *, scale: int, heads: Iterable[str] = ()
+) -> PeftModel:
+    """LoRA on exactly these modules, each at its rank, α/r = ``scale`` everywhere.
+
+    PEFT matches names by suffix and condenses long lists of names, so that ``layers.1.`` can hit layer 11
+    and a vision tower the text model. Here every pattern is one anchored alternation of escaped full names,
+    and there is one pattern a rank, so patterns are disjoint and their order, which saving does not keep,
+    cannot matter.
+    """
+    largest = max(ranks.values())
+    by_rank: dict[int, list[str]] = {}
+    for name, rank in ranks.items():
+        by_rank.setdefault(rank, []).append(name)
+    patterns = {rank: exactly(names) for rank, names in sorted(by_rank.items())}
+    config = LoraConfig(
+        r=largest,
+        lora_alpha=scale * largest,
+        target_modules=exactly(ranks),
+        rank_pattern={pattern: rank for rank, pattern in patterns.items() if rank != largest},
+        alpha_pattern={pattern: scale * rank for rank, pattern in patterns.items() if rank != largest},
+        modules_to_save=list(heads) or None,
+        base_model_name_or_path=model.config._name_or_path or None,
+    )
+    return get_peft_model(model, config)
+
+
+@contextmanager
+def temporary_lora(
+    model: PreTrainedModel, ranks: Mapping[str, int], *, scale: int, heads: Iterable[str] = ()
+) -> Iterator[PeftModel]:
+    """LoRA, and trainable copies of heads, that are gone afterwards, also after an exception.
+
+    PEFT's own ``unload`` puts the trained copy of a head in place of the original and leaves
+    ``model.peft_config`` behind; here every module is again the very one that it was.
+    """
+    heads = list(heads)
+    originals = {name: model.get_submodule(name) for name in (*ranks, *heads)}
+    attributes = set(vars(model))
+    try:
+        yield attach_lora(model, ranks, scale=scale, heads=heads)
+    finally:
+        for name, original in originals.items():
+            parent, _, child = name.rpartition(".")
+            model.get_submodule(parent).add_module(child, original)
+        for attribute in set(vars(model)) - attributes:
+            delattr(model, attribute)
+
+
+def exactly(names: Iterable[str]) -> str:
+    """A pattern that matches these full names and nothing else, under both ways in which PEFT matches."""
+    return "^(?:" + "|".join(re.escape(name) for name in sorted(names)) + ")$"
+
+
+def lora_layers(model: PeftModel) -> dict[str, Any]:
+    """PEFT's LoRA layers by the name of the module that they wrap."""
+    base = model.get_base_model()
+    return {name: module for name, module in base.named_modules() if isinstance(module, LoraLayer)}
+
+
+def trainable_parameters(model: PeftModel) -> tuple[int, int]:
+    """Trainable parameters of the adapters, and of the task heads beside them."""
+    adapters = heads = 0
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            if ".modules_to_save." in name:
+                heads += parameter.numel()
+            else:
+                adapters += parameter.numel()
+    return adapters, heads
+
+
+def _verify(model: PeftModel, ranks: Mapping[str, int], plan: Plan) -> None:
+    """Hold PEFT to the plan: every module at its rank and scale, and the exact number of parameters."""
+    made = {name: (layer.r["default"], layer.scaling["default"]) for name, layer in lora_layers(model).items()}
+    planned = {name: (rank, float(plan.scale)) for name, rank in ranks.items()}
+    if made != planned:
+        differing = sorted(name for name in made.keys() | planned.keys() if made.get(name) != planned.get(name))
+        raise PlanError(f"PEFT built {differing[0]} as {made.get(differing[0])}, planned {planned.get(differing[0])}")
+    adapters, heads = trainable_parameters(model)
+    if (adapters, heads) != (plan.parameters, plan.head_parameters):
+        raise PlanError(
+            f"PEFT made {adapters:,} trainable parameters and {heads:,} in heads; "
+            f"planned were {plan.parameters:,} and {plan.head_parameters:,}"
+        )
+
+
+def _difference(inventory: Inventory, plan: Plan) -> str:
+    message = f"the plan is for another model: {plan.architecture}, but this is {inventory.architecture}"
+    have = {module.name for module in inventory.linears()} | {a.name for u in inventory.layers for a in u.attentions}
+    missing = [name for decision in plan.decisions for name in decision.sizes if name not in have]
+    if missing:
+        return message + f"; it has no module {missing[0]} ({len(missing)} planned modules are missing)"
+    return message + "; modules or their shapes differ"

@@ -1,0 +1,183 @@
+"""Read a model's structure: repeated layers, linear modules, attention blocks, what writes to the residual stream."""
+
+import re
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from layerlens_core.errors import ModelError
+from layerlens_core.inventory import AttentionModule, Head, Inventory, Layer, LinearModule, ModuleKind, Skipped
+
+#: How transformers names the projections that are added to the residual stream.
+_RESIDUAL_WRITER = re.compile(
+    r"(^|\.)(o_proj|out_proj|out_lin|c_proj|down_proj|wo|fc2|lin2|ffn_output|dense_4h_to_h|w2"
+    r"|SelfAttention\.o|EncDecAttention\.o|attention\.dense|attn\.dense|self_attention\.dense|output\.dense)$"
+)
+_KEY_PROJECTION = re.compile(r"(^|\.)(k_proj|key|k_lin|k)$")
+_VALUE_PROJECTION = re.compile(r"(^|\.)(v_proj|value|v_lin|v)$")
+_HEAD_DIM = ("head_dim", "attention_head_size", "key_value_proj_dim", "d_kv")
+_CLASSIFIER_NAMES = ("score", "classifier")
+
+
+def inspect(model: PreTrainedModel) -> Inventory:
+    """The inventory of a model, which is not changed.
+
+    Layers are the entries of the outermost ``ModuleList``s that hold linear modules, in the order of the
+    forward pass as far as registration follows it. The language-model head and task heads are no targets.
+
+    Raises `ModelError` where adapters are attached already, or where no layer holds a linear module.
+    """
+    if hasattr(model, "peft_config"):
+        raise ModelError(
+            f"{type(model).__name__} already carries PEFT adapters; inspect the base model (model.unload())"
+        )
+    names = {name: module for name, module in model.named_modules() if name}
+    layer_names = list(_layer_names(model))
+    heads = _heads(model)
+    skipped: list[Skipped] = []
+    by_layer: dict[str, list[LinearModule]] = {name: [] for name in layer_names}
+    outside: list[LinearModule] = []
+    output = model.get_output_embeddings()
+    for name, module in names.items():
+        kind = linear_kind(module)
+        if kind is None:
+            if _is_stacked_experts(module):
+                skipped.append(Skipped(name=name, reason="experts stacked in one parameter are not supported yet"))
+            continue
+        if module is output:
+            skipped.append(Skipped(name=name, reason="the language-model head"))
+        elif any(name == head or name.startswith(f"{head}.") for head in heads):
+            skipped.append(Skipped(name=name, reason="part of the task head, which trains in full"))
+        else:
+            layer = next((layer for layer in layer_names if name.startswith(f"{layer}.")), None)
+            spec = _linear(name, module, kind, layer)
+            (outside if layer is None else by_layer[layer]).append(spec)
+    layers = tuple(
+        Layer(name=name, modules=tuple(modules), attentions=tuple(_attentions(model, name, names)))
+        for name, modules in by_layer.items()
+        if modules
+    )
+    if not layers:
+        raise ModelError(
+            f"{type(model).__name__} has no repeated layer with a linear module (Linear or Conv1D), "
+            "so there is nothing to adapt"
+        )
+    return Inventory(
+        architecture=type(model).__name__,
+        model_type=str(model.config.model_type),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        layers=layers,
+        outside=tuple(outside),
+        heads=tuple(
+            Head(name=name, parameters=sum(p.numel() for p in module.parameters()))
+            for name, module in heads.items()
+        ),
+        skipped=tuple(skipped),
+    )
+
+
+def linear_kind(module: nn.Module) -> ModuleKind | None:
+    """How a module holds its linear map, or None where it is none."""
+    if isinstance(module, nn.Linear):
+        return "linear"
+    return "conv1d" if isinstance(module, Conv1D) else None
+
+
+def _linear(name: str, module: nn.Module, kind: ModuleKind, layer: str | None) -> LinearModule:
+    if isinstance(module, nn.Linear):
+        n_in, n_out = module.in_features, module.out_features
+    else:
+        n_in, n_out = (int(n) for n in module.weight.shape)  # type: ignore[union-attr]
+    return LinearModule(
+        name=name,
+        layer=layer,
+        kind=kind,
+        in_features=n_in,
+        out_features=n_out,
+        writes_residual=layer is not None and _RESIDUAL_WRITER.search(name) is not None,
+    )
+
+
+def _layer_names(model: nn.Module) -> Iterator[str]:
+    """Entries of the outermost module lists that hold linear modules."""
+    lists: list[str] = []
+    for name, module in model.named_modules():
+        if not isinstance(module, nn.ModuleList) or any(name.startswith(f"{outer}.") for outer in lists):
+            continue
+        entries = [f"{name}.{key}" for key, entry in module.named_children() if _has_linear(entry)]
+        if entries:
+            lists.append(name)
+            yield from entries
+
+
+def _has_linear(module: nn.Module) -> bool:
+    return any(linear_kind(child) is not None for child in module.modules())
+
+
+def _is_stacked_experts(module: nn.Module) -> bool:
+    return any(parameter.dim() == 3 for parameter in module.parameters(recurse=False)) and "expert" in type(
+        module
+    ).__name__.lower()
+
+
+def _heads(model: PreTrainedModel) -> dict[str, nn.Module]:
+    """For a classifier: the modules beside the base model, which are new and train in full."""
+    if model.get_output_embeddings() is not None or "Classification" not in type(model).__name__:
+        return {}
+    body = model.base_model
+    children = {name: child for name, child in model.named_children() if child is not body}
+    heads = {name: child for name, child in children.items() if any(True for _ in child.parameters())}
+    if body is model:
+        heads = {name: child for name, child in heads.items() if name in _CLASSIFIER_NAMES}
+    return heads
+
+
+def _attentions(model: PreTrainedModel, layer: str, names: dict[str, nn.Module]) -> Iterator[AttentionModule]:
+    """The innermost modules of a layer whose class is an attention and which hold linear modules."""
+    inside = {
+        name: module
+        for name, module in names.items()
+        if name.startswith(f"{layer}.") and "Attention" in type(module).__name__ and _has_linear(module)
+    }
+    for name, module in inside.items():
+        if any(other.startswith(f"{name}.") for other in inside):
+            continue
+        config = getattr(module, "config", model.config)
+        heads = _first_int(config, "num_attention_heads", "num_heads", "n_head") or _first_int(
+            module, "num_heads", "num_attention_heads", "n_heads"
+        )
+        if heads is None:
+            continue
+        grouped = _first_int(config, "num_key_value_heads") or heads
+        width = _first_int(module, *_HEAD_DIM) or _first_int(config, *_HEAD_DIM)
+        key = _projected_width(module, _KEY_PROJECTION)
+        value = _projected_width(module, _VALUE_PROJECTION)
+        key_dim = key // grouped if key else width
+        value_dim = value // grouped if value else width
+        if key_dim and value_dim:
+            yield AttentionModule(
+                name=name,
+                layer=layer,
+                query_heads=heads,
+                key_value_heads=grouped,
+                key_dim=key_dim,
+                value_dim=value_dim,
+            )
+
+
+def _projected_width(attention: nn.Module, pattern: re.Pattern[str]) -> int | None:
+    for name, module in attention.named_modules():
+        if isinstance(module, nn.Linear) and pattern.search(name):
+            return module.out_features
+    return None
+
+
+def _first_int(holder: object, *names: str) -> int | None:
+    for name in names:
+        value = getattr(holder, name, None)
+        if isinstance(value, int) and not isinstance(value, (bool, torch.Tensor)):
+            return value
+    return None

@@ -1,0 +1,51 @@
+"""What can go wrong, as types. Every message says what was expected, what was found, where, and what to do."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class LayerLensError(Exception):
+    """The root of all errors that LayerLens raises on purpose.
+
+    ``exit_code`` is what the command line exits with: 2 for bad input, 1 for a failed check.
+    """
+
+    exit_code = 2
+
+
+class DataError(LayerLensError):
+    """Training data that cannot be read, or that lacks what the task needs."""
+
+
+class ModelError(LayerLensError):
+    """A model that cannot be loaded, inspected, or matched with a plan."""
+
+
+class NonFiniteError(LayerLensError):
+    """A loss or gradient that is NaN or infinite; names the module and the batch."""
+
+
+class ScoreError(LayerLensError):
+    """Scores or weights that cannot be aggregated."""
+
+
+class BudgetError(LayerLensError):
+    """A budget that cannot be read or cannot be met."""
+
+
+class PlanError(LayerLensError):
+    """A decision or a plan that breaks its contract."""
+
+
+class PluginError(LayerLensError):
+    """A plugin or provider that is missing, broken or ambiguous."""
+
+
+class FileError(LayerLensError):
+    """A file of a run that is missing, damaged, of another version, or in the way."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint such as ``" Did you mean 'fisher'?"``, or an empty string where nothing is near."""
+    matches = get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" Did you mean {matches[0]!r}?" if matches else ""

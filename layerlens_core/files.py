@@ -1,0 +1,72 @@
+"""The files of a run: JSON with a schema name and a version, written whole or not at all."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, TextIO, TypeVar
+
+import cattrs
+from cattrs.preconf.json import make_converter
+
+from layerlens_core.errors import FileError
+
+T = TypeVar("T")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[TextIO]:
+    """A text file that takes the place of ``path`` only once it is complete; an exception leaves ``path`` as it was."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write(path: Path, value: object, *, schema: str, version: int) -> None:
+    """Write an attrs value as JSON: sorted keys, so that equal values give equal bytes."""
+    document = {"schema": schema, "version": version, **_converter().unstructure(value)}
+    with replacing(path) as file:
+        json.dump(document, file, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        file.write("\n")
+
+
+def read(path: Path, kind: type[T], *, schema: str, version: int) -> T:
+    """Read what `write` wrote. Raises `FileError` where the file is missing, damaged or of another version."""
+    try:
+        document: Any = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileError(f"{path} does not exist; is {path.parent} the directory of a run?") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise FileError(f"{path} is not valid JSON: {error}") from None
+    if not isinstance(document, dict) or document.get("schema") != schema:
+        raise FileError(f"{path} is not a {schema} file")
+    if document.get("version") != version:
+        raise FileError(f"{path} is of version {document.get('version')}; this LayerLens reads version {version}")
+    try:
+        return _converter().structure({k: v for k, v in document.items() if k not in ("schema", "version")}, kind)
+    except (cattrs.errors.BaseValidationError, KeyError, TypeError, ValueError) as error:
+        details = "; ".join(cattrs.transform_error(error)[:3]) if isinstance(error, Exception) else str(error)
+        raise FileError(f"{path} is damaged: {details}") from error
+
+
+@cache
+def _converter() -> Any:
+    return make_converter(forbid_extra_keys=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,109 @@
+"""What a model is made of, as far as PEFT methods care: layers, their linear modules, attention, shapes."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Literal
+
+from attrs import field, frozen
+
+ModuleKind = Literal["linear", "conv1d"]
+
+
+@frozen(kw_only=True)
+class LinearModule:
+    """One linear map W of the model, in → out.
+
+    name: qualified name in the model. layer: the layer it lies in, or None outside the repeated layers.
+    kind: ``linear`` (weight [out, in]) or ``conv1d`` (GPT-2's, weight [in, out]).
+    writes_residual: whether its output is added to the residual stream.
+    """
+
+    name: str
+    layer: str | None
+    kind: ModuleKind
+    in_features: int
+    out_features: int
+    writes_residual: bool = False
+
+
+@frozen(kw_only=True)
+class AttentionModule:
+    """One attention block: its qualified name, layer, and head counts and widths."""
+
+    name: str
+    layer: str
+    query_heads: int
+    key_value_heads: int
+    key_dim: int
+    value_dim: int
+
+
+@frozen(kw_only=True)
+class Layer:
+    """One repeated block of the model, the unit for which a method is chosen."""
+
+    name: str
+    modules: tuple[LinearModule, ...]
+    attentions: tuple[AttentionModule, ...] = ()
+
+    @property
+    def residual_writers(self) -> tuple[LinearModule, ...]:
+        """The linear modules whose outputs are added to the residual stream."""
+        return tuple(module for module in self.modules if module.writes_residual)
+
+
+@frozen(kw_only=True)
+class Head:
+    """A task head that is trained in full beside the plan, and counted apart from it."""
+
+    name: str
+    parameters: int
+
+
+@frozen(kw_only=True)
+class Skipped:
+    """A linear map that is no target, and why."""
+
+    name: str
+    reason: str
+
+
+@frozen(kw_only=True)
+class Inventory:
+    """Layers in the order of the forward pass, and the linear maps outside them.
+
+    outside: linear maps that lie in no repeated layer (a pooler, an embedding projection). PEFT's
+        ``all-linear`` counts them, so ``r=8`` budgets do too; plans leave them frozen.
+    heads: task heads that train in full. skipped: linear maps that are no target, with the reason.
+    parameters: all parameters of the model, shared ones once.
+    """
+
+    architecture: str
+    model_type: str
+    parameters: int
+    layers: tuple[Layer, ...]
+    outside: tuple[LinearModule, ...] = ()
+    heads: tuple[Head, ...] = ()
+    skipped: tuple[Skipped, ...] = field(default=())
+
+    @property
+    def modules(self) -> tuple[LinearModule, ...]:
+        """The linear modules of all layers, in order."""
+        return tuple(module for layer in self.layers for module in layer.modules)
+
+    def linears(self) -> Iterator[LinearModule]:
+        """Every linear module that uniform LoRA over all linear layers would adapt."""
+        yield from self.modules
+        yield from self.outside
+
+    def lora_parameters(self, rank: int) -> int:
+        """Trainable parameters of uniform LoRA of this rank on all linear layers, as PEFT counts them."""
+        return rank * sum(module.in_features + module.out_features for module in self.linears())
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of the architecture and of every linear module's name and shape."""
+        shapes = [(module.name, module.kind, module.in_features, module.out_features) for module in self.linears()]
+        text = json.dumps([self.model_type, shapes], separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,78 @@
+"""The plan: for every layer a method and a size with the reason, ready to be applied."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+from attrs import field, frozen
+
+from layerlens_core import files
+from layerlens_core.decisions import Decision
+from layerlens_core.inventory import Head
+
+FILE_NAME = "plan.json"
+SCHEMA, VERSION = "layerlens/plan", 1
+
+#: LoRA's α/r, constant over modules so that servers with one global scale stay right.
+DEFAULT_SCALE = 2
+
+
+@frozen(kw_only=True)
+class Plan:
+    """What to train in a model. The same inputs give a plan that is equal to the byte.
+
+    fingerprint: of the model's inventory; `apply` refuses any other model.
+    strategy, options, methods, weights, normalizer, aggregator, budget: what was asked for.
+    limit, parameters: allowed and planned trainable parameters of the methods; heads come on top.
+    scale: α/r of every LoRA module.
+    """
+
+    architecture: str
+    fingerprint: str
+    task: str
+    strategy: str
+    options: Mapping[str, str] = field(converter=dict)
+    methods: tuple[str, ...]
+    weights: Mapping[str, float] = field(converter=dict)
+    normalizer: str
+    aggregator: str
+    budget: str
+    limit: int | None
+    parameters: int
+    decisions: tuple[Decision, ...]
+    heads: tuple[Head, ...] = ()
+    scale: int = DEFAULT_SCALE
+
+    @property
+    def id(self) -> str:
+        """A short digest of the whole plan."""
+        text = json.dumps(attrs.asdict(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def head_parameters(self) -> int:
+        """Trainable parameters of the task heads, which train in full beside the plan."""
+        return sum(head.parameters for head in self.heads)
+
+    def sizes(self, method: str) -> dict[str, int]:
+        """Size by module over all layers that were given this method."""
+        return {
+            module: size
+            for decision in self.decisions
+            if decision.method == method
+            for module, size in decision.sizes.items()
+            if size > 0
+        }
+
+    def save(self, run: str | Path) -> Path:
+        """Write ``plan.json`` into the run's directory."""
+        path = Path(run) / FILE_NAME
+        files.write(path, self, schema=SCHEMA, version=VERSION)
+        return path
+
+    @classmethod
+    def load(cls, run: str | Path) -> "Plan":
+        """Read the plan of a run. Raises `FileError`."""
+        return files.read(Path(run) / FILE_NAME, cls, schema=SCHEMA, version=VERSION)

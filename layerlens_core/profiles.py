@@ -1,0 +1,49 @@
+"""A profile: what was measured on a model with some data, in plain numbers."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from attrs import field, frozen
+
+from layerlens_core import files
+from layerlens_core.inventory import Inventory, Skipped
+from layerlens_core.scores import RawScores
+from layerlens_core.statistics import ModuleStatistics
+
+FILE_NAME = "profile.json"
+SCHEMA, VERSION = "layerlens/profile", 1
+
+
+@frozen(kw_only=True)
+class Profile:
+    """Raw scores and statistics of one model on one set of samples.
+
+    task: ``causal-lm``, ``masked-lm``, ``seq2seq-lm`` or ``sequence-classification``.
+    unscored: modules without a score, with the reason (never called, no gradient …).
+    labels: names of the classes, in order, for classification from data with named labels.
+    data: digest of the samples. samples: how many counted. loss: their mean loss in nats.
+    settings: what else the numbers depend on (group size, seed …). versions: of what ran.
+    """
+
+    inventory: Inventory
+    task: str
+    scores: tuple[RawScores, ...]
+    statistics: tuple[ModuleStatistics, ...]
+    unscored: tuple[Skipped, ...] = ()
+    labels: tuple[str, ...] = ()
+    data: str
+    samples: int
+    loss: float
+    settings: Mapping[str, int | float | str] = field(factory=dict, converter=dict)
+    versions: Mapping[str, str] = field(factory=dict, converter=dict)
+
+    def save(self, run: str | Path) -> Path:
+        """Write ``profile.json`` into the run's directory."""
+        path = Path(run) / FILE_NAME
+        files.write(path, self, schema=SCHEMA, version=VERSION)
+        return path
+
+    @classmethod
+    def load(cls, run: str | Path) -> "Profile":
+        """Read the profile of a run. Raises `FileError`."""
+        return files.read(Path(run) / FILE_NAME, cls, schema=SCHEMA, version=VERSION)

@@ -1,0 +1,1 @@
+"""Run a model on data and gather statistics: the one engine that does, and what it is made of."""

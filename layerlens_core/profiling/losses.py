@@ -1,0 +1,101 @@
+"""Per-sample losses: each sample's own mean over its labels, so that scores do not depend on the batch."""
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedModel
+from transformers.models.auto import modeling_auto
+
+from layerlens_core.errors import DataError, ModelError
+from layerlens_core.profiling.samples import IGNORED, Sample
+
+Task = Literal["causal-lm", "masked-lm", "seq2seq-lm", "sequence-classification"]
+
+
+def task_of(model: PreTrainedModel) -> Task:
+    """The task that a model's class is made for. Raises `ModelError` where it is none that can be profiled."""
+    name = type(model).__name__
+    mappings: dict[Task, tuple[str, ...]] = {
+        "sequence-classification": (
+            "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
+            "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES",
+        ),
+        "seq2seq-lm": ("MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES",),
+        "masked-lm": ("MODEL_FOR_MASKED_LM_MAPPING_NAMES",),
+        "causal-lm": ("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",),
+    }
+    for task, attributes in mappings.items():
+        for attribute in attributes:
+            values = getattr(modeling_auto, attribute).values()
+            if any(name == value or name in value for value in values if isinstance(value, (str, tuple))):
+                return task
+    raise ModelError(
+        f"the task of {name} is not known; it must be a model for one of {', '.join(get_args(Task))}, "
+        "loaded by the Auto class of that task"
+    )
+
+
+def count_labels(sample: Sample, task: Task) -> int:
+    """How many terms a sample's loss has; samples without any are not counted.
+
+    Raises `DataError` where the task's labels are missing or of the wrong kind.
+    """
+    labels = sample.get("labels")
+    if task == "causal-lm":
+        labels = sample["input_ids"] if labels is None else labels
+        return int((labels[1:] != IGNORED).sum())
+    if labels is None:
+        raise DataError(f"the task {task} needs labels, but the samples hold only: {', '.join(sorted(sample))}")
+    if labels.is_floating_point():
+        raise DataError(f"labels must be class indices or token ids, but are {labels.dtype}")
+    if task == "sequence-classification":
+        if labels.dim() != 0:
+            raise DataError(f"sequence classification needs one label a sample, but labels have shape {tuple(labels.shape)}")
+        return int(labels != IGNORED)
+    if labels.dim() != 1:
+        raise DataError(f"the task {task} needs one label a token, but labels have shape {tuple(labels.shape)}")
+    return int((labels != IGNORED).sum())
+
+
+def per_sample_losses(model: PreTrainedModel, batch: Sample, task: Task) -> Tensor:
+    """ℓᵢ [samples], in nats: the mean cross-entropy over sample i's labels, at least in float32.
+
+    ``batch`` is padded on the right. For a causal model label t is predicted from position t − 1, and only
+    where that position holds a token of the sample.
+    """
+    inputs = {key: value for key, value in batch.items() if key != "labels"}
+    labels = batch.get("labels")
+    if task == "causal-lm":
+        tokens = inputs["input_ids"]
+        labels = tokens if labels is None else labels
+        predicting = inputs["attention_mask"][:, :-1].bool() & inputs["attention_mask"][:, 1:].bool()
+        targets = labels[:, 1:].masked_fill(~predicting, IGNORED)
+        logits = _logits(model, inputs | _no_cache(model))[:, :-1]
+    else:
+        assert labels is not None  # count_labels saw to it
+        targets = labels
+        if task == "seq2seq-lm":
+            inputs = inputs | _no_cache(model)
+            inputs["decoder_input_ids"] = model.prepare_decoder_input_ids_from_labels(labels=labels)
+        elif task == "sequence-classification":
+            targets = labels[:, None]
+        logits = _logits(model, inputs)
+        logits = logits[:, None] if task == "sequence-classification" else logits
+    if not logits.is_floating_point() or logits.dtype in (torch.float16, torch.bfloat16):
+        logits = logits.float()
+    terms = cross_entropy(
+        logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none"
+    ).view_as(targets)
+    counts = (targets != IGNORED).sum(dim=1)
+    return terms.sum(dim=1) / counts.clamp(min=1)
+
+
+def _logits(model: PreTrainedModel, inputs: Sample | dict[str, object]) -> Tensor:
+    logits: Tensor = model(**inputs).logits
+    return logits
+
+
+def _no_cache(model: PreTrainedModel) -> dict[str, object]:
+    return {"use_cache": False} if hasattr(model.config, "use_cache") else {}

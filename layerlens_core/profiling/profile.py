@@ -1,0 +1,172 @@
+"""Profile a model: one pass for all metrics that read statistics, then the metrics that run the model themselves."""
+
+import platform
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.metadata import version
+from typing import Any, Protocol
+
+import torch
+from attrs import frozen
+from transformers import PreTrainedModel
+
+from layerlens_core import registry as registries
+from layerlens_core import tracing
+from layerlens_core.adaptation.inspect import inspect
+from layerlens_core.errors import ScoreError
+from layerlens_core.inventory import Inventory, Skipped
+from layerlens_core.profiles import Profile
+from layerlens_core.profiling.engine import Measurements, measure
+from layerlens_core.profiling.losses import Task, task_of
+from layerlens_core.profiling.samples import Sample, digest, split
+from layerlens_core.providers import MetricProvider
+from layerlens_core.registry import Registry
+from layerlens_core.scores import RawScores
+
+#: Two signals that differ: gradient energy over small groups is nearly Fisher's trace once more.
+DEFAULT_METRICS = ("fisher", "weight_gradient")
+
+
+class Progress(Protocol):
+    """Called as work goes on: which stage, how much is done, and how much there is."""
+
+    def __call__(self, stage: str, done: int, total: int) -> None: ...
+
+
+@frozen(kw_only=True)
+class ActiveProfile:
+    """What a metric that runs the model itself gets. It must leave the model as it was.
+
+    scored: names of the layers to score. seed: for whatever it draws. progress: call it with (done, total).
+    """
+
+    model: PreTrainedModel
+    inventory: Inventory
+    scored: tuple[str, ...]
+    samples: tuple[Sample, ...]
+    task: Task
+    micro_batch: int
+    seed: int
+    progress: Callable[[int, int], None]
+
+
+def profile(
+    model: PreTrainedModel,
+    batches: Iterable[Any],
+    *,
+    metrics: Iterable[str] = DEFAULT_METRICS,
+    task: Task | None = None,
+    group: int = 2,
+    micro_batch: int = 8,
+    seed: int = 0,
+    labels: Sequence[str] = (),
+    progress: Progress | None = None,
+    registry: Registry | None = None,
+) -> Profile:
+    """Score the layers of a model on data, and leave the model as it was.
+
+    model: a transformers model with a head for its task. batches: a DataLoader, a datasets.Dataset, or any
+    iterable of mappings with ``input_ids`` (or ``pixel_values``), ``attention_mask`` and ``labels``; causal
+    models predict their own input where ``labels`` are missing. metrics: names of metric providers.
+    task: by default that of the model's class. group: samples whose mean gradient makes one gradient energy.
+    micro_batch: samples in one pass; the scores do not depend on it. seed: for metrics that draw.
+    labels: class names, kept with the profile.
+
+    Raises `DataError`, `ModelError`, `NonFiniteError` and `PluginError`, each naming what and where.
+    """
+    known = registry if registry is not None else registries.default()
+    providers: list[MetricProvider] = [known.get("metric", name) for name in dict.fromkeys(metrics)]
+    if not providers:
+        raise ScoreError(f"name at least one metric; there are: {', '.join(known.names('metric'))}")
+    functions = {provider.name: known.load("metric", provider.name) for provider in providers}
+    task = task or task_of(model)
+    inventory = inspect(model)
+    samples = split(batches, own_label_length=task == "seq2seq-lm")
+    report = progress or (lambda stage, done, total: None)
+    measured = measure(
+        model,
+        inventory.modules,
+        samples,
+        task,
+        needs={need for provider in providers for need in provider.needs},
+        group=group,
+        micro_batch=micro_batch,
+        progress=lambda done, total: report("gradients", done, total),
+    )
+    scores = []
+    for provider in providers:
+        if provider.active:
+            context = ActiveProfile(
+                model=model,
+                inventory=inventory,
+                scored=_scored_layers(inventory, measured),
+                samples=tuple(samples),
+                task=task,
+                micro_batch=micro_batch,
+                seed=seed,
+                progress=lambda done, total, name=provider.name: report(name, done, total),  # type: ignore[misc]
+            )
+            values = _as_mapping(functions[provider.name](context), provider.name)
+            granularity = "layer"
+        else:
+            values = {s.module: functions[provider.name](s) for s in measured.statistics}
+            granularity = "module"
+        scores.append(
+            RawScores(
+                metric=provider.name,
+                unit=provider.unit,
+                granularity=granularity,  # type: ignore[arg-type]
+                values=values,
+                reduction=provider.reduction,
+            )
+        )
+    result = Profile(
+        inventory=inventory,
+        task=task,
+        scores=tuple(scores),
+        statistics=measured.statistics,
+        unscored=(*measured.unscored, *_missing_layers(inventory, measured)),
+        labels=tuple(labels),
+        data=digest(samples),
+        samples=measured.samples,
+        loss=measured.loss,
+        settings={"group": group, "seed": seed, "dtype": str(model.dtype).removeprefix("torch.")},
+        versions=versions(),
+    )
+    tracing.profile_finished(result)
+    for item in scores:
+        tracing.metric_scored(item)
+    return result
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    return {
+        "python": platform.python_version(),
+        "layerlens": version("layerlens-core"),
+        "torch": torch.__version__,
+        "transformers": version("transformers"),
+        "peft": version("peft"),
+    }
+
+
+def _scored_layers(inventory: Inventory, measured: Measurements) -> tuple[str, ...]:
+    scored = {statistics.module for statistics in measured.statistics}
+    return tuple(u.name for u in inventory.layers if any(module.name in scored for module in u.modules))
+
+
+def _missing_layers(inventory: Inventory, measured: Measurements) -> list[Skipped]:
+    scored = set(_scored_layers(inventory, measured))
+    return [
+        Skipped(name=layer.name, reason="none of its modules could be scored")
+        for layer in inventory.layers
+        if layer.name not in scored
+    ]
+
+
+def _as_mapping(values: object, metric: str) -> Mapping[str, float]:
+    if not isinstance(values, Mapping):
+        raise ScoreError(
+            f"metric {metric!r} must give raw numbers by layer name, but gave {type(values).__name__}; "
+            "values are normalised later, exactly once"
+        )
+    return values

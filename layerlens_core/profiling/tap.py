@@ -1,0 +1,55 @@
+"""Listen to a linear module: its inputs, and the gradients of its outputs."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+#: Called in the backward pass with the module's input [..., in] and the gradient of its output [..., out].
+Listener = Callable[[Tensor, Tensor], None]
+
+
+class _Tap(torch.autograd.Function):
+    """The identity on ``output``, which hands (inputs, ∂loss/∂output) to a listener in the backward pass.
+
+    The module stays a black box that is linear in its weight, and all work happens in backward, so that it
+    happens once for every call also where checkpointing recomputes the forward pass.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, output: Tensor, inputs: Tensor, anchor: Tensor, listener: Listener) -> Tensor:
+        ctx.save_for_backward(inputs)
+        ctx.listener = listener
+        # A detached alias rather than a view: in-place operations may follow, and autograd forbids those on
+        # views that a custom function returns.
+        return output.detach()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None, None]:  # type: ignore[override]
+        (inputs,) = ctx.saved_tensors
+        ctx.listener(inputs, gradient)
+        return gradient if ctx.needs_input_grad[0] else None, None, None, None
+
+
+def tap(
+    module: nn.Module, listener: Listener, on_call: Callable[[], None]
+) -> torch.utils.hooks.RemovableHandle:
+    """Attach a listener to a module; remove the returned handle to detach it.
+
+    on_call: called whenever the module's forward runs, recomputation included.
+
+    The weights may be frozen: a scalar that requires a gradient keeps the output in the graph, so below the
+    lowest tapped module nothing is kept or computed.
+    """
+    anchors: dict[torch.device, Tensor] = {}
+
+    def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor:
+        on_call()
+        inputs = args[0] if args else next(iter(kwargs.values()))
+        if output.device not in anchors:
+            anchors[output.device] = torch.zeros((), device=output.device, requires_grad=True)
+        result: Tensor = _Tap.apply(output, inputs, anchors[output.device], listener)
+        return result
+
+    return module.register_forward_hook(hook, with_kwargs=True)

@@ -1,0 +1,189 @@
+"""The log of a run: structlog events, one JSON object a line, each through a named function.
+
+The library only emits. Nothing is written unless the program configured structlog, as the command line does
+with `to_file`; an application that configures structlog itself gets the events in its own log.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from layerlens_core import files
+
+if TYPE_CHECKING:
+    from layerlens_core.budget import Limits
+    from layerlens_core.candidates import CandidateSet
+    from layerlens_core.decisions import Decision
+    from layerlens_core.plan import Plan
+    from layerlens_core.profiles import Profile
+    from layerlens_core.registry import Registry
+    from layerlens_core.scores import RawScores, Utilities
+
+FILE_NAME = "trace.jsonl"
+
+
+def run_started(command: str, arguments: Mapping[str, Any], versions: Mapping[str, str]) -> None:
+    """A command began: what was asked for, and the versions that answer."""
+    _emit("run.started", command=command, arguments=dict(arguments), versions=dict(versions))
+
+
+def plugins_seen(registry: "Registry") -> None:
+    """Every plugin that was found, loaded or not, and every name that two provide."""
+    for plugin in registry.plugins:
+        fields = {"plugin": plugin.name, "distribution": plugin.distribution, "version": plugin.version}
+        if plugin.status == "loaded":
+            _emit("plugin.loaded", **fields)
+        else:
+            _emit("plugin.failed", **fields, status=plugin.status, cause=plugin.cause)
+    for conflict in registry.conflicts:
+        _emit("plugin.failed", status="conflict", cause=conflict)
+
+
+def profile_finished(profile: "Profile") -> None:
+    """The model was profiled: on how much, with which loss, and what could not be scored."""
+    _emit(
+        "profile.finished",
+        task=profile.task,
+        samples=profile.samples,
+        loss=profile.loss,
+        data=profile.data,
+        settings=dict(profile.settings),
+    )
+    for skipped in profile.unscored:
+        _emit("module.unscored", module=skipped.name, reason=skipped.reason)
+
+
+def metric_scored(scores: "RawScores") -> None:
+    """One metric's raw scores, an event a unit."""
+    for unit, value in scores.values.items():
+        _emit(
+            "metric.scored", metric=scores.metric, unit=unit, granularity=scores.granularity, raw=value,
+            measure=scores.unit,
+        )  # fmt: skip
+
+
+def utilities_computed(utilities: "Utilities") -> None:
+    """Every unit's utility with the raw and normalised scores and the weights that it follows from."""
+    for index, unit in enumerate(utilities.units):
+        _emit(
+            "utility.computed",
+            unit=unit,
+            utility=utilities.values[index],
+            raw={name: column[index] for name, column in utilities.raw.items()},
+            normalized={name: column[index] for name, column in utilities.normalized.items()},
+            weights=dict(utilities.weights),
+            normalizer=utilities.normalizer,
+            aggregator=utilities.aggregator,
+        )
+
+
+def thresholds_set(methods: Sequence[str], thresholds: Sequence[float], origin: str) -> None:
+    """The thresholds between methods in ascending capacity, and where they come from."""
+    _emit("thresholds.set", methods=list(methods), thresholds=list(thresholds), origin=origin)
+
+
+def candidates_built(candidates: "CandidateSet") -> None:
+    """How many candidates each unit has, and the cheapest of all."""
+    cheapest = candidates.cheapest
+    _emit(
+        "candidates.built",
+        methods=list(candidates.methods),
+        units=len(candidates.units),
+        candidates=sum(len(unit.candidates) for unit in candidates.units),
+        cheapest=cheapest.parameters if cheapest else None,
+    )
+
+
+def candidate_refused(unit: str, method: str, cause: str) -> None:
+    """A method that a unit would have got, but for the cause."""
+    _emit("candidate.refused", unit=unit, method=method, cause=cause)
+
+
+def decision_made(decision: "Decision") -> None:
+    """One unit's decision."""
+    _emit(
+        "decision.made",
+        unit=decision.unit,
+        method=decision.method,
+        size=decision.size,
+        sizes=dict(decision.sizes),
+        utility=decision.utility,
+        parameters=decision.parameters,
+        reason=decision.reason,
+        runner_up=decision.runner_up,
+        margin=decision.margin,
+    )
+
+
+def budget_settled(asked: str, limits: "Limits", spent: int) -> None:
+    """What was asked, allowed and spent, in trainable parameters."""
+    limit = limits.parameters
+    left = limit - spent if limit is not None else None
+    _emit("budget.settled", asked=asked, limit=limit, spent=spent, left=left)
+
+
+def plan_made(plan: "Plan") -> None:
+    """The plan is complete."""
+    _emit("plan.made", plan_id=plan.id, parameters=plan.parameters, heads=plan.head_parameters)
+
+
+def run_finished(seconds: float) -> None:
+    """The command ended well."""
+    _emit("run.finished", seconds=round(seconds, 3))
+
+
+@contextmanager
+def to_file(run: Path, *, run_id: str, stage: str, keep: str | None = None) -> Iterator[None]:
+    """Configure structlog so that events go to ``trace.jsonl`` of a run, whole or not at all.
+
+    run_id, stage: bound to every event. keep: a stage whose earlier events stay in the file, so that planning
+    anew keeps what profiling logged.
+    """
+    import structlog
+
+    path = run / FILE_NAME
+    kept = [e for e in read(run) if e.get("stage") == keep] if keep and path.exists() else []
+    with files.replacing(path) as file:
+        for event in kept:
+            file.write(json.dumps(event, ensure_ascii=False) + "\n")
+        structlog.configure(
+            processors=[
+                structlog.contextvars.merge_contextvars,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                structlog.processors.EventRenamer("event"),
+                structlog.processors.JSONRenderer(ensure_ascii=False),
+            ],
+            logger_factory=structlog.WriteLoggerFactory(file=file),
+            cache_logger_on_first_use=False,
+        )
+        try:
+            with structlog.contextvars.bound_contextvars(run_id=run_id, stage=stage):
+                yield
+        finally:
+            structlog.reset_defaults()
+
+
+def read(run: Path) -> list[dict[str, Any]]:
+    """The events of a run. Raises `layerlens_core.errors.FileError` where the trace is missing or damaged."""
+    path = run / FILE_NAME
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise files.FileError(f"{path} does not exist; is {run} the directory of a run?") from None
+    events = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            events.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise files.FileError(f"{path}, line {number}, is not valid JSON: {error}") from None
+    return events
+
+
+def _emit(event: str, **fields: Any) -> None:
+    # Importing structlog costs a tenth of a second: where nobody has imported it, nobody has configured it.
+    structlog = sys.modules.get("structlog")
+    if structlog is not None and structlog.is_configured():
+        structlog.get_logger("layerlens").info(event, **fields)

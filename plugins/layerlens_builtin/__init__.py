@@ -1,0 +1,102 @@
+"""The providers that come with LayerLens, through the same hooks as anybody's."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from layerlens_core.hookspecs import hookimpl
+from layerlens_core.providers import AggregatorProvider, MethodProvider, MetricProvider, StrategyProvider
+
+
+def _load(module: str, attribute: str) -> Any:
+    from importlib import import_module
+
+    return getattr(import_module(f"layerlens_builtin.{module}"), attribute)
+
+
+@hookimpl
+def layerlens_metrics() -> Iterable[MetricProvider]:
+    yield MetricProvider(
+        name="gradient_energy",
+        summary="mean squared norm of the gradient of a group of samples",
+        unit="(nats/weight)²",
+        needs=("gradient_norms",),
+        load=lambda: _load("metrics.gradient_energy", "score"),
+    )
+    yield MetricProvider(
+        name="fisher",
+        summary="trace of the empirical Fisher information: mean squared norm of per-sample gradients",
+        unit="(nats/weight)²",
+        needs=("gradient_norms",),
+        load=lambda: _load("metrics.fisher", "score"),
+    )
+    yield MetricProvider(
+        name="weight_gradient",
+        summary="mean |W ⊙ G|: first-order change of the loss if a weight were taken away",
+        unit="nats/weight",
+        needs=("weight_gradient",),
+        reduction="weighted_mean",
+        load=lambda: _load("metrics.weight_gradient", "score"),
+    )
+    yield MetricProvider(
+        name="proxy_eval",
+        summary="short proxy fine-tune: rise of held-out loss when a layer's adapters alone are off",
+        unit="nats",
+        active=True,
+        load=lambda: _load("metrics.proxy_eval", "score"),
+    )
+
+
+@hookimpl
+def layerlens_aggregators() -> Iterable[AggregatorProvider]:
+    yield AggregatorProvider(
+        name="weighted-mean",
+        summary="weighted arithmetic mean of the normalised scores",
+        load=lambda: _load("aggregators.weighted_mean", "combine"),
+    )
+    yield AggregatorProvider(
+        name="weighted-max",
+        summary="the largest weighted score: a layer that one metric finds important is important",
+        load=lambda: _load("aggregators.weighted_max", "combine"),
+    )
+
+
+@hookimpl
+def layerlens_strategies() -> Iterable[StrategyProvider]:
+    yield StrategyProvider(
+        name="threshold",
+        summary="methods by ascending thresholds on utility; sizes follow utility within the budget",
+        options=("thresholds", "quantiles"),
+        load=lambda: _load("strategies.threshold", "select"),
+    )
+
+
+@hookimpl
+def layerlens_methods() -> Iterable[MethodProvider]:
+    yield MethodProvider(
+        name="none",
+        summary="the layer stays frozen",
+        capacity=0,
+        applicable=True,
+        load=lambda: _load("methods.none", "METHOD"),
+    )
+    yield MethodProvider(
+        name="prefix",
+        summary="trainable keys and values before every attention (planned, not yet applied)",
+        capacity=10,
+        applicable=False,
+        load=lambda: _load("methods.prefix", "METHOD"),
+    )
+    yield MethodProvider(
+        name="adapter",
+        summary="bottleneck on what writes to the residual stream (planned, not yet applied)",
+        capacity=20,
+        applicable=False,
+        load=lambda: _load("methods.adapter", "METHOD"),
+    )
+    yield MethodProvider(
+        name="lora",
+        summary="low-rank update of every linear module of the layer",
+        capacity=30,
+        applicable=True,
+        load=lambda: _load("methods.lora", "METHOD"),
+    )

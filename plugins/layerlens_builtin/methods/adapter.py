@@ -1,0 +1,26 @@
+"""Bottleneck adapters (Houlsby et al. 2019, arXiv 1902.00751) on what writes to the residual stream."""
+
+from layerlens_core.candidates import Target
+from layerlens_core.inventory import Layer
+
+LARGEST_WIDTH = 256
+
+
+class _Adapter:
+    # A width of 4 on the two writers of a layer costs about what a LoRA rank on all its modules does.
+    notch = 4
+
+    def targets(self, layer: Layer) -> tuple[Target, ...]:
+        """The residual writers, each with down-projection, up-projection and both biases: 2dm + m + d."""
+        return tuple(
+            Target(name=module.name, fixed=module.out_features, per_size=2 * module.out_features + 1)
+            for module in layer.residual_writers
+        )
+
+    def largest(self, layer: Layer) -> int:
+        """At most `LARGEST_WIDTH`, and no wider than the residual stream."""
+        width = min((module.out_features for module in layer.residual_writers), default=0)
+        return min(LARGEST_WIDTH, width)
+
+
+METHOD = _Adapter()

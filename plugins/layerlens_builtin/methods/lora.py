@@ -1,0 +1,25 @@
+"""LoRA (Hu et al. 2021, arXiv 2106.09685): W + (α/r)·B·A with A of r × in and B of out × r."""
+
+from layerlens_core.candidates import Target
+from layerlens_core.inventory import Layer
+
+LARGEST_RANK = 64
+
+
+class _LoRA:
+    notch = 1
+
+    def targets(self, layer: Layer) -> tuple[Target, ...]:
+        """Every linear module; r·(in + out) parameters at rank r."""
+        return tuple(
+            Target(name=module.name, fixed=0, per_size=module.in_features + module.out_features)
+            for module in layer.modules
+        )
+
+    def largest(self, layer: Layer) -> int:
+        """At most `LARGEST_RANK`, and never more than the smallest module's full rank."""
+        full = min((min(m.in_features, m.out_features) for m in layer.modules), default=0)
+        return min(LARGEST_RANK, full)
+
+
+METHOD = _LoRA()

@@ -1,0 +1,17 @@
+"""No method: the layer stays frozen and costs nothing."""
+
+from layerlens_core.candidates import Target
+from layerlens_core.inventory import Layer
+
+
+class _Frozen:
+    notch = 1
+
+    def targets(self, layer: Layer) -> tuple[Target, ...]:
+        return ()
+
+    def largest(self, layer: Layer) -> int:
+        return 0
+
+
+METHOD = _Frozen()

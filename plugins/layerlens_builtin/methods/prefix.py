@@ -1,0 +1,29 @@
+"""Gated prefixes (Li & Liang 2021, arXiv 2101.00190; gates as in arXiv 2303.16199) in every attention."""
+
+from layerlens_core.candidates import Target
+from layerlens_core.inventory import Layer
+
+LONGEST = 128
+
+
+class _Prefix:
+    # A length of 8 costs about what a LoRA rank does where keys and values are not grouped.
+    notch = 8
+
+    def targets(self, layer: Layer) -> tuple[Target, ...]:
+        """The attention modules: n·H_kv·(d_k + d_v) for n positions, and a gate for every query head."""
+        return tuple(
+            Target(
+                name=attention.name,
+                fixed=attention.query_heads,
+                per_size=attention.key_value_heads * (attention.key_dim + attention.value_dim),
+            )
+            for attention in layer.attentions
+        )
+
+    def largest(self, layer: Layer) -> int:
+        """At most `LONGEST` positions."""
+        return LONGEST if layer.attentions else 0
+
+
+METHOD = _Prefix()
