@@ -24,7 +24,7 @@ DEFAULT_BUDGET = Budget(params="r=8")
 class Context:
     """What a strategy may know beside candidates and limits: its options, as the user typed them."""
 
-    options: Mapping[str, str] = field(factory=dict, converter=dict)
+    options: Mapping[str, str] = field(factory=dict)
 
 
 def allocate(

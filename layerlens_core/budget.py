@@ -48,7 +48,9 @@ class Budget:
             if not equals or not amount.strip():
                 raise BudgetError(f"budget {text!r} is not of the form KIND=AMOUNT, such as params=50k or params=r=8")
             if kind not in KINDS:
-                raise BudgetError(f"no budget is of kind {kind!r}; there are: {', '.join(KINDS)}.{nearest(kind, KINDS)}")
+                raise BudgetError(
+                    f"no budget is of kind {kind!r}; there are: {', '.join(KINDS)}.{nearest(kind, KINDS)}"
+                )
             if kind in amounts:
                 raise BudgetError(f"two budgets of kind {kind!r}: {amounts[kind]!r} and {amount!r}; give one")
             amounts[kind] = amount

@@ -19,7 +19,7 @@ class Decision:
     unit: str
     method: str
     size: int
-    sizes: Mapping[str, int] = field(converter=dict)
+    sizes: Mapping[str, int] = field(factory=dict)
     utility: float
     parameters: int
     reason: str

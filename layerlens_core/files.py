@@ -55,10 +55,12 @@ def read(path: Path, kind: type[T], *, schema: str, version: int) -> T:
     if document.get("version") != version:
         raise FileError(f"{path} is of version {document.get('version')}; this LayerLens reads version {version}")
     try:
-        return _converter().structure({k: v for k, v in document.items() if k not in ("schema", "version")}, kind)
+        fields = {name: value for name, value in document.items() if name not in ("schema", "version")}
+        structured: T = _converter().structure(fields, kind)
     except (cattrs.errors.BaseValidationError, KeyError, TypeError, ValueError) as error:
         details = "; ".join(cattrs.transform_error(error)[:3]) if isinstance(error, Exception) else str(error)
         raise FileError(f"{path} is damaged: {details}") from error
+    return structured
 
 
 @cache

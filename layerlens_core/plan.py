@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
-from attrs import field, frozen
+from attrs import frozen
 
 from layerlens_core import files
 from layerlens_core.decisions import Decision
@@ -33,9 +33,9 @@ class Plan:
     fingerprint: str
     task: str
     strategy: str
-    options: Mapping[str, str] = field(converter=dict)
+    options: Mapping[str, str]
     methods: tuple[str, ...]
-    weights: Mapping[str, float] = field(converter=dict)
+    weights: Mapping[str, float]
     normalizer: str
     aggregator: str
     budget: str

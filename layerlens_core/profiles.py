@@ -34,8 +34,8 @@ class Profile:
     data: str
     samples: int
     loss: float
-    settings: Mapping[str, int | float | str] = field(factory=dict, converter=dict)
-    versions: Mapping[str, str] = field(factory=dict, converter=dict)
+    settings: Mapping[str, int | float | str] = field(factory=dict)
+    versions: Mapping[str, str] = field(factory=dict)
 
     def save(self, run: str | Path) -> Path:
         """Write ``profile.json`` into the run's directory."""

@@ -15,7 +15,7 @@ record                what ``load`` returns
 ===================== ==========================================================================
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 from attrs import field, frozen
@@ -29,6 +29,10 @@ Reduction = Literal["sum", "weighted_mean"]
 
 def _name() -> Any:
     return field(validator=[instance_of(str), matches_re(r"[a-z][a-z0-9_-]*")])
+
+
+def _names(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(values)
 
 
 def _known_statistics(_instance: object, _attribute: object, value: tuple[str, ...]) -> None:
@@ -54,7 +58,7 @@ class MetricProvider:
     summary: str = field(validator=instance_of(str))
     unit: str = field(validator=instance_of(str))
     load: Callable[[], Callable[..., Any]]
-    needs: tuple[str, ...] = field(default=(), converter=tuple, validator=_known_statistics)
+    needs: tuple[str, ...] = field(default=(), converter=_names, validator=_known_statistics)
     reduction: Reduction = field(default="sum", validator=in_(("sum", "weighted_mean")))
     active: bool = False
 
@@ -78,7 +82,7 @@ class StrategyProvider:
     name: str = _name()
     summary: str = field(validator=instance_of(str))
     load: Callable[[], Callable[..., Any]]
-    options: tuple[str, ...] = field(default=(), converter=tuple)
+    options: tuple[str, ...] = field(default=(), converter=_names)
 
 
 @frozen(kw_only=True)

@@ -40,7 +40,7 @@ class RawScores:
     metric: str
     unit: str
     granularity: Granularity
-    values: Mapping[str, float] = field(converter=dict, validator=_numbers)
+    values: Mapping[str, float] = field(validator=_numbers)
     reduction: Reduction = "sum"
 
     def by_layer(self, inventory: Inventory) -> dict[str, float]:
@@ -216,6 +216,4 @@ def _fractional_ranks(values: Sequence[float]) -> list[float]:
     for position, size in enumerate(sizes, start=1):
         positions.setdefault(size, []).append(position)
     mean_rank = {size: sum(at) / len(at) for size, at in positions.items()}
-    return [
-        math.copysign(mean_rank[abs(value)] / len(values), value) if value != 0 else 0.0 for value in values
-    ]
+    return [math.copysign(mean_rank[abs(value)] / len(values), value) if value != 0 else 0.0 for value in values]

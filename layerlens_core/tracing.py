@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layerlens_core import files
+from layerlens_core.errors import FileError
 
 if TYPE_CHECKING:
     from layerlens_core.budget import Limits
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
     from layerlens_core.scores import RawScores, Utilities
 
 FILE_NAME = "trace.jsonl"
+
+#: Events of profiling, which stay in the trace when a run is allocated anew.
+PROFILE_EVENTS = frozenset(
+    {"run.started", "plugin.loaded", "plugin.failed", "profile.finished", "module.unscored", "metric.scored"}
+)
 
 
 def run_started(command: str, arguments: Mapping[str, Any], versions: Mapping[str, str]) -> None:
@@ -136,16 +142,16 @@ def run_finished(seconds: float) -> None:
 
 
 @contextmanager
-def to_file(run: Path, *, run_id: str, stage: str, keep: str | None = None) -> Iterator[None]:
+def to_file(run: Path, *, run_id: str, keep_profile: bool = False) -> Iterator[None]:
     """Configure structlog so that events go to ``trace.jsonl`` of a run, whole or not at all.
 
-    run_id, stage: bound to every event. keep: a stage whose earlier events stay in the file, so that planning
-    anew keeps what profiling logged.
+    run_id: bound to every event. keep_profile: what profiling logged earlier stays in the file.
     """
     import structlog
 
     path = run / FILE_NAME
-    kept = [e for e in read(run) if e.get("stage") == keep] if keep and path.exists() else []
+    earlier = read(run) if keep_profile and path.exists() else []
+    kept = [e for e in earlier if e["event"] in PROFILE_EVENTS and e["run_id"] == earlier[0]["run_id"]]
     with files.replacing(path) as file:
         for event in kept:
             file.write(json.dumps(event, ensure_ascii=False) + "\n")
@@ -160,7 +166,7 @@ def to_file(run: Path, *, run_id: str, stage: str, keep: str | None = None) -> I
             cache_logger_on_first_use=False,
         )
         try:
-            with structlog.contextvars.bound_contextvars(run_id=run_id, stage=stage):
+            with structlog.contextvars.bound_contextvars(run_id=run_id):
                 yield
         finally:
             structlog.reset_defaults()
@@ -172,13 +178,13 @@ def read(run: Path) -> list[dict[str, Any]]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
-        raise files.FileError(f"{path} does not exist; is {run} the directory of a run?") from None
+        raise FileError(f"{path} does not exist; is {run} the directory of a run?") from None
     events = []
     for number, line in enumerate(lines, start=1):
         try:
             events.append(json.loads(line))
         except json.JSONDecodeError as error:
-            raise files.FileError(f"{path}, line {number}, is not valid JSON: {error}") from None
+            raise FileError(f"{path}, line {number}, is not valid JSON: {error}") from None
     return events
 
 

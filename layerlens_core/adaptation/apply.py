@@ -1,6 +1,7 @@
 """Build the model that a plan describes: a PeftModel with each planned module at its own rank."""
 
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -26,12 +27,7 @@ def apply(model: PreTrainedModel, plan: Plan) -> PeftModel:
     Raises `ModelError` where the model is not the planned one, and `PlanError` where the plan holds a method
     that cannot be applied; in both cases before anything is changed.
     """
-    unsupported = sorted({decision.method for decision in plan.decisions} - APPLICABLE)
-    if unsupported:
-        raise PlanError(
-            f"the plan uses {', '.join(unsupported)}, which cannot be applied yet; allocate again with "
-            f"--methods {','.join(sorted(APPLICABLE, reverse=True))}"
-        )
+    check_applicable(plan)
     inventory = inspect(model)
     if inventory.fingerprint != plan.fingerprint:
         raise ModelError(_difference(inventory, plan))
@@ -41,6 +37,16 @@ def apply(model: PreTrainedModel, plan: Plan) -> PeftModel:
     wrapped = attach_lora(model, ranks, scale=plan.scale, heads=[head.name for head in plan.heads])
     _verify(wrapped, ranks, plan)
     return wrapped
+
+
+def check_applicable(plan: Plan) -> None:
+    """Raises `PlanError` where the plan holds a method that cannot be applied."""
+    unsupported = sorted({decision.method for decision in plan.decisions} - APPLICABLE)
+    if unsupported:
+        raise PlanError(
+            f"the plan uses {', '.join(unsupported)}, which cannot be applied yet; allocate again with "
+            f"--methods {','.join(sorted(APPLICABLE, reverse=True))}"
+        )
 
 
 def attach_lora(
@@ -67,7 +73,10 @@ def attach_lora(
         modules_to_save=list(heads) or None,
         base_model_name_or_path=model.config._name_or_path or None,
     )
-    return get_peft_model(model, config)
+    with warnings.catch_warnings():
+        # PEFT 0.21 reads an attribute that transformers 5.23 has renamed and still serves.
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
+        return get_peft_model(model, config)
 
 
 @contextmanager

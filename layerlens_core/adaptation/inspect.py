@@ -9,7 +9,15 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from layerlens_core.errors import ModelError
-from layerlens_core.inventory import AttentionModule, Head, Inventory, Layer, LinearModule, ModuleKind, Skipped
+from layerlens_core.inventory import (
+    AttentionModule,
+    Head,
+    Inventory,
+    Layer,
+    LinearModule,
+    ModuleKind,
+    Skipped,
+)
 
 #: How transformers names the projections that are added to the residual stream.
 _RESIDUAL_WRITER = re.compile(
@@ -72,8 +80,7 @@ def inspect(model: PreTrainedModel) -> Inventory:
         layers=layers,
         outside=tuple(outside),
         heads=tuple(
-            Head(name=name, parameters=sum(p.numel() for p in module.parameters()))
-            for name, module in heads.items()
+            Head(name=name, parameters=sum(p.numel() for p in module.parameters())) for name, module in heads.items()
         ),
         skipped=tuple(skipped),
     )
@@ -118,9 +125,10 @@ def _has_linear(module: nn.Module) -> bool:
 
 
 def _is_stacked_experts(module: nn.Module) -> bool:
-    return any(parameter.dim() == 3 for parameter in module.parameters(recurse=False)) and "expert" in type(
-        module
-    ).__name__.lower()
+    return (
+        any(parameter.dim() == 3 for parameter in module.parameters(recurse=False))
+        and "expert" in type(module).__name__.lower()
+    )
 
 
 def _heads(model: PreTrainedModel) -> dict[str, nn.Module]:

@@ -95,7 +95,7 @@ def measure(
                 total += _checked(losses, model, batch, task, number)
                 for recorder in recorders.values():
                     recorder.forward_is_over()
-                losses.sum().backward()
+                torch.autograd.backward(losses.sum())
                 for recorder in recorders.values():
                     recorder.finish(number)
                 if progress is not None:
@@ -118,18 +118,18 @@ def measure(
 
 def input_device(model: PreTrainedModel) -> torch.device:
     """Where the model takes its inputs, also when ``device_map`` spread it."""
-    return next(model.get_input_embeddings().parameters()).device
+    device: torch.device = next(model.get_input_embeddings().parameters()).device
+    return device
 
 
 def pad_token_id(model: PreTrainedModel, task: Task, batch: int) -> int:
     """What to pad inputs with. Raises `ModelError` where the model needs to be told and is not."""
     pad = model.config.get_text_config().pad_token_id
-    if pad is None and task == "sequence-classification" and batch > 1 and not model.config.is_encoder_decoder:
-        # Classifiers on decoders look for the last token that is not padding; they refuse batches otherwise.
-        if any("score" in name for name, _ in model.named_children()):
-            raise ModelError(
-                f"{type(model).__name__} has no padding token: set model.config.pad_token_id, or use micro_batch=1"
-            )
+    # Classifiers on decoders look for the last token that is not padding; they refuse batches otherwise.
+    if pad is None and task == "sequence-classification" and batch > 1 and hasattr(model, "score"):
+        raise ModelError(
+            f"{type(model).__name__} has no padding token: set model.config.pad_token_id, or use micro_batch=1"
+        )
     return int(pad) if pad is not None else 0
 
 
@@ -168,5 +168,9 @@ def _checked(losses: Tensor, model: PreTrainedModel, batch: Sample, task: Task, 
     finally:
         for handle in handles:
             handle.remove()
-    where = f"the first module with an output that is not finite is {culprits[0]}" if culprits else "all outputs are finite"
-    raise NonFiniteError(f"the loss is {total} in batch {number}; {where}. Look at its weights and at that batch's data")
+    where = (
+        f"the first module with an output that is not finite is {culprits[0]}" if culprits else "all outputs are finite"
+    )
+    raise NonFiniteError(
+        f"the loss is {total} in batch {number}; {where}. Look at its weights and at that batch's data"
+    )

@@ -52,7 +52,9 @@ def count_labels(sample: Sample, task: Task) -> int:
         raise DataError(f"labels must be class indices or token ids, but are {labels.dtype}")
     if task == "sequence-classification":
         if labels.dim() != 0:
-            raise DataError(f"sequence classification needs one label a sample, but labels have shape {tuple(labels.shape)}")
+            raise DataError(
+                f"sequence classification needs one label a sample, but labels have shape {tuple(labels.shape)}"
+            )
         return int(labels != IGNORED)
     if labels.dim() != 1:
         raise DataError(f"the task {task} needs one label a token, but labels have shape {tuple(labels.shape)}")
@@ -72,30 +74,26 @@ def per_sample_losses(model: PreTrainedModel, batch: Sample, task: Task) -> Tens
         labels = tokens if labels is None else labels
         predicting = inputs["attention_mask"][:, :-1].bool() & inputs["attention_mask"][:, 1:].bool()
         targets = labels[:, 1:].masked_fill(~predicting, IGNORED)
-        logits = _logits(model, inputs | _no_cache(model))[:, :-1]
+        logits = _logits(model, inputs, cache=False)[:, :-1]
     else:
         assert labels is not None  # count_labels saw to it
         targets = labels
         if task == "seq2seq-lm":
-            inputs = inputs | _no_cache(model)
             inputs["decoder_input_ids"] = model.prepare_decoder_input_ids_from_labels(labels=labels)
         elif task == "sequence-classification":
             targets = labels[:, None]
-        logits = _logits(model, inputs)
+        logits = _logits(model, inputs, cache=task != "seq2seq-lm")
         logits = logits[:, None] if task == "sequence-classification" else logits
     if not logits.is_floating_point() or logits.dtype in (torch.float16, torch.bfloat16):
         logits = logits.float()
-    terms = cross_entropy(
-        logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none"
-    ).view_as(targets)
+    terms = cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none").view_as(
+        targets
+    )
     counts = (targets != IGNORED).sum(dim=1)
     return terms.sum(dim=1) / counts.clamp(min=1)
 
 
-def _logits(model: PreTrainedModel, inputs: Sample | dict[str, object]) -> Tensor:
-    logits: Tensor = model(**inputs).logits
+def _logits(model: PreTrainedModel, inputs: Sample, *, cache: bool) -> Tensor:
+    options = {} if cache or not hasattr(model.config, "use_cache") else {"use_cache": False}
+    logits: Tensor = model(**inputs, **options).logits
     return logits
-
-
-def _no_cache(model: PreTrainedModel) -> dict[str, object]:
-    return {"use_cache": False} if hasattr(model.config, "use_cache") else {}

@@ -22,8 +22,8 @@ from layerlens_core.providers import MetricProvider
 from layerlens_core.registry import Registry
 from layerlens_core.scores import RawScores
 
-#: Two signals that differ: gradient energy over small groups is nearly Fisher's trace once more.
-DEFAULT_METRICS = ("fisher", "weight_gradient")
+#: The passive signal with the best evidence: shares of squared gradient norms starve modules, this one less so.
+DEFAULT_METRICS = ("weight_gradient",)
 
 
 class Progress(Protocol):

@@ -112,8 +112,10 @@ def _unpadded(sample: Sample, number: int, own_label_length: bool) -> Sample:
 
 
 def _is_data(value: object) -> bool:
-    return value is not None and not isinstance(value, str) and not (
-        isinstance(value, Sequence) and value and isinstance(value[0], str)
+    return (
+        value is not None
+        and not isinstance(value, str)
+        and not (isinstance(value, Sequence) and value and isinstance(value[0], str))
     )
 
 

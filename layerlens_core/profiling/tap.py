@@ -26,15 +26,13 @@ class _Tap(torch.autograd.Function):
         return output.detach()
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None, None]:
         (inputs,) = ctx.saved_tensors
         ctx.listener(inputs, gradient)
         return gradient if ctx.needs_input_grad[0] else None, None, None, None
 
 
-def tap(
-    module: nn.Module, listener: Listener, on_call: Callable[[], None]
-) -> torch.utils.hooks.RemovableHandle:
+def tap(module: nn.Module, listener: Listener, on_call: Callable[[], None]) -> torch.utils.hooks.RemovableHandle:
     """Attach a listener to a module; remove the returned handle to detach it.
 
     on_call: called whenever the module's forward runs, recomputation included.
@@ -49,7 +47,7 @@ def tap(
         inputs = args[0] if args else next(iter(kwargs.values()))
         if output.device not in anchors:
             anchors[output.device] = torch.zeros((), device=output.device, requires_grad=True)
-        result: Tensor = _Tap.apply(output, inputs, anchors[output.device], listener)
+        result: Tensor = _Tap.apply(output, inputs, anchors[output.device], listener)  # type: ignore[no-untyped-call]
         return result
 
     return module.register_forward_hook(hook, with_kwargs=True)

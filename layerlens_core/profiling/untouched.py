@@ -20,7 +20,7 @@ def untouched(model: PreTrainedModel) -> Iterator[None]:
     """
     gradients = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
     modes = [(module, module.training) for module in model.modules()]
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):
         try:
             model.requires_grad_(False)
@@ -81,4 +81,5 @@ def _reentrant_entry(model: PreTrainedModel) -> torch.utils.hooks.RemovableHandl
         if torch.is_grad_enabled() and isinstance(output, Tensor) and output.is_leaf:
             output.requires_grad_(True)
 
-    return model.get_input_embeddings().register_forward_hook(require)
+    handle: torch.utils.hooks.RemovableHandle = model.get_input_embeddings().register_forward_hook(require)
+    return handle

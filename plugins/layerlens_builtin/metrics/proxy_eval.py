@@ -57,7 +57,7 @@ def score(context: ActiveProfile) -> dict[str, float]:
                 if not torch.isfinite(loss):
                     raise NonFiniteError(f"the loss of proxy_eval's fine-tune is {float(loss)} in step {step}")
                 optimizer.zero_grad()
-                loss.backward()
+                torch.autograd.backward(loss)
                 optimizer.step()
                 context.progress(step + 1, work)
             adapters = lora_layers(tuned)

@@ -7,6 +7,9 @@ apportioned in proportion to utility, and what is left over refines single modul
 
 from collections.abc import Sequence
 
+from layerlens_native.threshold import quantile
+from layerlens_native.threshold import select as reach
+
 from layerlens_core import tracing
 from layerlens_core.allocation import Context
 from layerlens_core.apportionment import Claim, apportion
@@ -14,8 +17,6 @@ from layerlens_core.budget import Limits
 from layerlens_core.candidates import CandidateSet, Unit
 from layerlens_core.decisions import Decision
 from layerlens_core.errors import BudgetError, PlanError
-from layerlens_native.threshold import quantile
-from layerlens_native.threshold import select as reach
 
 #: By default the least useful tenth of the layers stays frozen: starving layers is costly, so it must be earned.
 FROZEN_SHARE = 0.1
@@ -31,22 +32,28 @@ def select(candidates: CandidateSet, limits: Limits, context: Context) -> list[D
     thresholds, origin = _thresholds(candidates.methods, utilities, context)
     tracing.thresholds_set(candidates.methods, thresholds, origin)
     reached = [candidates.methods[index] for index in reach(utilities, thresholds)]
-    methods = [_attachable(unit, method, candidates.methods) for unit, method in zip(candidates.units, reached, strict=True)]
+    methods = [
+        _attachable(unit, method, candidates.methods) for unit, method in zip(candidates.units, reached, strict=True)
+    ]
     refused = _drop_unaffordable(candidates.units, methods, limits)
     sizes = _sizes(candidates.units, methods, limits)
     equal = len(set(utilities)) == 1 and len(utilities) > 1
-    return [
-        unit.decide(
-            method,
-            min(size.values(), default=0),
-            sizes=size,
-            reason=_reason(unit, method, wanted, candidates.methods, thresholds, index in refused, equal),
-            **_alternative(unit.utility, candidates.methods, thresholds),
+    decisions = []
+    for index, unit in enumerate(candidates.units):
+        runner_up, margin = _alternative(unit.utility, candidates.methods, thresholds)
+        decisions.append(
+            unit.decide(
+                methods[index],
+                min(sizes[index].values(), default=0),
+                sizes=sizes[index],
+                reason=_reason(
+                    unit, methods[index], reached[index], candidates.methods, thresholds, index in refused, equal
+                ),
+                runner_up=runner_up,
+                margin=margin,
+            )
         )
-        for index, (unit, method, wanted, size) in enumerate(
-            zip(candidates.units, methods, reached, sizes, strict=True)
-        )
-    ]
+    return decisions
 
 
 def _thresholds(methods: Sequence[str], utilities: Sequence[float], context: Context) -> tuple[list[float], str]:
@@ -179,12 +186,17 @@ def _reason(
     return words
 
 
-def _alternative(utility: float, methods: Sequence[str], thresholds: Sequence[float]) -> dict[str, object]:
+def _alternative(
+    utility: float, methods: Sequence[str], thresholds: Sequence[float]
+) -> tuple[str | None, float | None]:
     """The method beyond the nearest threshold, and how far away that threshold is."""
     at = reach([utility], thresholds)[0]
-    beyond = [(utility - thresholds[i], methods[i]) for i in range(at)][-1:]
-    beyond += [(thresholds[i] - utility, methods[i + 1]) for i in range(at, len(thresholds))][:1]
+    beyond = []
+    if at > 0:
+        beyond.append((utility - thresholds[at - 1], methods[at - 1]))
+    if at < len(thresholds):
+        beyond.append((thresholds[at] - utility, methods[at + 1]))
     if not beyond:
-        return {}
+        return None, None
     margin, runner_up = min(beyond)
-    return {"runner_up": runner_up, "margin": margin}
+    return runner_up, margin

@@ -1,0 +1,40 @@
+# Two commands: `make demo` and `make test`. Each makes the environment first, where there is none yet.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+# The pins hold in build environments too: an open range would fetch a CUDA build of torch.
+export PIP_CONSTRAINT       := $(CURDIR)/constraints.txt
+export PIP_BUILD_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export HF_HUB_OFFLINE       := 1
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: demo test lint check env clean
+
+demo: $(STAMP)
+	$(BIN)/layerlens demo
+
+test: lint check
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: $(STAMP)
+	$(BIN)/pytest
+
+env: $(STAMP)
+
+# Installed editably; run again after a change to what is compiled, packaged or depended on.
+$(STAMP): pyproject.toml constraints.txt $(wildcard native/CMakeLists.txt native/layerlens_native/*.pyx) plugins/layerlens-plugin-costbenefit/pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -e '.[demo,data,test]'
+	$(BIN)/pip install --quiet -e ./plugins/layerlens-plugin-costbenefit
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

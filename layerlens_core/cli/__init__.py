@@ -1,0 +1,40 @@
+"""The command line: parse, call the library, print. Heavy imports are inside the commands."""
+
+import os
+
+import click
+
+from layerlens_core.cli import allocate, apply, demo, explain, plan, plugins, profile
+from layerlens_core.errors import LayerLensError
+
+
+class _Commands(click.Group):
+    """Errors of ours end in their message and exit status, not in a traceback."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except LayerLensError as error:
+            click.echo(f"{click.style('Error:', fg='red')} {error}", err=True)
+            ctx.exit(error.exit_code)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)  # in the order in which they are used
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="layerlens-core", prog_name="layerlens")
+@click.option("--no-plugin", "blocked", multiple=True, metavar="NAME", help="Do not load this plugin. Repeatable.")
+def main(blocked: tuple[str, ...]) -> None:
+    """Decide which PEFT method and size each layer of a model gets.
+
+    Profiles the layers on your data, chooses within your budget, and says why.
+    """
+    if blocked:
+        from layerlens_core.registry import DISABLE_VARIABLE
+
+        os.environ[DISABLE_VARIABLE] = ",".join([os.environ.get(DISABLE_VARIABLE, ""), *blocked])
+
+
+for module in (demo, plan, profile, allocate, explain, apply, plugins):
+    main.add_command(module.command)

@@ -1,0 +1,60 @@
+"""``layerlens allocate``: plan a run anew, without the model."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from layerlens_core.cli.options import (
+    decision_arguments,
+    decision_options,
+    json_option,
+    parse_weights,
+    run_argument,
+)
+
+
+@click.command("allocate", short_help="Plan a profiled run anew, without the model.")
+@run_argument
+@click.option("--metric", "metrics", multiple=True, metavar="NAME=WEIGHT", help="A weight for each metric. Repeatable.")
+@decision_options
+@json_option
+def command(run: Path, metrics: tuple[str, ...], as_json: bool, **arguments: Any) -> None:
+    """Plan RUN anew from its profile, and replace RUN/plan.json.
+
+    What is not given stays as it was in the run's plan.
+    """
+    from layerlens_core import plan as plans
+    from layerlens_core.allocation import allocate
+    from layerlens_core.cli.running import print_result, traced
+    from layerlens_core.plan import Plan
+    from layerlens_core.profiles import Profile
+
+    profile = Profile.load(run)
+    given = decision_arguments(**arguments)
+    if metrics:
+        given["weights"] = parse_weights(metrics)
+    if (run / plans.FILE_NAME).exists():
+        given = _as_before(Plan.load(run), given) | given
+    with traced(run, "allocate", {"metrics": metrics, **arguments}, keep_profile=True):
+        planned = allocate(profile, **given)
+        planned.save(run)
+    print_result(planned, profile, run, as_json)
+
+
+def _as_before(plan: Any, given: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of the plan that is there; options go with their strategy and methods."""
+    from layerlens_core.budget import Budget
+
+    before = {
+        "budget": Budget.parse([plan.budget]) if plan.limit is not None else Budget(),
+        "strategy": plan.strategy,
+        "methods": plan.methods,
+        "weights": dict(plan.weights),
+        "normalizer": plan.normalizer,
+        "aggregator": plan.aggregator,
+        "scale": plan.scale,
+    }
+    if not given.keys() & {"strategy", "methods"}:
+        before["options"] = dict(plan.options)
+    return before

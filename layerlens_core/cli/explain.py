@@ -1,0 +1,40 @@
+"""``layerlens explain``: why a layer got its method and size."""
+
+from pathlib import Path
+
+import click
+
+from layerlens_core.cli.options import json_option, run_argument
+
+
+@click.command("explain", short_help="Say why a layer got its method and size.")
+@run_argument
+@click.argument("layer", required=False)
+@json_option
+def command(run: Path, layer: str | None, as_json: bool) -> None:
+    """Print the numbers that led to LAYER's method and size in RUN, or the whole plan.
+
+    LAYER is a full name, an ending that is unique, or a number. The model is not needed.
+    """
+    import json
+
+    from layerlens_core.plan import Plan
+    from layerlens_core.profiles import Profile
+
+    plan = Plan.load(run)
+    if layer is None:
+        from layerlens_core.cli.running import print_result
+
+        print_result(plan, Profile.load(run), run, as_json)
+        return
+    from layerlens_core.explanation import explain
+
+    explanation = explain(run, layer)
+    if as_json:
+        import attrs
+
+        click.echo(json.dumps(attrs.asdict(explanation), indent=2, sort_keys=True, ensure_ascii=False))
+        return
+    from layerlens_core.cli.tables import print_explanation
+
+    print_explanation(explanation, plan)

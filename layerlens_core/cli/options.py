@@ -1,0 +1,124 @@
+"""Options that several commands take, and what they mean."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from layerlens_core.errors import PlanError, ScoreError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _together(*options: Callable[[F], F]) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+run_argument = click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
+
+output_options = _together(
+    click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory of the run."),
+    click.option("--overwrite", is_flag=True, help="Replace the run that is there."),
+)
+
+data_options = _together(
+    click.option("--data", required=True, help="JSONL, CSV or Parquet file, dataset directory or name."),
+    click.option("--text-field", help="Field that holds the text."),
+    click.option("--label-field", help="Field that holds the label."),
+    click.option(
+        "--task",
+        type=click.Choice(["causal-lm", "masked-lm", "seq2seq-lm", "sequence-classification"]),
+        help="By default, what the data and the model suggest.",
+    ),
+    click.option("--samples", type=click.IntRange(1), default=128, show_default=True, help="Rows to profile on."),
+    click.option("--max-length", type=click.IntRange(2), default=256, show_default=True, help="Tokens a sample."),
+)
+
+profile_options = _together(
+    click.option("--seed", type=int, default=0, show_default=True),
+    click.option("--group", type=click.IntRange(1), default=2, show_default=True, help="Samples in a gradient's mean."),
+    click.option(
+        "--micro-batch", type=click.IntRange(1), default=8, show_default=True,
+        help="Samples in one pass; scores do not depend on it.",
+    ),
+    click.option("--device", help="Where to run, such as cuda:0 or cpu. By default a GPU if there is one."),
+    click.option(
+        "--dtype", type=click.Choice(["auto", "float32", "bfloat16", "float64"]), default="auto", show_default=True
+    ),
+)  # fmt: skip
+
+decision_options = _together(
+    click.option(
+        "--budget",
+        "budgets",
+        multiple=True,
+        metavar="KIND=AMOUNT",
+        help="params=50k, params=0.5% or params=r=8.",
+    ),
+    click.option("--strategy", help="How to choose; see 'layerlens plugins'.  [default: threshold]"),
+    click.option("--methods", help="Methods to choose from, comma-separated.  [default: those that apply can build]"),
+    click.option("--thresholds", help="Of the threshold strategy: utilities, ascending, comma-separated."),
+    click.option("--quantiles", help="Of the threshold strategy: shares of the layers, ascending, comma-separated."),
+    click.option(
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="An option of the strategy. Repeatable.",
+    ),
+    click.option("--normalizer", help="share, max, rank, zscore or log.  [default: share]"),
+    click.option("--aggregator", help="How metrics combine; see 'layerlens plugins'.  [default: weighted-mean]"),
+)
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+
+
+def parse_weights(texts: Sequence[str]) -> dict[str, float]:
+    """``NAME=WEIGHT`` or ``NAME`` (weight 1), each name once."""
+    weights: dict[str, float] = {}
+    for text in texts:
+        name, equals, weight = text.partition("=")
+        if name in weights:
+            raise ScoreError(f"metric {name!r} is given twice")
+        try:
+            weights[name] = float(weight) if equals else 1.0
+        except ValueError:
+            raise ScoreError(f"--metric {text!r} is not of the form NAME=WEIGHT, such as fisher=0.5") from None
+    return weights
+
+
+def decision_arguments(
+    budgets: Sequence[str],
+    strategy: str | None,
+    methods: str | None,
+    thresholds: str | None,
+    quantiles: str | None,
+    settings: Sequence[str],
+    normalizer: str | None,
+    aggregator: str | None,
+) -> dict[str, Any]:
+    """Arguments for `layerlens_core.allocate`: only those that were given."""
+    from layerlens_core.budget import Budget
+
+    options: dict[str, str] = {}
+    for text in settings:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise PlanError(f"--set {text!r} is not of the form NAME=VALUE")
+        options[name] = value
+    options |= {k: v for k, v in {"thresholds": thresholds, "quantiles": quantiles}.items() if v is not None}
+    given = {
+        "budget": Budget.parse(budgets) if budgets else None,
+        "strategy": strategy,
+        "methods": [name.strip() for name in methods.split(",")] if methods is not None else None,
+        "options": options or None,
+        "normalizer": normalizer,
+        "aggregator": aggregator,
+    }
+    return {name: value for name, value in given.items() if value is not None}

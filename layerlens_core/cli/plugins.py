@@ -1,0 +1,58 @@
+"""``layerlens plugins``: what is installed, what it provides, and what failed."""
+
+import json
+from typing import Any
+
+import click
+
+from layerlens_core.cli.options import json_option
+
+
+@click.command("plugins", short_help="List plugins and what they provide.")
+@json_option
+def command(as_json: bool) -> None:
+    """List every plugin that was found, loaded or not, and every name that can be used."""
+    from layerlens_core.providers import KINDS
+    from layerlens_core.registry import default
+
+    registry = default()
+    if as_json:
+        click.echo(json.dumps(_document(), indent=2, ensure_ascii=False))
+        return
+    for kind in KINDS:
+        click.secho({"strategy": "strategies"}.get(kind, f"{kind}s"), bold=True)
+        for name, provider in registry.providers(kind).items():
+            origin = registry.plugin_of(kind, name).distribution
+            source = "" if origin == "layerlens-core" else f"  [{origin}]"
+            click.echo(f"  {name:<16} {provider.summary}{source}")
+    click.secho("plugins", bold=True)
+    colours = {"loaded": "green", "blocked": "yellow", "failed": "red"}
+    for plugin in registry.plugins:
+        status = click.style(plugin.status, fg=colours[plugin.status])
+        click.echo(f"  {plugin.name:<16} {status}  {plugin.distribution} {plugin.version}")
+        if plugin.cause:
+            click.echo(f"  {'':<16} {plugin.cause}")
+    for conflict in registry.conflicts:
+        click.secho(f"  {conflict}", fg="red")
+
+
+def _document() -> dict[str, Any]:
+    import attrs
+
+    from layerlens_core.providers import KINDS
+    from layerlens_core.registry import default
+
+    registry = default()
+    providers = [
+        {
+            "kind": kind,
+            "name": name,
+            "summary": provider.summary,
+            "plugin": registry.plugin_of(kind, name).name,
+            "distribution": registry.plugin_of(kind, name).distribution,
+        }
+        for kind in KINDS
+        for name, provider in registry.providers(kind).items()
+    ]
+    plugins = [attrs.asdict(plugin) for plugin in registry.plugins]
+    return {"providers": providers, "plugins": plugins, "conflicts": registry.conflicts}

@@ -1,0 +1,34 @@
+"""``layerlens profile``: score the layers and stop there."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from layerlens_core.cli.options import data_options, output_options, parse_weights, profile_options
+
+
+@click.command("profile", short_help="Score a model's layers on your data.")
+@click.argument("model")
+@data_options
+@click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Repeatable.  [default: weight_gradient]")
+@profile_options
+@output_options
+def command(model: str, metrics: tuple[str, ...], out: Path, overwrite: bool, **arguments: Any) -> None:
+    """Score the layers of MODEL, a local directory or a hub id, and write RUN/profile.json.
+
+    'layerlens allocate' then makes plans from it without touching the model.
+    """
+    from layerlens_core import plan
+    from layerlens_core.cli.running import check_output, run_profile, say, traced
+
+    check_output(out, overwrite)
+    weights = parse_weights(metrics)
+    with traced(out, "profile", {"model": model, "metrics": metrics, **arguments}):
+        result, _ = run_profile(model, metrics=weights, **arguments)
+        result.save(out)
+        (out / plan.FILE_NAME).unlink(missing_ok=True)
+    say(f"{result.samples} samples, mean loss {result.loss:.4f} nats, {len(result.statistics)} modules scored")
+    for skipped in result.unscored:
+        say(f"not scored: {skipped.name}: {skipped.reason}")
+    click.echo(out)

@@ -1,0 +1,133 @@
+"""What commands that run a model share: the run's directory, the trace, the progress bar."""
+
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from layerlens_core import plan, profiles, tracing
+from layerlens_core.errors import FileError, ModelError
+from layerlens_core.preparation import Prepared, prepare
+from layerlens_core.profiles import Profile
+from layerlens_core.profiling.profile import Progress, versions
+
+RUN_FILES = (profiles.FILE_NAME, plan.FILE_NAME, tracing.FILE_NAME)
+
+
+def check_output(out: Path, overwrite: bool) -> None:
+    """Refuse a directory that holds a run already. Raises `FileError`."""
+    if out.exists() and not out.is_dir():
+        raise FileError(f"{out} is a file; --out must name a directory")
+    there = [name for name in RUN_FILES if (out / name).exists()]
+    if there and not overwrite:
+        raise FileError(f"{out} already holds a run ({', '.join(there)}); use --overwrite or another --out")
+
+
+@contextmanager
+def traced(run: Path, command: str, arguments: Mapping[str, Any], *, keep_profile: bool = False) -> Iterator[None]:
+    """Write the trace of a command, from start to finish; nothing is written where it fails."""
+    from layerlens_core.registry import default
+
+    started = time.monotonic()
+    with tracing.to_file(run, run_id=uuid.uuid4().hex[:12], keep_profile=keep_profile):
+        plain = {key: value for key, value in arguments.items() if value not in (None, (), False)}
+        tracing.run_started(command, {key: str(value) for key, value in plain.items()}, versions())
+        tracing.plugins_seen(default())
+        yield
+        tracing.run_finished(time.monotonic() - started)
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """A bar with the time left on a terminal, nothing elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description:>16}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        tasks: dict[str, Any] = {}
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=total)
+            bar.update(tasks[stage], completed=done)
+
+        yield report
+
+
+def run_profile(
+    model: str,
+    *,
+    metrics: Mapping[str, float],
+    device: str | None,
+    seed: int,
+    group: int,
+    micro_batch: int,
+    **data: Any,
+) -> tuple[Profile, Prepared]:
+    """Load, draw and profile, with a progress bar."""
+    import torch
+
+    from layerlens_core.profiling.profile import DEFAULT_METRICS, profile
+    from layerlens_core.registry import default
+
+    for name in metrics:
+        default().get("metric", name)  # an unknown name should not cost the loading of the model
+    where = choose_device(device)
+    prepared = prepare(model, seed=seed, **data)
+    with progress_bar() as report:
+        try:
+            return (
+                profile(
+                    prepared.model.to(where),
+                    prepared.samples,
+                    metrics=tuple(metrics) or DEFAULT_METRICS,
+                    task=prepared.task,
+                    group=group,
+                    micro_batch=micro_batch,
+                    seed=seed,
+                    labels=prepared.labels,
+                    progress=report,
+                ),
+                prepared,
+            )
+        except torch.OutOfMemoryError as error:
+            raise ModelError(
+                f"{where} ran out of memory with micro-batches of {micro_batch}; use a smaller --micro-batch "
+                "or --max-length"
+            ) from error
+
+
+def choose_device(device: str | None) -> Any:
+    """The device by that name, or a GPU where there is one. Raises `ModelError`."""
+    import torch
+
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        where = torch.device(device)
+        torch.empty(0, device=where)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(f"the device {device} cannot be used: {str(error).splitlines()[0]}") from None
+    return where
+
+
+def say(text: str) -> None:
+    """A line for people, on standard error, so that standard output stays for results."""
+    click.echo(text, err=True)
+
+
+def print_result(planned: plan.Plan, profile: Profile, run: Path, as_json: bool) -> None:
+    """The plan as a table and a line on where it lies, or as JSON."""
+    if as_json:
+        click.echo((run / plan.FILE_NAME).read_text(encoding="utf-8"), nl=False)
+        return
+    from layerlens_core.cli.tables import print_plan
+
+    print_plan(planned, profile)
+    say(f"written to {run}; why a layer got what it got: layerlens explain {run} LAYER")

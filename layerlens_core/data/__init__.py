@@ -1,0 +1,1 @@
+"""Training data as people have it: rows of text in a file, and what a task makes of them."""

@@ -1,0 +1,95 @@
+"""Read rows from JSONL, CSV, Parquet, or a datasets directory or name. Never imports torch."""
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from layerlens_core.errors import DataError
+
+Row = dict[str, Any]
+SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+
+
+def read_rows(source: str | Path, *, split: str = "train") -> list[Row]:
+    """All rows of a file, a directory that ``datasets`` saved, or a dataset's name on the hub.
+
+    split: of a dataset that has several. Raises `DataError` where nothing is there, where it is empty, or
+    where a line cannot be read (with its number).
+    """
+    path = Path(source)
+    if path.is_file():
+        readers = {".jsonl": _jsonl, ".json": _jsonl, ".csv": _csv, ".parquet": _parquet}
+        reader = readers.get(path.suffix.lower())
+        if reader is None:
+            raise DataError(f"{path} is not of a known kind; there are: {', '.join(SUFFIXES)}")
+        rows = list(reader(path))
+    elif path.is_dir():
+        rows = _dataset(path, split)
+    elif path.suffix.lower() in SUFFIXES or str(source).startswith((".", "/", "~")):
+        raise DataError(f"the data file {source} does not exist")
+    else:
+        rows = _dataset(source, split)
+    if not rows:
+        raise DataError(f"{source} holds no rows")
+    return rows
+
+
+def _jsonl(path: Path) -> Iterator[Row]:
+    with path.open(encoding="utf-8") as file:
+        try:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield _json_row(line, path, number)
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path} is not UTF-8 text: {error}") from None
+
+
+def _json_row(line: str, path: Path, number: int) -> Row:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}, line {number}, is no JSON: {error.msg} at column {error.colno}") from None
+    if not isinstance(row, dict):
+        raise DataError(f"{path}, line {number}, must be a JSON object, but is a {type(row).__name__}")
+    return row
+
+
+def _csv(path: Path) -> Iterator[Row]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        for row in csv.DictReader(file, strict=True):
+            if None in row or None in row.values():
+                raise DataError(f"{path}: a row does not have as many fields as the header: {list(row.values())[:3]}")
+            yield dict(row)
+
+
+def _parquet(path: Path) -> list[Row]:
+    try:
+        from pyarrow import ArrowInvalid, parquet
+    except ImportError:
+        raise DataError(f"reading {path} needs pyarrow: pip install 'layerlens-core[data]'") from None
+    try:
+        rows: list[Row] = parquet.read_table(path).to_pylist()
+    except ArrowInvalid as error:
+        raise DataError(f"{path} is no Parquet file: {error}") from None
+    return rows
+
+
+def _dataset(source: str | Path, split: str) -> list[Row]:
+    try:
+        import datasets
+    except ImportError:
+        raise DataError(f"{source} is no file; to read it as a dataset: pip install 'layerlens-core[data]'") from None
+    try:
+        is_saved = isinstance(source, Path) and (
+            (source / "state.json").exists() or (source / "dataset_dict.json").exists()
+        )
+        data = datasets.load_from_disk(str(source)) if is_saved else datasets.load_dataset(str(source))
+    except Exception as error:
+        raise DataError(f"{source} is neither a file nor a dataset that can be loaded: {error}") from error
+    if isinstance(data, dict):
+        if split not in data:
+            raise DataError(f"the dataset {source} has no split {split!r}; it has: {', '.join(data)}")
+        data = data[split]
+    return [dict(row) for row in data]

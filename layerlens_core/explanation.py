@@ -1,0 +1,82 @@
+"""Why a layer got its method and size: the numbers of the trace, without the model."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from layerlens_core import tracing
+from layerlens_core.errors import FileError, PlanError, nearest
+from layerlens_core.plan import Plan
+
+Event = Mapping[str, Any]
+
+
+@frozen(kw_only=True)
+class Explanation:
+    """The events of a run's trace that led to one layer's decision.
+
+    utility: raw and normalised scores, weights, utility (None for a layer that was not scored).
+    modules: raw scores by metric and module, with the metric's unit. thresholds: None for strategies
+    without. refused: what the layer would have got, and why not.
+    """
+
+    layer: str
+    decision: Event
+    utility: Event | None
+    modules: Mapping[str, Mapping[str, float]]
+    units: Mapping[str, str]
+    thresholds: Event | None
+    refused: Sequence[Event]
+    budget: Event
+
+
+def explain(run: Path, layer: str) -> Explanation:
+    """Explain one layer of a run, named in full, by a unique ending, or by its number in the plan.
+
+    Raises `PlanError` where no layer or several match, and `FileError` where the trace is incomplete or is
+    not the plan's.
+    """
+    plan = Plan.load(run)
+    name = find_layer(plan, layer)
+    events = tracing.read(run)
+    made = [event for event in events if event["event"] == "plan.made"]
+    if not made or made[-1]["plan_id"] != plan.id:
+        raise FileError(f"{run / tracing.FILE_NAME} is not the trace of {run / 'plan.json'}; allocate again")
+
+    def of(kind: str) -> list[Event]:
+        return [event for event in events if event["event"] == kind]
+
+    modules: dict[str, dict[str, float]] = {}
+    units: dict[str, str] = {}
+    for event in of("metric.scored"):
+        units[event["metric"]] = event["measure"]
+        if event["unit"].startswith(f"{name}.") and event["granularity"] == "module":
+            modules.setdefault(event["metric"], {})[event["unit"]] = event["raw"]
+    thresholds = of("thresholds.set")
+    return Explanation(
+        layer=name,
+        decision=next(event for event in of("decision.made") if event["unit"] == name),
+        utility=next((event for event in of("utility.computed") if event["unit"] == name), None),
+        modules=modules,
+        units=units,
+        thresholds=thresholds[-1] if thresholds else None,
+        refused=[event for event in of("candidate.refused") if event["unit"] == name],
+        budget=of("budget.settled")[-1],
+    )
+
+
+def find_layer(plan: Plan, text: str) -> str:
+    """The full name of a layer. Raises `PlanError`."""
+    names = [decision.unit for decision in plan.decisions]
+    if text in names:
+        return text
+    matches = [name for name in names if name.endswith(f".{text}")]
+    if len(matches) == 1:
+        return matches[0]
+    if text.isdigit() and int(text) < len(names):
+        return names[int(text)]
+    if matches:
+        raise PlanError(f"{text!r} is the ending of several layers: {', '.join(matches)}")
+    raise PlanError(f"the plan has no layer {text!r}; it has {names[0]} to {names[-1]}.{nearest(text, names)}")

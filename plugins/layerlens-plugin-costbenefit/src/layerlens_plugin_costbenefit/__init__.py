@@ -1,0 +1,24 @@
+"""The strategy ``cost-benefit``: spend while the marginal gain is worth its cost."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from layerlens_core.hookspecs import hookimpl
+from layerlens_core.providers import StrategyProvider
+
+
+def _load() -> Any:
+    from layerlens_plugin_costbenefit.strategy import select
+
+    return select
+
+
+@hookimpl
+def layerlens_strategies() -> Iterable[StrategyProvider]:
+    """One strategy; its options are the weights of the objective."""
+    yield StrategyProvider(
+        name="cost-benefit",
+        summary="spend while the marginal gain is worth its cost, within the budget",
+        options=("utility", "cost"),
+        load=_load,
+    )
