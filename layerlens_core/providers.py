@@ -32,6 +32,8 @@ def _name() -> Any:
 
 
 def _names(values: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(values, str):
+        raise TypeError(f"expected several names, such as ({values!r},), but got the one string {values!r}")
     return tuple(values)
 
 

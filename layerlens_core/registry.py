@@ -1,7 +1,9 @@
 """Find plugins, load each alone, and answer for every name, also for those that failed to come."""
 
 import os
+import sys
 from collections.abc import Iterable, Mapping
+from contextlib import redirect_stdout
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, cast
@@ -78,7 +80,9 @@ class Registry:
                 continue
             try:
                 # A plugin may raise anything on import, SystemExit included; only an interrupt is the user's.
-                providers = _providers_of(point.load())
+                # What it prints would end up in somebody's JSON, so it goes to standard error.
+                with redirect_stdout(sys.stderr):
+                    providers = _providers_of(point.load())
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
@@ -102,10 +106,12 @@ class Registry:
                 except Exception as error:
                     raise PluginError(f"plugin {name!r} cannot be registered: {describe(error)}") from error
             for provider in providers:
-                taken = self._entries[kind_of(provider)].get(provider.name)
-                if taken is not None:
+                kind = kind_of(provider)
+                taken = self._entries[kind].get(provider.name)
+                givers = [taken.plugin] if taken is not None else self._ambiguous.get((kind, provider.name))
+                if givers:
                     raise PluginError(
-                        f"{kind_of(provider)} {provider.name!r} is already provided by {taken.plugin}; "
+                        f"{kind} {provider.name!r} is already provided by {' and '.join(map(str, givers))}; "
                         "choose another name"
                     )
             self._add(Plugin(name=name, distribution=IN_PROCESS), providers)
@@ -141,7 +147,7 @@ class Registry:
         message = f"no {kind} is named {name!r}; there are: {', '.join(self.names(kind)) or 'none'}."
         missing = [plugin for plugin in self.plugins if plugin.status != "loaded"]
         official = OFFICIAL_DISTRIBUTIONS.get((kind, name))
-        if official is not None and official not in {plugin.distribution for plugin in missing}:
+        if official is not None and official not in {_canonical(plugin.distribution) for plugin in missing}:
             message += f" It comes with {official}: pip install {official}"
         elif not missing or official is None:
             message += nearest(name, self.names(kind))
@@ -155,7 +161,9 @@ class Registry:
         provider = self.get(kind, name)
         try:
             return provider.load()
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # as on import: a plugin may exit
             plugin = self._entries[kind][name].plugin
             raise PluginError(f"{kind} {name!r} of plugin {plugin} failed to load: {describe(error)}") from error
 
@@ -195,26 +203,21 @@ def _providers_of(plugin: object) -> list[Provider]:
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(hookspecs)
     manager.register(plugin)
-    manager.check_pending()
-    implemented = {caller.name for caller in manager.get_hookcallers(plugin) or ()}
-    for name in vars(plugin) if hasattr(plugin, "__dict__") else ():
-        if not name.startswith(f"{PROJECT}_") or name in implemented or not callable(getattr(plugin, name)):
+    callers = manager.get_hookcallers(plugin) or []
+    for caller in callers:
+        if not caller.has_spec() and not all(each.optionalhook for each in caller.get_hookimpls()):
+            raise PluginError(f"{caller.name} is no hook of LayerLens.{nearest(caller.name, HOOKS)}")
+    for name in dir(plugin):
+        function = getattr(plugin, name) if name.startswith(f"{PROJECT}_") else None
+        if not callable(function) or hasattr(function, f"{PROJECT}_impl"):
             continue
         if name in HOOKS:
             raise PluginError(f"{name} is not marked with @layerlens_core.hookimpl, so it would never be called")
         raise PluginError(f"{name} is no hook of LayerLens.{nearest(name, HOOKS)}")
+    implemented = sorted(caller.name for caller in callers if caller.has_spec())
     if not implemented:
         raise PluginError("it implements no hook; mark its functions with @layerlens_core.hookimpl")
-    providers: list[Provider] = []
-    for hook in sorted(implemented):
-        expected = KINDS[HOOKS[hook]]
-        for result in getattr(manager.hook, hook)():
-            for provider in result:
-                if not isinstance(provider, expected):
-                    raise PluginError(
-                        f"{hook} must give {expected.__name__} records, but gave {type(provider).__name__}"
-                    )
-                providers.append(cast(Provider, provider))
+    providers = [provider for hook in implemented for provider in _called(manager, hook)]
     names = [(kind_of(provider), provider.name) for provider in providers]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -222,16 +225,42 @@ def _providers_of(plugin: object) -> list[Provider]:
     return providers
 
 
+def _called(manager: pluggy.PluginManager, hook: str) -> list[Provider]:
+    """Call one hook of the one plugin in the manager, and hold what it gives to the hook's record type."""
+    expected = KINDS[HOOKS[hook]]
+    contract = f"{hook} must give an iterable of {expected.__name__} records"
+    results = getattr(manager.hook, hook)()
+    if not results:  # pluggy leaves None out
+        raise PluginError(f"{contract}, but returned None")
+    providers: list[Provider] = []
+    for result in results:
+        if not isinstance(result, Iterable):
+            raise PluginError(f"{contract}, but returned one {type(result).__name__}")
+        for provider in result:
+            if not isinstance(provider, expected):
+                raise PluginError(f"{contract}, but gave {type(provider).__name__}")
+            providers.append(cast(Provider, provider))
+    return providers
+
+
 def describe(error: BaseException) -> str:
     """An error in one line: its type, unless it is ours, and its message."""
-    text = " ".join(str(error).split())
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # an error that cannot be printed must not hide the others
+        text = ""
     if isinstance(error, PluginError):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _distribution(point: EntryPoint) -> tuple[str, str]:
-    return (point.dist.name, point.dist.version) if point.dist is not None else ("unknown", "")
+    """Name and version, as far as the metadata tells: an uninstall that failed leaves entry points without them."""
+    try:
+        name, version = (point.dist.name, point.dist.version) if point.dist is not None else ("", "")
+    except Exception:  # Python 3.11 gives None for what is missing, later ones raise
+        name, version = "", ""
+    return name or "unknown", version or ""
 
 
 def _canonical(name: str) -> str:

@@ -76,6 +76,8 @@ def attach_lora(
     with warnings.catch_warnings():
         # PEFT 0.21 reads an attribute that transformers 5.23 has renamed and still serves.
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
+        # It finds out by itself that a Conv1D holds its weight transposed, which is right, and says so each time.
+        warnings.filterwarnings("ignore", message="fan_in_fan_out is set to False")
         return get_peft_model(model, config)
 
 
@@ -85,20 +87,26 @@ def temporary_lora(
 ) -> Iterator[PeftModel]:
     """LoRA, and trainable copies of heads, that are gone afterwards, also after an exception.
 
-    PEFT's own ``unload`` puts the trained copy of a head in place of the original and leaves
-    ``model.peft_config`` behind; here every module is again the very one that it was.
+    PEFT's own ``unload`` puts the trained copy of a head in place of the original, leaves
+    ``model.peft_config`` behind, and under gradient checkpointing hooks on the embeddings; here every module
+    is again the very one that it was.
     """
     heads = list(heads)
     originals = {name: model.get_submodule(name) for name in (*ranks, *heads)}
-    attributes = set(vars(model))
+    attributes = dict(vars(model))
+    hooks = {module: set(module._forward_hooks) for module in model.modules()}
     try:
         yield attach_lora(model, ranks, scale=scale, heads=heads)
     finally:
         for name, original in originals.items():
             parent, _, child = name.rpartition(".")
             model.get_submodule(parent).add_module(child, original)
-        for attribute in set(vars(model)) - attributes:
+        for attribute in set(vars(model)) - set(attributes):
             delattr(model, attribute)
+        vars(model).update(attributes)
+        for module, known in hooks.items():
+            for added in set(module._forward_hooks) - known:
+                del module._forward_hooks[added]
 
 
 def exactly(names: Iterable[str]) -> str:

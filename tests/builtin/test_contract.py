@@ -1,0 +1,76 @@
+"""What a strategy owes: the core holds every one to it, whoever wrote it."""
+
+import attrs
+import pytest
+
+import layerlens_core as ll
+from layerlens_core.allocation import allocate
+from layerlens_core.budget import Budget
+from layerlens_core.errors import BudgetError, LayerLensError, PlanError
+from layerlens_core.profiles import Profile
+from layerlens_core.registry import Registry
+
+
+def all_lora(candidates, limits, context):
+    return [unit.decide("lora", 2, reason="always") for unit in candidates.units]
+
+
+def allocate_with(profile, select, **arguments):
+    registry = Registry.discover()
+    registry.register(ll.strategy("mine", select))
+    return allocate(profile, strategy="mine", registry=registry, **arguments)
+
+
+def test_a_function_is_a_strategy(make_profile):
+    plan = allocate_with(make_profile([1, 2]), all_lora)
+    assert [(d.method, d.size, d.reason) for d in plan.decisions] == [("lora", 2, "always")] * 2
+    assert plan.strategy == "mine"
+
+
+def change(**fields):
+    def select(candidates, limits, context):
+        first, *rest = all_lora(candidates, limits, context)
+        return [attrs.evolve(first, **fields), *rest]
+
+    return select
+
+
+@pytest.mark.parametrize(
+    ("select", "message"),
+    [
+        (lambda c, limits, context: all_lora(c, limits, context)[:1], r"decided nothing for bert\.encoder\.layer\.1"),
+        (lambda c, limits, context: all_lora(c, limits, context) * 2, "twice"),
+        (lambda c, limits, context: ["lora", "none"], "must return Decisions, but returned str"),
+        (change(unit="elsewhere"), "'elsewhere' but there is no such unit"),
+        (change(method="magic"), "method 'magic' is no candidate"),
+        (change(parameters=1), "cost 3,456 parameters, not 1"),
+        (change(sizes={}), "sizes must name the targets"),
+        (change(sizes={"bert.encoder.layer.0.output.dense": -1}), "sizes must name|at least 0"),
+    ],
+)
+def test_a_strategy_that_breaks_the_contract_is_named(make_profile, select, message):
+    with pytest.raises(PlanError, match=message) as caught:
+        allocate_with(make_profile([1, 2]), select)
+    assert "'mine'" in str(caught.value)
+
+
+def test_a_strategy_that_overspends_is_refused(make_profile):
+    with pytest.raises(BudgetError, match=r"'mine' spent 6,912 .* above the limit of 5,000"):
+        allocate_with(make_profile([1, 2]), all_lora, budget=Budget(params=5000))
+
+
+def test_a_profile_and_a_plan_survive_their_files(make_profile, tmp_path):
+    profile = make_profile([3, 1, 2], granularity="module")
+    plan = allocate(profile)
+    profile.save(tmp_path)
+    plan.save(tmp_path)
+    assert Profile.load(tmp_path) == profile
+    assert ll.Plan.load(tmp_path) == plan
+    assert ll.Plan.load(tmp_path).id == plan.id
+    assert allocate(Profile.load(tmp_path)) == plan
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["plan.json", "profile.json"]
+
+
+def test_all_errors_have_one_root(make_profile):
+    with pytest.raises(LayerLensError):
+        allocate(make_profile([1]), budget=Budget(params=1))
