@@ -82,9 +82,11 @@ def test_the_budget_is_kept_and_used_and_sizes_follow_utility(make_profile, gran
             for b in decisions:
                 assert a.size >= b.size or a.utility <= b.utility, method
     if not every:
-        smallest_step = 96 + 96
-        largest = all(max(d.sizes.values(), default=64) == 64 or d.method == "none" for d in plan.decisions)
-        assert largest or budget - plan.parameters < smallest_step or plan.parameters >= 0.95 * budget
+        # The smallest step may be a large module's, where the small ones of the layer are at their largest.
+        small_ones_full = all(set(list(d.sizes.values())[:4]) <= {64} for d in plan.decisions)
+        smallest_step = 96 + 4 * 96 if small_ones_full else 96 + 96
+        full = all(set(d.sizes.values()) <= {64} for d in plan.decisions)
+        assert full or budget - plan.parameters < smallest_step
 
 
 def test_a_larger_budget_gives_more_rank(make_profile):

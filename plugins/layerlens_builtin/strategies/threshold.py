@@ -149,16 +149,23 @@ def _claim(unit: Unit, method: str) -> Claim:
 
 
 def _refine(units: Sequence[Unit], methods: Sequence[str], sizes: list[dict[str, int]], left: int) -> None:
-    """Raise single modules by a notch, the most useful layers first and in them the most important modules."""
-    for index in sorted(range(len(units)), key=lambda i: (-units[i].utility, i)):
-        unit, method = units[index], methods[index]
-        if method == "none" or max(sizes[index].values()) >= max(unit.sizes(method)):
-            continue
-        notch = unit.notches[method]
-        for target in sorted(unit.targets[method], key=lambda t: -unit.importance.get(t.name, 0.0)):
-            if target.per_size * notch <= left:
-                sizes[index][target.name] += notch
-                left -= target.per_size * notch
+    """Raise single modules by a notch, in rounds, until nothing more fits.
+
+    The most useful layers come first, and in them the most important modules.
+    """
+    raised = True
+    while raised:
+        raised = False
+        for index in sorted(range(len(units)), key=lambda i: (-units[i].utility, i)):
+            unit, method = units[index], methods[index]
+            if method == "none":
+                continue
+            notch, largest = unit.notches[method], max(unit.sizes(method))
+            for target in sorted(unit.targets[method], key=lambda t: -unit.importance.get(t.name, 0.0)):
+                if sizes[index][target.name] < largest and target.per_size * notch <= left:
+                    sizes[index][target.name] += notch
+                    left -= target.per_size * notch
+                    raised = True
 
 
 def _reason(
