@@ -49,3 +49,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """A hint such as ``" Did you mean 'fisher'?"``, or an empty string where nothing is near."""
     matches = get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" Did you mean {matches[0]!r}?" if matches else ""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of somebody else's error, for a message of ours; its type where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -8,6 +8,7 @@ from attrs import frozen
 
 from layerlens_core import tracing
 from layerlens_core.errors import FileError, PlanError, nearest
+from layerlens_core.plan import FILE_NAME as PLAN_FILE
 from layerlens_core.plan import Plan
 
 Event = Mapping[str, Any]
@@ -41,13 +42,16 @@ def explain(run: Path, layer: str) -> Explanation:
     plan = Plan.load(run)
     name = find_layer(plan, layer)
     events = tracing.read(run)
-    made = [event for event in events if event["event"] == "plan.made"]
-    if not made or made[-1]["plan_id"] != plan.id:
-        raise FileError(f"{run / tracing.FILE_NAME} is not the trace of {run / 'plan.json'}; allocate again")
 
     def of(kind: str) -> list[Event]:
         return [event for event in events if event["event"] == kind]
 
+    made, decided = of("plan.made"), [event for event in of("decision.made") if event.get("unit") == name]
+    settled = of("budget.settled")
+    if not (made and decided and settled) or made[-1].get("plan_id") != plan.id:
+        raise FileError(
+            f"{run / tracing.FILE_NAME} is not the trace of {run / PLAN_FILE}; plan anew with: layerlens allocate {run}"
+        )
     modules: dict[str, dict[str, float]] = {}
     units: dict[str, str] = {}
     for event in of("metric.scored"):
@@ -57,13 +61,13 @@ def explain(run: Path, layer: str) -> Explanation:
     thresholds = of("thresholds.set")
     return Explanation(
         layer=name,
-        decision=next(event for event in of("decision.made") if event["unit"] == name),
+        decision=decided[-1],
         utility=next((event for event in of("utility.computed") if event["unit"] == name), None),
         modules=modules,
         units=units,
         thresholds=thresholds[-1] if thresholds else None,
         refused=[event for event in of("candidate.refused") if event["unit"] == name],
-        budget=of("budget.settled")[-1],
+        budget=settled[-1],
     )
 
 
@@ -75,8 +79,9 @@ def find_layer(plan: Plan, text: str) -> str:
     matches = [name for name in names if name.endswith(f".{text}")]
     if len(matches) == 1:
         return matches[0]
-    if text.isdigit() and int(text) < len(names):
+    if text.isdecimal() and int(text) < len(names):
         return names[int(text)]
     if matches:
         raise PlanError(f"{text!r} is the ending of several layers: {', '.join(matches)}")
-    raise PlanError(f"the plan has no layer {text!r}; it has {names[0]} to {names[-1]}.{nearest(text, names)}")
+    known = f"{names[0]} to {names[-1]} (0 to {len(names) - 1})" if names else "none"
+    raise PlanError(f"the plan has no layer {text!r}; it has {known}.{nearest(text, names)}")

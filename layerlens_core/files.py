@@ -4,7 +4,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
@@ -19,9 +19,17 @@ T = TypeVar("T")
 
 @contextmanager
 def replacing(path: Path) -> Iterator[TextIO]:
-    """A text file that takes the place of ``path`` only once it is complete; an exception leaves ``path`` as it was."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """A text file that takes the place of ``path`` only once it is complete; an exception leaves all as it was.
+
+    Raises `FileError` where the directory cannot be written to.
+    """
+    check_directory(path.parent)
+    missing = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise FileError(f"{path} cannot be written: {error.strerror}") from None
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
             yield file
@@ -31,7 +39,17 @@ def replacing(path: Path) -> Iterator[TextIO]:
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
+        for folder in missing:
+            with suppress(OSError):  # somebody else put something there
+                folder.rmdir()
         raise
+
+
+def check_directory(path: Path) -> None:
+    """Raises `FileError` where there cannot be a directory by this name, since it or a parent is a file."""
+    for place in (path, *path.parents):
+        if place.exists() and not place.is_dir():
+            raise FileError(f"{place} is a file; --out must name a directory")
 
 
 def write(path: Path, value: object, *, schema: str, version: int) -> None:
@@ -48,6 +66,8 @@ def read(path: Path, kind: type[T], *, schema: str, version: int) -> T:
         document: Any = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FileError(f"{path} does not exist; is {path.parent} the directory of a run?") from None
+    except OSError as error:
+        raise FileError(f"{path} cannot be read: {error.strerror}; is {path.parent} the directory of a run?") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise FileError(f"{path} is not valid JSON: {error}") from None
     if not isinstance(document, dict) or document.get("schema") != schema:

@@ -1,25 +1,34 @@
 """From a model's name and a data file to a model and samples, ready to profile."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from attrs import frozen
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from layerlens_core.adaptation.inspect import inspect
 from layerlens_core.data.encode import choose, encode
 from layerlens_core.data.fields import find_fields, label_names
 from layerlens_core.data.rows import Row, read_rows
-from layerlens_core.loading import choose_task, load, read_config
+from layerlens_core.errors import ModelError
+from layerlens_core.loading import Loaded, choose_task, load, read_config
 from layerlens_core.profiling.losses import Task
 from layerlens_core.profiling.samples import Sample
 
 
 @frozen(kw_only=True)
 class Prepared:
-    """A loaded model with its tokenizer, samples to profile it on, their task and class names."""
+    """A loaded model with its tokenizer, samples to profile it on, their task and class names.
+
+    untrained: weights that the checkpoint lacks and that no plan trains, so that they stay random.
+    """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     samples: list[Sample]
     task: Task
     labels: list[str]
+    untrained: tuple[str, ...] = ()
 
 
 def prepare(
@@ -45,18 +54,46 @@ def prepare(
     rows = read_rows(data) if isinstance(data, str) else data
     classify = None if task is None else task == "sequence-classification"
     fields = find_fields(rows, text=text_field, label=label_field, classify=classify)
-    task = task or choose_task(config, fields.form)
-    labels = label_names(rows, fields.label) if task == "sequence-classification" else []
-    loaded, tokenizer = load(model, task, labels=labels, seed=seed, dtype=dtype)
+    task = choose_task(config, fields.form, task)
+    labels = _classes(config, label_names(rows, fields.label)) if task == "sequence-classification" else []
+    loaded = load(model, task, labels=labels, seed=seed, dtype=dtype)
     longest = getattr(config.get_text_config(), "max_position_embeddings", None)
+    chosen = choose(len(rows), samples, seed)
     encoded = encode(
-        choose(rows, samples, seed),
+        [rows[i] for i in chosen],
         fields,
-        tokenizer,
+        loaded.tokenizer,
         task,
         labels=labels,
         # RoBERTa and its kin reserve the positions up to the padding token's.
         max_length=min(max_length, longest - 2) if isinstance(longest, int) and longest > 2 else max_length,
         seed=seed,
+        numbers=[i + 1 for i in chosen],
     )
-    return Prepared(model=loaded, tokenizer=tokenizer, samples=encoded, task=task, labels=labels)
+    _check_vocabulary(loaded, encoded)
+    heads = tuple(f"{head.name}." for head in inspect(loaded.model).heads)
+    return Prepared(
+        model=loaded.model,
+        tokenizer=loaded.tokenizer,
+        samples=encoded,
+        task=task,
+        labels=labels,
+        untrained=tuple(name for name in loaded.drawn if not name.startswith(heads)),
+    )
+
+
+def _classes(config: Any, labels: list[str]) -> list[str]:
+    """The classes in the order in which the model knows them, where it was trained on these."""
+    known = [str(name) for _, name in sorted((config.id2label or {}).items())]
+    return known if sorted(known) == sorted(labels) else labels
+
+
+def _check_vocabulary(loaded: Loaded, samples: Sequence[Sample]) -> None:
+    """Raises `ModelError` where the tokenizer gives tokens that the model does not have."""
+    size = int(loaded.model.get_input_embeddings().weight.shape[0])
+    largest = max(int(sample["input_ids"].max()) for sample in samples)
+    if largest >= size:
+        raise ModelError(
+            f"the tokenizer gives token {largest}, but the model has {size} (0 to {size - 1}); "
+            "the two do not belong together, or tokens were added without resizing the model's embeddings"
+        )

@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,9 @@ FILE_NAME = "trace.jsonl"
 PROFILE_EVENTS = frozenset(
     {"run.started", "plugin.loaded", "plugin.failed", "profile.finished", "module.unscored", "metric.scored"}
 )
+
+
+_SILENT = ContextVar("layerlens_silent", default=False)
 
 
 def run_started(command: str, arguments: Mapping[str, Any], versions: Mapping[str, str]) -> None:
@@ -151,7 +155,7 @@ def to_file(run: Path, *, run_id: str, keep_profile: bool = False) -> Iterator[N
 
     path = run / FILE_NAME
     earlier = read(run) if keep_profile and path.exists() else []
-    kept = [e for e in earlier if e["event"] in PROFILE_EVENTS and e["run_id"] == earlier[0]["run_id"]]
+    kept = [e for e in earlier if e["event"] in PROFILE_EVENTS and e.get("run_id") == earlier[0].get("run_id")]
     with files.replacing(path) as file:
         for event in kept:
             file.write(json.dumps(event, ensure_ascii=False) + "\n")
@@ -179,17 +183,32 @@ def read(run: Path) -> list[dict[str, Any]]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         raise FileError(f"{path} does not exist; is {run} the directory of a run?") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileError(f"{path} cannot be read: {error}") from None
     events = []
     for number, line in enumerate(lines, start=1):
         try:
-            events.append(json.loads(line))
+            event = json.loads(line)
         except json.JSONDecodeError as error:
             raise FileError(f"{path}, line {number}, is not valid JSON: {error}") from None
+        if not isinstance(event, dict) or "event" not in event:
+            raise FileError(f"{path}, line {number}, is no event of a trace")
+        events.append(event)
     return events
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Emit nothing inside, for decisions that are only tried."""
+    token = _SILENT.set(True)
+    try:
+        yield
+    finally:
+        _SILENT.reset(token)
 
 
 def _emit(event: str, **fields: Any) -> None:
     # Importing structlog costs a tenth of a second: where nobody has imported it, nobody has configured it.
     structlog = sys.modules.get("structlog")
-    if structlog is not None and structlog.is_configured():
+    if structlog is not None and structlog.is_configured() and not _SILENT.get():
         structlog.get_logger("layerlens").info(event, **fields)

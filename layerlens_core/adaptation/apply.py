@@ -25,15 +25,19 @@ def apply(model: PreTrainedModel, plan: Plan) -> PeftModel:
     full beside the plan, as PEFT's ``modules_to_save``.
 
     Raises `ModelError` where the model is not the planned one, and `PlanError` where the plan holds a method
-    that cannot be applied; in both cases before anything is changed.
+    that cannot be applied, or is not consistent in itself; in all cases before anything is changed.
     """
     check_applicable(plan)
     inventory = inspect(model)
-    if inventory.fingerprint != plan.fingerprint:
-        raise ModelError(_difference(inventory, plan))
     ranks = plan.sizes("lora")
+    costs = {module.name: module.in_features + module.out_features for module in inventory.modules}
+    # The fingerprint leaves heads out: a causal model and a classifier can have the same layers.
+    if (inventory.fingerprint, inventory.heads) != (plan.fingerprint, plan.heads) or not ranks.keys() <= costs.keys():
+        raise ModelError(_difference(inventory, plan))
     if not ranks:
         raise PlanError("the plan trains nothing: every layer is 'none'")
+    if (cost := sum(rank * costs[name] for name, rank in ranks.items())) != plan.parameters:
+        raise PlanError(f"the plan is for {plan.parameters:,} trainable parameters, but its ranks take {cost:,}")
     wrapped = attach_lora(model, ranks, scale=plan.scale, heads=[head.name for head in plan.heads])
     _verify(wrapped, ranks, plan)
     return wrapped
@@ -58,7 +62,11 @@ def attach_lora(
     and a vision tower the text model. Here every pattern is one anchored alternation of escaped full names,
     and there is one pattern a rank, so patterns are disjoint and their order, which saving does not keep,
     cannot matter.
+
+    Raises `ModelError`, before anything is changed, where PEFT would take other modules for a head.
     """
+    heads = list(heads)
+    _check_heads(model, heads)
     largest = max(ranks.values())
     by_rank: dict[int, list[str]] = {}
     for name, rank in ranks.items():
@@ -70,7 +78,7 @@ def attach_lora(
         target_modules=exactly(ranks),
         rank_pattern={pattern: rank for rank, pattern in patterns.items() if rank != largest},
         alpha_pattern={pattern: scale * rank for rank, pattern in patterns.items() if rank != largest},
-        modules_to_save=list(heads) or None,
+        modules_to_save=heads or None,
         base_model_name_or_path=model.config._name_or_path or None,
     )
     with warnings.catch_warnings():
@@ -87,13 +95,14 @@ def temporary_lora(
 ) -> Iterator[PeftModel]:
     """LoRA, and trainable copies of heads, that are gone afterwards, also after an exception.
 
-    PEFT's own ``unload`` puts the trained copy of a head in place of the original, leaves
-    ``model.peft_config`` behind, and under gradient checkpointing hooks on the embeddings; here every module
-    is again the very one that it was.
+    PEFT's own ``unload`` puts the trained copy of a head in place of the original, leaves the weights frozen,
+    and under gradient checkpointing hooks on the embeddings; here every module is again the very one that it
+    was, and every weight frozen or not as before.
     """
     heads = list(heads)
     originals = {name: model.get_submodule(name) for name in (*ranks, *heads)}
     attributes = dict(vars(model))
+    required = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     hooks = {module: set(module._forward_hooks) for module in model.modules()}
     try:
         yield attach_lora(model, ranks, scale=scale, heads=heads)
@@ -104,6 +113,8 @@ def temporary_lora(
         for attribute in set(vars(model)) - set(attributes):
             delattr(model, attribute)
         vars(model).update(attributes)
+        for parameter, requires_grad in required:
+            parameter.requires_grad_(requires_grad)
         for module, known in hooks.items():
             for added in set(module._forward_hooks) - known:
                 del module._forward_hooks[added]
@@ -132,6 +143,16 @@ def trainable_parameters(model: PeftModel) -> tuple[int, int]:
     return adapters, heads
 
 
+def _check_heads(model: PreTrainedModel, heads: Iterable[str]) -> None:
+    """PEFT finds heads by the end of their names, and adapts nothing inside what it finds."""
+    heads = set(heads)
+    for name, _ in model.named_modules(remove_duplicate=False):
+        if name not in heads and (head := next((head for head in sorted(heads) if name.endswith(head)), None)):
+            raise ModelError(
+                f"PEFT would train {name} in full, because its name ends like that of the head {head}; rename one"
+            )
+
+
 def _verify(model: PeftModel, ranks: Mapping[str, int], plan: Plan) -> None:
     """Hold PEFT to the plan: every module at its rank and scale, and the exact number of parameters."""
     made = {name: (layer.r["default"], layer.scaling["default"]) for name, layer in lora_layers(model).items()}
@@ -153,4 +174,10 @@ def _difference(inventory: Inventory, plan: Plan) -> str:
     missing = [name for decision in plan.decisions for name in decision.sizes if name not in have]
     if missing:
         return message + f"; it has no module {missing[0]} ({len(missing)} planned modules are missing)"
+    if inventory.heads != plan.heads:
+        have_heads, planned = (
+            ", ".join(f"{head.name} of {head.parameters:,} parameters" for head in heads) or "none"
+            for heads in (inventory.heads, plan.heads)
+        )
+        return message + f"; its heads are {have_heads}, planned were {planned}"
     return message + "; modules or their shapes differ"

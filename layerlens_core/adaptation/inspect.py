@@ -21,12 +21,16 @@ from layerlens_core.inventory import (
 
 #: How transformers names the projections that are added to the residual stream.
 _RESIDUAL_WRITER = re.compile(
-    r"(^|\.)(o_proj|out_proj|out_lin|c_proj|down_proj|wo|fc2|lin2|ffn_output|dense_4h_to_h|w2"
-    r"|SelfAttention\.o|EncDecAttention\.o|attention\.dense|attn\.dense|self_attention\.dense|output\.dense)$"
+    r"(^|\.)(o_proj|out_proj|out_lin|c_proj|down_proj|wo|Wo|fc2|fc_out|lin2|ffn_output|output_dense|dense_4h_to_h|w2"
+    r"|SelfAttention\.o|EncDecAttention\.o|((self_)?attention|(self_)?attn|output)\.dense|ff\.layer_2)$"
 )
 _KEY_PROJECTION = re.compile(r"(^|\.)(k_proj|key|k_lin|k)$")
 _VALUE_PROJECTION = re.compile(r"(^|\.)(v_proj|value|v_lin|v)$")
-_HEAD_DIM = ("head_dim", "attention_head_size", "key_value_proj_dim", "d_kv")
+_HEADS = ("num_attention_heads", "num_heads", "n_heads", "n_head")
+_HEAD_DIM = ("head_dim", "attention_head_size", "head_size", "key_value_proj_dim", "d_kv")
+# Latent attention (DeepSeek) has keys and values of widths that differ; its head_dim is that of the rotated part.
+_KEY_DIM = ("qk_head_dim", *_HEAD_DIM)
+_VALUE_DIM = ("v_head_dim", *_HEAD_DIM)
 _CLASSIFIER_NAMES = ("score", "classifier")
 
 
@@ -38,7 +42,7 @@ def inspect(model: PreTrainedModel) -> Inventory:
 
     Raises `ModelError` where adapters are attached already, or where no layer holds a linear module.
     """
-    if hasattr(model, "peft_config"):
+    if hasattr(model, "peft_config") or any(_is_of_peft(module) for module in model.modules()):
         raise ModelError(
             f"{type(model).__name__} already carries PEFT adapters; inspect the base model (model.unload())"
         )
@@ -124,6 +128,11 @@ def _has_linear(module: nn.Module) -> bool:
     return any(linear_kind(child) is not None for child in module.modules())
 
 
+def _is_of_peft(module: nn.Module) -> bool:
+    """By name, so that inspecting does not import peft, which takes seconds."""
+    return any(base.__module__.partition(".")[0] == "peft" for base in type(module).__mro__)
+
+
 def _is_stacked_experts(module: nn.Module) -> bool:
     return (
         any(parameter.dim() == 3 for parameter in module.parameters(recurse=False))
@@ -133,7 +142,8 @@ def _is_stacked_experts(module: nn.Module) -> bool:
 
 def _heads(model: PreTrainedModel) -> dict[str, nn.Module]:
     """For a classifier: the modules beside the base model, which are new and train in full."""
-    if model.get_output_embeddings() is not None or "Classification" not in type(model).__name__:
+    classifies = any("Classification" in base.__name__ for base in type(model).__mro__)
+    if not classifies or model.get_output_embeddings() is not None:
         return {}
     body = model.base_model
     children = {name: child for name, child in model.named_children() if child is not body}
@@ -153,18 +163,16 @@ def _attentions(model: PreTrainedModel, layer: str, names: dict[str, nn.Module])
     for name, module in inside.items():
         if any(other.startswith(f"{name}.") for other in inside):
             continue
+        # The module before the configuration: encoder and decoder can differ in their heads.
         config = getattr(module, "config", model.config)
-        heads = _first_int(config, "num_attention_heads", "num_heads", "n_head") or _first_int(
-            module, "num_heads", "num_attention_heads", "n_heads"
-        )
+        heads = _first_int(module, *_HEADS) or _first_int(config, *_HEADS)
         if heads is None:
             continue
         grouped = _first_int(config, "num_key_value_heads") or heads
-        width = _first_int(module, *_HEAD_DIM) or _first_int(config, *_HEAD_DIM)
         key = _projected_width(module, _KEY_PROJECTION)
         value = _projected_width(module, _VALUE_PROJECTION)
-        key_dim = key // grouped if key else width
-        value_dim = value // grouped if value else width
+        key_dim = key // grouped if key else _first_int(module, *_KEY_DIM) or _first_int(config, *_KEY_DIM)
+        value_dim = value // grouped if value else _first_int(module, *_VALUE_DIM) or _first_int(config, *_VALUE_DIM)
         if key_dim and value_dim:
             yield AttentionModule(
                 name=name,

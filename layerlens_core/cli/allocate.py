@@ -22,7 +22,7 @@ from layerlens_core.cli.options import (
 def command(run: Path, metrics: tuple[str, ...], as_json: bool, **arguments: Any) -> None:
     """Plan RUN anew from its profile, and replace RUN/plan.json.
 
-    What is not given stays as it was in the run's plan.
+    What is not given stays as it was in the run's plan; a new strategy or new methods drop the old options.
     """
     from layerlens_core import plan as plans
     from layerlens_core.allocation import allocate

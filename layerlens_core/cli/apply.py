@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from layerlens_core.cli.options import run_argument
+from layerlens_core.cli.options import SEED, run_argument
 
 
 @click.command("apply", short_help="Write an adapter directory that is ready to train.")
@@ -12,17 +12,17 @@ from layerlens_core.cli.options import run_argument
 @click.option("--model", required=True, help="The planned model: a local directory or a hub id.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory of the adapter.")
 @click.option("--overwrite", is_flag=True, help="Replace the adapter that is there.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the adapters' initial weights.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the adapters' initial weights.")
 def command(run: Path, model: str, out: Path, overwrite: bool, seed: int) -> None:
     """Attach the plan of RUN to the model and write the initialised adapter, in PEFT's format."""
     from layerlens_core.cli.running import say
     from layerlens_core.errors import FileError
+    from layerlens_core.files import check_directory
     from layerlens_core.plan import Plan
     from layerlens_core.profiles import Profile
 
     plan, profile = Plan.load(run), Profile.load(run)
-    if out.exists() and not out.is_dir():
-        raise FileError(f"{out} is a file; --out must name a directory")
+    check_directory(out)
     if (out / "adapter_config.json").exists() and not overwrite:
         raise FileError(f"{out} already holds an adapter; use --overwrite or another --out")
 
@@ -33,7 +33,7 @@ def command(run: Path, model: str, out: Path, overwrite: bool, seed: int) -> Non
 
     check_applicable(plan)
     read_config(model)
-    loaded, _ = load(model, profile.task, labels=profile.labels, seed=seed)  # type: ignore[arg-type]
+    loaded = load(model, profile.task, labels=profile.labels, seed=seed).model  # type: ignore[arg-type]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         wrapped = apply(loaded, plan)

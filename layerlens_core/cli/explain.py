@@ -18,14 +18,17 @@ def command(run: Path, layer: str | None, as_json: bool) -> None:
     """
     import json
 
-    from layerlens_core.plan import Plan
+    from layerlens_core.plan import FILE_NAME, Plan
     from layerlens_core.profiles import Profile
 
     plan = Plan.load(run)
     if layer is None:
-        from layerlens_core.cli.running import print_result
+        if as_json:
+            click.echo((run / FILE_NAME).read_text(encoding="utf-8"), nl=False)
+            return
+        from layerlens_core.cli.tables import print_plan
 
-        print_result(plan, Profile.load(run), run, as_json)
+        print_plan(plan, Profile.load(run))
         return
     from layerlens_core.explanation import explain
 

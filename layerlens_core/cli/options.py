@@ -11,6 +11,10 @@ from layerlens_core.errors import PlanError, ScoreError
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+#: What every random generator takes.
+SEED = click.IntRange(0, 2**32 - 1)
+
+
 def _together(*options: Callable[[F], F]) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         for option in reversed(options):
@@ -41,7 +45,7 @@ data_options = _together(
 )
 
 profile_options = _together(
-    click.option("--seed", type=int, default=0, show_default=True),
+    click.option("--seed", type=SEED, default=0, show_default=True),
     click.option("--group", type=click.IntRange(1), default=2, show_default=True, help="Samples in a gradient's mean."),
     click.option(
         "--micro-batch", type=click.IntRange(1), default=8, show_default=True,

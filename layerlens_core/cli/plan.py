@@ -39,17 +39,22 @@ def command(model: str, metrics: tuple[str, ...], out: Path, overwrite: bool, as
 
     Writes RUN/profile.json, RUN/plan.json and RUN/trace.jsonl.
     """
+    shown = {"model": model, "metrics": metrics, **arguments}
+    weights = parse_weights(metrics)
+    decision = decision_arguments(**{name: arguments.pop(name) for name in DECISION_NAMES})
+    check_names(decision, weights)
+    # What is wrong with the command line is told before torch is imported, which takes seconds.
+    from layerlens_core.allocation import allocate
     from layerlens_core.cli.running import check_output, print_result, run_profile, traced
 
     check_output(out, overwrite)
-    weights = parse_weights(metrics)
-    shown = {"model": model, "metrics": metrics, **arguments}
-    decision = decision_arguments(**{name: arguments.pop(name) for name in DECISION_NAMES})
-    check_names(decision, weights)
     with traced(out, "plan", shown):
-        result, _ = run_profile(model, metrics=weights, **arguments)
-        from layerlens_core.allocation import allocate
-
+        result = run_profile(
+            model,
+            metrics=weights,
+            rehearse=lambda prepared: rehearse(prepared.model, weights, decision),
+            **arguments,
+        )
         planned = allocate(result, weights=weights or None, **decision)
         result.save(out)
         planned.save(out)
@@ -59,12 +64,35 @@ def command(model: str, metrics: tuple[str, ...], out: Path, overwrite: bool, as
 def check_names(decision: dict[str, Any], weights: dict[str, float]) -> None:
     """Find names and weights that are wrong before the model is loaded."""
     from layerlens_core.registry import default
-    from layerlens_core.scores import check_weights
+    from layerlens_core.scores import check_weights, normalize
 
+    for name in weights:
+        default().get("metric", name)
     for kind in ("strategy", "aggregator"):
         if kind in decision:
             default().get(kind, decision[kind])
     for name in decision.get("methods", ()):
         default().get("method", name)
+    if "normalizer" in decision:
+        normalize([], decision["normalizer"])
     if weights:
         check_weights(list(weights), weights)
+
+
+def rehearse(model: Any, weights: dict[str, float], decision: dict[str, Any]) -> None:
+    """Allocate once with equal scores, so that a budget or an option that cannot work does not cost a profile."""
+    from layerlens_core import tracing
+    from layerlens_core.adaptation.inspect import inspect
+    from layerlens_core.allocation import allocate
+    from layerlens_core.profiles import Profile
+    from layerlens_core.scores import RawScores
+
+    inventory = inspect(model)
+    equal = {module.name: 1.0 for module in inventory.modules}
+    scores = tuple(
+        RawScores(metric=name, unit="", granularity="module", values=equal, reduction="weighted_mean")
+        for name in weights or ("equal",)
+    )
+    profile = Profile(inventory=inventory, task="", scores=scores, statistics=(), data="", samples=0, loss=0.0)
+    with tracing.silenced():
+        allocate(profile, weights=weights or None, **decision)

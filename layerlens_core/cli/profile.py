@@ -25,7 +25,7 @@ def command(model: str, metrics: tuple[str, ...], out: Path, overwrite: bool, **
     check_output(out, overwrite)
     weights = parse_weights(metrics)
     with traced(out, "profile", {"model": model, "metrics": metrics, **arguments}):
-        result, _ = run_profile(model, metrics=weights, **arguments)
+        result = run_profile(model, metrics=weights, **arguments)
         result.save(out)
         (out / plan.FILE_NAME).unlink(missing_ok=True)
     say(f"{result.samples} samples, mean loss {result.loss:.4f} nats, {len(result.statistics)} modules scored")

@@ -2,15 +2,15 @@
 
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
-from layerlens_core import plan, profiles, tracing
-from layerlens_core.errors import FileError, ModelError
+from layerlens_core import files, plan, profiles, tracing
+from layerlens_core.errors import FileError, ModelError, first_line
 from layerlens_core.preparation import Prepared, prepare
 from layerlens_core.profiles import Profile
 from layerlens_core.profiling.profile import Progress, versions
@@ -20,8 +20,7 @@ RUN_FILES = (profiles.FILE_NAME, plan.FILE_NAME, tracing.FILE_NAME)
 
 def check_output(out: Path, overwrite: bool) -> None:
     """Refuse a directory that holds a run already. Raises `FileError`."""
-    if out.exists() and not out.is_dir():
-        raise FileError(f"{out} is a file; --out must name a directory")
+    files.check_directory(out)
     there = [name for name in RUN_FILES if (out / name).exists()]
     if there and not overwrite:
         raise FileError(f"{out} already holds a run ({', '.join(there)}); use --overwrite or another --out")
@@ -34,8 +33,9 @@ def traced(run: Path, command: str, arguments: Mapping[str, Any], *, keep_profil
 
     started = time.monotonic()
     with tracing.to_file(run, run_id=uuid.uuid4().hex[:12], keep_profile=keep_profile):
-        plain = {key: value for key, value in arguments.items() if value not in (None, (), False)}
-        tracing.run_started(command, {key: str(value) for key, value in plain.items()}, versions())
+        given = {key: value for key, value in arguments.items() if value not in (None, ()) and value is not False}
+        plain = {key: list(value) if isinstance(value, tuple) else str(value) for key, value in given.items()}
+        tracing.run_started(command, plain, versions())
         tracing.plugins_seen(default())
         yield
         tracing.run_finished(time.monotonic() - started)
@@ -68,9 +68,13 @@ def run_profile(
     seed: int,
     group: int,
     micro_batch: int,
+    rehearse: Callable[[Prepared], object] | None = None,
     **data: Any,
-) -> tuple[Profile, Prepared]:
-    """Load, draw and profile, with a progress bar."""
+) -> Profile:
+    """Load, draw and profile, with a progress bar.
+
+    rehearse: called between loading and the long work, to raise what would else be raised after it.
+    """
     import torch
 
     from layerlens_core.profiling.profile import DEFAULT_METRICS, profile
@@ -80,21 +84,25 @@ def run_profile(
         default().get("metric", name)  # an unknown name should not cost the loading of the model
     where = choose_device(device)
     prepared = prepare(model, seed=seed, **data)
+    if prepared.untrained:
+        say(
+            f"Warning: {model} has no {', '.join(prepared.untrained[:3])}{' …' if prepared.untrained[3:] else ''} "
+            f"for {prepared.task}: {len(prepared.untrained)} tensors are random, and no plan trains them"
+        )
+    if rehearse is not None:
+        rehearse(prepared)
     with progress_bar() as report:
         try:
-            return (
-                profile(
-                    prepared.model.to(where),
-                    prepared.samples,
-                    metrics=tuple(metrics) or DEFAULT_METRICS,
-                    task=prepared.task,
-                    group=group,
-                    micro_batch=micro_batch,
-                    seed=seed,
-                    labels=prepared.labels,
-                    progress=report,
-                ),
-                prepared,
+            return profile(
+                prepared.model.to(where),
+                prepared.samples,
+                metrics=tuple(metrics) or DEFAULT_METRICS,
+                task=prepared.task,
+                group=group,
+                micro_batch=micro_batch,
+                seed=seed,
+                labels=prepared.labels,
+                progress=report,
             )
         except torch.OutOfMemoryError as error:
             raise ModelError(
@@ -111,9 +119,13 @@ def choose_device(device: str | None) -> Any:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         where = torch.device(device)
+        if where.type == "meta":
+            raise RuntimeError("it holds no data")
         torch.empty(0, device=where)
     except (RuntimeError, AssertionError) as error:
-        raise ModelError(f"the device {device} cannot be used: {str(error).splitlines()[0]}") from None
+        raise ModelError(
+            f"the device {device} cannot be used: {first_line(error)}; leave --device out, or use cpu"
+        ) from None
     return where
 
 
@@ -123,11 +135,11 @@ def say(text: str) -> None:
 
 
 def print_result(planned: plan.Plan, profile: Profile, run: Path, as_json: bool) -> None:
-    """The plan as a table and a line on where it lies, or as JSON."""
+    """The plan as a table and a line on how to learn more, or as JSON."""
     if as_json:
         click.echo((run / plan.FILE_NAME).read_text(encoding="utf-8"), nl=False)
         return
     from layerlens_core.cli.tables import print_plan
 
     print_plan(planned, profile)
-    say(f"written to {run}; why a layer got what it got: layerlens explain {run} LAYER")
+    say(f"the run lies in {run}; why a layer got what it got: layerlens explain {run} LAYER")

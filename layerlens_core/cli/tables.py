@@ -1,36 +1,44 @@
 """Plans and explanations as people read them."""
 
-from collections.abc import Sequence
-from os.path import commonpath
+from collections.abc import Mapping, Sequence
+from math import isclose
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from layerlens_core.decisions import Decision
 from layerlens_core.explanation import Explanation
 from layerlens_core.plan import Plan
 from layerlens_core.profiles import Profile
 
 _COLOURS = {"none": "dim", "prefix": "cyan", "adapter": "yellow", "lora": "green"}
 _BAR = 12
-#: Columns from which there is room for bars.
-_WIDE = 100
 
 
 def print_plan(plan: Plan, profile: Profile | None = None) -> None:
-    """The table of layers, and what the plan spends."""
-    console = Console()
-    wide = console.width >= _WIDE
-    names = [decision.unit for decision in plan.decisions]
-    prefix = common_prefix(names)
-    columns = {scores.metric: scores.by_layer(profile.inventory) for scores in profile.scores} if profile else {}
+    """The table of layers, and what the plan spends. Bars and raw scores are left out where they do not fit."""
+    console = Console(highlight=False)
+    prefix = common_prefix([decision.unit for decision in plan.decisions])
+    scores = {scores.metric: scores.by_layer(profile.inventory) for scores in profile.scores} if profile else {}
+    unbounded = console.options.update(width=10_000)  # else a table that is too wide measures as one that fits
+    for columns, bars in ((scores, True), (scores, False), ({}, True), ({}, False)):
+        table = _layers(plan, prefix, columns, bars)
+        if console.measure(table, options=unbounded).maximum <= console.width:
+            break
+    if prefix:
+        console.print(f"layers of [bold]{prefix.rstrip('.')}[/]")
+    console.print(table)
+    console.print(spending(plan), soft_wrap=True)
+
+
+def _layers(plan: Plan, prefix: str, columns: Mapping[str, Mapping[str, float]], bars: bool) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("layer", no_wrap=True)
     for metric in columns:
         table.add_column(metric.replace("_", "\n"), justify="right", no_wrap=True)
     table.add_column("utility", justify="right", no_wrap=True)
-    if wide:
+    if bars:
         table.add_column("", no_wrap=True)
     table.add_column("method", no_wrap=True)
     table.add_column("size", justify="right", no_wrap=True)
@@ -43,28 +51,29 @@ def print_plan(plan: Plan, profile: Profile | None = None) -> None:
             decision.unit.removeprefix(prefix),
             *(f"{column[decision.unit]:.3g}" if decision.unit in column else "–" for column in columns.values()),
             f"{decision.utility:.4f}",
-            *(["█" * filled + "·" * (_BAR - filled)] if wide else []),
+            *(["█" * filled + "·" * (_BAR - filled)] if bars else []),
             f"[{style}]{decision.method}[/]",
-            describe_sizes(decision),
+            describe_sizes(decision.sizes),
             f"{decision.parameters:,}",
         )
-    if prefix:
-        console.print(f"layers of {prefix.rstrip('.')}", highlight=False)
-    console.print(table)
-    console.print(spending(plan), highlight=False, soft_wrap=True)
+    return table
 
 
 def common_prefix(names: Sequence[str]) -> str:
     """What all names begin with, up to a dot; nothing for a single name."""
     if len(names) < 2:
         return ""
-    shared = commonpath(names)
-    return shared[: shared.rfind(".") + 1]
+    shared = []
+    for parts in zip(*(name.split(".")[:-1] for name in names), strict=False):
+        if len(set(parts)) > 1:
+            break
+        shared.append(f"{parts[0]}.")
+    return "".join(shared)
 
 
-def describe_sizes(decision: Decision) -> str:
+def describe_sizes(by_module: Mapping[str, int]) -> str:
     """A layer's size, with what single modules got beyond it."""
-    sizes = sorted(set(decision.sizes.values()))
+    sizes = sorted(set(by_module.values()))
     if not sizes:
         return "–"
     return str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]}–{sizes[-1]}"
@@ -84,14 +93,15 @@ def print_explanation(explanation: Explanation, plan: Plan) -> None:
     """The numbers that led to one layer's method and size, step by step."""
     console = Console(highlight=False)
     decision = explanation.decision
-    size = f" of size {decision['size']}" if decision["size"] else ""
+    size = f" of size {describe_sizes(decision['sizes'])}" if decision["sizes"] else ""
     console.print(f"[bold]{explanation.layer}[/]: {decision['method']}{size}, {decision['parameters']:,} parameters\n")
     if explanation.utility is None:
-        console.print(f"It was not scored: {decision['reason']}")
+        console.print(f"It was not scored: {escape(decision['reason'])}")
         return
     scored = explanation.utility
     total = sum(scored["weights"].values())
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="1  utility", title_justify="left")
+    console.print("[bold]1  utility[/]")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in ("metric", "raw", "unit", f"normalised ({scored['normalizer']})", "weight"):
         table.add_column(heading, justify="left" if heading in ("metric", "unit") else "right")
     for metric, raw in scored["raw"].items():
@@ -101,25 +111,47 @@ def print_explanation(explanation: Explanation, plan: Plan) -> None:
         )  # fmt: skip
     console.print(table)
     console.print(f"{scored['aggregator']} of the normalised scores: utility [bold]{scored['utility']:.6f}[/]\n")
-    console.print("2  method")
+    console.print("[bold]2  method[/]")
     if explanation.thresholds is not None:
         methods, thresholds = explanation.thresholds["methods"], explanation.thresholds["thresholds"]
         steps = "".join(f" < {t:.6f} ≤ {m}" for t, m in zip(thresholds, methods[1:], strict=True))
-        console.print(f"thresholds ({explanation.thresholds['origin']}): {methods[0]}{steps}")
-    console.print(decision["reason"])
+        console.print(f"thresholds ({escape(explanation.thresholds['origin'])}): {methods[0]}{steps}")
+    console.print(escape(decision["reason"]))
     for event in explanation.refused:
-        console.print(f"refused: {event['method']}, because {event['cause']}")
-    if decision["margin"] is not None:
-        console.print(f"runner-up: {decision['runner_up']}, if the utility moved by {decision['margin']:.6f}")
-    console.print("\n3  size")
+        console.print(f"refused: {event['method']}, because {escape(event['cause'])}")
+    if decision["runner_up"] not in (None, decision["method"]):
+        console.print(f"runner-up: {escape(decision['runner_up'])}{_flip(explanation)}")
+    console.print("\n[bold]3  size[/]")
     budget = explanation.budget
     if budget["limit"] is not None:
         console.print(f"budget {budget['asked']}: {budget['spent']:,} of {budget['limit']:,} spent over all layers")
-    for module, module_size in decision["sizes"].items():
-        scores = ", ".join(
-            f"{metric} {values[module]:.3g}" for metric, values in explanation.modules.items() if module in values
-        )
-        console.print(f"  {module}: {module_size}" + (f"   ({scores})" if scores else ""))
-    if any(d.method == decision["method"] and d.size != decision["size"] for d in plan.decisions):
-        others = sorted({d.size for d in plan.decisions if d.method == decision["method"]})
-        console.print(f"sizes of all {decision['method']} layers, by utility: {', '.join(map(str, others))}")
+    console.print(_modules(explanation) if decision["sizes"] else "nothing to train: the layer stays frozen")
+    others = sorted({d.size for d in plan.decisions if d.method == decision["method"]})
+    if decision["sizes"] and len(others) > 1:
+        console.print(f"the {decision['method']} layers of the plan have sizes {', '.join(map(str, others))}")
+
+
+def _flip(explanation: Explanation) -> str:
+    """What would have to change for the runner-up, where the strategy tells."""
+    utility, margin = explanation.decision["utility"], explanation.decision["margin"]
+    if margin is None:
+        return ""
+    thresholds = explanation.thresholds["thresholds"] if explanation.thresholds is not None else ()
+    if any(isclose(utility - margin, threshold) for threshold in thresholds):
+        return f", if the utility fell by more than {margin:.6f}"
+    if any(isclose(utility + margin, threshold) for threshold in thresholds):
+        return f", if the utility rose by {margin:.6f}"
+    return f", if the utility moved by {margin:.6f}"
+
+
+def _modules(explanation: Explanation) -> Table:
+    """The size of every module, beside its own raw scores."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("module")
+    table.add_column("size", justify="right")
+    for metric in explanation.modules:
+        table.add_column(metric.replace("_", "\n"), justify="right", no_wrap=True)
+    for module, size in explanation.decision["sizes"].items():
+        scores = (f"{values[module]:.3g}" if module in values else "–" for values in explanation.modules.values())
+        table.add_row(module.removeprefix(f"{explanation.layer}."), str(size), *scores)
+    return table

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from attrs import frozen
 from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerBase
 
 from layerlens_core.data.fields import Fields
 from layerlens_core.data.rows import Row
-from layerlens_core.errors import DataError
+from layerlens_core.errors import DataError, first_line
 from layerlens_core.profiling.losses import Task
 from layerlens_core.profiling.samples import IGNORED, Sample
 
@@ -16,11 +17,11 @@ from layerlens_core.profiling.samples import IGNORED, Sample
 _SEED_STRIDE = 1_000_003
 
 
-def choose(rows: Sequence[Row], count: int | None, seed: int) -> list[Row]:
-    """At most ``count`` rows drawn without replacement, in the order drawn."""
+def choose(rows: int, count: int | None, seed: int) -> list[int]:
+    """At most ``count`` of so many rows, by their indices, drawn without replacement, in the order drawn."""
     generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(rows), generator=generator).tolist()
-    return [rows[i] for i in order[:count]]
+    order: list[int] = torch.randperm(rows, generator=generator).tolist()
+    return order[:count]
 
 
 def encode(
@@ -32,76 +33,124 @@ def encode(
     labels: Sequence[str] = (),
     max_length: int = 256,
     seed: int = 0,
+    numbers: Sequence[int] | None = None,
 ) -> list[Sample]:
-    """One sample a row, without padding, at most ``max_length`` tokens.
+    """One sample a row, without padding, at most ``max_length`` tokens. Rows without any token are left out.
 
-    Raises `DataError` where a row's text is missing or is no text, or where the tokenizer lacks what the
-    task needs (a mask token, a chat template).
+    numbers: what messages call the rows, where that is not their place among ``rows``, from 1.
+
+    Raises `DataError` where a row's text is missing or is no text, where no row holds a token, or where the
+    tokenizer lacks what the task needs (a mask token, a chat template).
     """
+    if fields.form == "messages" and tokenizer.chat_template is None:
+        raise DataError("the tokenizer has no chat template for messages; use prompt and completion instead")
     if task == "masked-lm":
         if tokenizer.mask_token_id is None:
             raise DataError("the tokenizer has no mask token, so it does not fit a masked language model")
         # A function that the collator has and that does the masking for one sample at a time.
         masker = DataCollatorForLanguageModeling(tokenizer, mlm=True, seed=seed)
     samples = []
-    for number, row in enumerate(rows):
+    for index, row in enumerate(rows):
+        try:
+            if fields.form in ("text", "text-label"):
+                sample = _text(row, fields.text, tokenizer, max_length)
+            else:
+                sample = _pair(_parts(row, fields, tokenizer), tokenizer, task, max_length)
+        except DataError as error:
+            number = index + 1 if numbers is None else numbers[index]
+            raise DataError(f"row {number}: {error}") from None
+        if any(len(tokens) == 0 for tokens in sample.values()):
+            continue
         if fields.form == "text-label":
-            sample = _text(row, fields.text, tokenizer, max_length)
             sample["labels"] = torch.tensor(labels.index(str(row[fields.label])))
+        elif task == "masked-lm":
+            masker.generator = torch.Generator().manual_seed(seed * _SEED_STRIDE + index)
+            tokens, targets = masker.torch_mask_tokens(sample["input_ids"][None].clone())
+            sample |= {"input_ids": tokens[0], "labels": targets[0]}
         elif fields.form == "text":
-            sample = _text(row, fields.text, tokenizer, max_length)
-            if task == "masked-lm":
-                masker.generator = torch.Generator().manual_seed(seed * _SEED_STRIDE + number)
-                tokens, targets = masker.torch_mask_tokens(sample["input_ids"][None].clone())
-                sample |= {"input_ids": tokens[0], "labels": targets[0]}
-            elif task == "causal-lm":
-                sample["labels"] = sample["input_ids"].clone()
-        else:
-            prompt, completion = _prompt_and_completion(row, fields, tokenizer)
-            sample = _pair(prompt, completion, tokenizer, task, max_length)
+            sample["labels"] = sample["input_ids"].clone()
         samples.append(sample)
+    if not samples:
+        raise DataError("no row holds a token: all texts are empty")
     return samples
+
+
+@frozen
+class _Parts:
+    """A prompt and its completion; ``templated`` where a chat template has put in the special tokens."""
+
+    prompt: str
+    completion: str
+    templated: bool
 
 
 def _string(row: Row, field: str) -> str:
     value = row.get(field)
     if not isinstance(value, str):
-        raise DataError(f"field {field!r} must hold text, but holds {type(value).__name__}: {str(value)[:40]!r}")
+        raise DataError(f"field {field!r} must hold text, but holds {_describe(value)}")
     return value
+
+
+def _describe(value: object) -> str:
+    return "nothing" if value is None else f"{type(value).__name__} {str(value)[:40]}"
 
 
 def _text(row: Row, field: str, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Sample:
     encoded = tokenizer(_string(row, field), truncation=True, max_length=max_length)
-    return {key: torch.tensor(value) for key, value in encoded.items()}
+    return {key: torch.tensor(value, dtype=torch.long) for key, value in encoded.items()}
 
 
-def _pair(prompt: str, completion: str, tokenizer: PreTrainedTokenizerBase, task: Task, max_length: int) -> Sample:
+def _pair(parts: _Parts, tokenizer: PreTrainedTokenizerBase, task: Task, max_length: int) -> Sample:
     """The loss is on the completion alone."""
+    special = not parts.templated
     if task == "seq2seq-lm":
-        sample = {k: torch.tensor(v) for k, v in tokenizer(prompt, truncation=True, max_length=max_length).items()}
-        target = tokenizer(text_target=completion, truncation=True, max_length=max_length)
-        return sample | {"labels": torch.tensor(target["input_ids"])}
-    before = tokenizer(prompt)["input_ids"]
-    if before and before[-1] == tokenizer.eos_token_id:
+        limits = {"truncation": True, "max_length": max_length}
+        source = tokenizer(parts.prompt, add_special_tokens=special, **limits)
+        target = tokenizer(text_target=parts.completion, **limits)["input_ids"]
+        sample = {key: torch.tensor(value, dtype=torch.long) for key, value in source.items()}
+        return sample | {"labels": torch.tensor(target, dtype=torch.long)}
+    before = tokenizer(parts.prompt, add_special_tokens=special)["input_ids"]
+    if special and before and before[-1] == tokenizer.eos_token_id:
         before = before[:-1]
-    after = tokenizer(completion, add_special_tokens=False)["input_ids"]
-    if tokenizer.eos_token_id is not None:
+    after = tokenizer(parts.completion, add_special_tokens=False)["input_ids"]
+    if special and tokenizer.eos_token_id is not None:
         after = [*after, tokenizer.eos_token_id]
     # A prompt that is too long loses its beginning, so that something of the completion is always left.
     kept = before[max(0, len(before) + min(len(after), max_length // 2) - max_length) :]
-    tokens = torch.tensor([*kept, *after][:max_length])
+    tokens = torch.tensor([*kept, *after][:max_length], dtype=torch.long)
     labels = tokens.clone()
     labels[: len(kept)] = IGNORED
     return {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), "labels": labels}
 
 
-def _prompt_and_completion(row: Row, fields: Fields, tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
+def _parts(row: Row, fields: Fields, tokenizer: PreTrainedTokenizerBase) -> _Parts:
     if fields.form == "prompt-completion":
-        return _string(row, fields.prompt), _string(row, fields.completion)
-    messages: Any = row.get(fields.messages)
-    if not isinstance(messages, list) or not messages or messages[-1].get("role") != "assistant":
-        raise DataError(f"field {fields.messages!r} must hold a list of messages that ends with the assistant's")
-    if tokenizer.chat_template is None:
-        raise DataError("the tokenizer has no chat template for messages; use prompt and completion instead")
-    prompt = tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True)
-    return str(prompt), str(messages[-1]["content"])
+        return _Parts(_string(row, fields.prompt), _string(row, fields.completion), templated=False)
+    messages = _messages(row, fields.messages)
+    try:
+        prompt = str(tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True))
+        whole = str(tokenizer.apply_chat_template(messages, tokenize=False))
+    except Exception as error:  # templates raise what they like, for roles that they do not know or expect
+        raise DataError(
+            f"the tokenizer's chat template does not take the messages: {type(error).__name__}: {first_line(error)}"
+        ) from error
+    if whole.startswith(prompt):
+        return _Parts(prompt, whole[len(prompt) :], templated=True)
+    # The template renders an answer otherwise than it asks for one; then the bare answer and its end must do.
+    return _Parts(prompt, messages[-1]["content"] + (tokenizer.eos_token or ""), templated=True)
+
+
+def _messages(row: Row, field: str) -> list[dict[str, Any]]:
+    messages = row.get(field)
+    if (
+        not isinstance(messages, list)
+        or not messages
+        or not all(isinstance(message, dict) for message in messages)
+        or messages[-1].get("role") != "assistant"
+        or not isinstance(messages[-1].get("content"), str)
+    ):
+        raise DataError(
+            f"field {field!r} must hold a list of messages with role and content, the assistant's text last, "
+            f"but holds {_describe(messages)}"
+        )
+    return messages

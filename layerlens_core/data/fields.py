@@ -1,5 +1,6 @@
 """Which fields of the rows mean what, and so which task they are for. Never imports torch."""
 
+import re
 from collections.abc import Collection, Sequence
 from typing import Literal
 
@@ -31,8 +32,8 @@ def find_fields(
 ) -> Fields:
     """Find out what the rows hold, from the first one; names that are given must be there.
 
-    classify: True asks for labels, False ignores them. Raises `DataError` that lists the fields found and
-    the option that names one.
+    classify: True asks for labels, False ignores them; by default a label field decides. Raises `DataError`
+    that lists the fields found and the option that names one.
     """
     found = list(rows[0])
     for given, option in ((text, "--text-field"), (label, "--label-field")):
@@ -40,6 +41,8 @@ def find_fields(
             raise DataError(
                 f"the data have no field {given!r} ({option}); they have: {', '.join(found)}.{nearest(given, found)}"
             )
+    if label is not None and classify is None:
+        classify = True
     label = label or _first(found, _LABEL)
     if text is None and "messages" in found and not classify:
         return Fields(form="messages")
@@ -69,8 +72,8 @@ def label_names(rows: Sequence[Row], field: str) -> list[str]:
     values = {str(row[field]) for row in rows}
     if len(values) < 2:
         raise DataError(f"classification needs at least two classes, but field {field!r} holds only {values.pop()!r}")
-    if all(value.lstrip("-").isdigit() for value in values):
-        return sorted(values, key=int)
+    if all(re.fullmatch(r"-?\d+", value) for value in values):
+        return sorted(values, key=lambda value: (int(value), value))
     return sorted(values)
 
 

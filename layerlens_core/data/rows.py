@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from layerlens_core.errors import DataError
+from layerlens_core.errors import DataError, first_line
 
 Row = dict[str, Any]
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+_JSON_NAMES = {list: "array", str: "string", int: "number", float: "number", bool: "boolean", type(None): "null"}
 
 
 def read_rows(source: str | Path, *, split: str = "train") -> list[Row]:
@@ -37,7 +38,7 @@ def read_rows(source: str | Path, *, split: str = "train") -> list[Row]:
 
 
 def _jsonl(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8-sig") as file:
         try:
             for number, line in enumerate(file, start=1):
                 if line.strip():
@@ -50,29 +51,43 @@ def _json_row(line: str, path: Path, number: int) -> Row:
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
-        raise DataError(f"{path}, line {number}, is no JSON: {error.msg} at column {error.colno}") from None
+        raise DataError(
+            f"{path}, line {number}, is no JSON: {error.msg} at column {error.colno}; each line must be one JSON object"
+        ) from None
     if not isinstance(row, dict):
-        raise DataError(f"{path}, line {number}, must be a JSON object, but is a {type(row).__name__}")
+        raise DataError(
+            f"{path}, line {number}, is a JSON {_JSON_NAMES[type(row)]}; each line must be one JSON object, "
+            'such as {"text": "…"}'
+        )
     return row
 
 
 def _csv(path: Path) -> Iterator[Row]:
     with path.open(encoding="utf-8-sig", newline="") as file:
-        for row in csv.DictReader(file, strict=True):
-            if None in row or None in row.values():
-                raise DataError(f"{path}: a row does not have as many fields as the header: {list(row.values())[:3]}")
-            yield dict(row)
+        reader = csv.DictReader(file, strict=True)
+        try:
+            for row in reader:
+                if None in row or None in row.values():
+                    raise DataError(
+                        f"{path}: the row that ends in line {reader.line_num} does not have the "
+                        f"{len(reader.fieldnames or ())} fields of the header"
+                    )
+                yield dict(row)
+        except csv.Error as error:
+            raise DataError(f"{path}, line {reader.line_num}, is no CSV: {error}") from None
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path} is not UTF-8 text: {error}") from None
 
 
 def _parquet(path: Path) -> list[Row]:
     try:
-        from pyarrow import ArrowInvalid, parquet
+        from pyarrow import ArrowException, parquet
     except ImportError:
         raise DataError(f"reading {path} needs pyarrow: pip install 'layerlens-core[data]'") from None
     try:
         rows: list[Row] = parquet.read_table(path).to_pylist()
-    except ArrowInvalid as error:
-        raise DataError(f"{path} is no Parquet file: {error}") from None
+    except (ArrowException, OSError) as error:
+        raise DataError(f"{path} is no Parquet file: {first_line(error)}") from None
     return rows
 
 
@@ -81,13 +96,20 @@ def _dataset(source: str | Path, split: str) -> list[Row]:
         import datasets
     except ImportError:
         raise DataError(f"{source} is no file; to read it as a dataset: pip install 'layerlens-core[data]'") from None
+    had_progress_bars = datasets.are_progress_bars_disabled() is False
+    datasets.disable_progress_bars()
     try:
         is_saved = isinstance(source, Path) and (
             (source / "state.json").exists() or (source / "dataset_dict.json").exists()
         )
         data = datasets.load_from_disk(str(source)) if is_saved else datasets.load_dataset(str(source))
     except Exception as error:
-        raise DataError(f"{source} is neither a file nor a dataset that can be loaded: {error}") from error
+        raise DataError(
+            f"{source} is neither a data file nor a dataset that can be loaded: {first_line(error)}"
+        ) from error
+    finally:
+        if had_progress_bars:
+            datasets.enable_progress_bars()
     if isinstance(data, dict):
         if split not in data:
             raise DataError(f"the dataset {source} has no split {split!r}; it has: {', '.join(data)}")

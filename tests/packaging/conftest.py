@@ -106,6 +106,12 @@ def plugged(plugin_folder, tmp_path):
     return Python(tmp_path, plugin_folder)
 
 
+@pytest.fixture(scope="session")
+def listing(plugin_folder, tmp_path_factory):
+    """What ``layerlens plugins`` says about all fixture plugins."""
+    return Python(tmp_path_factory.mktemp("listing"), plugin_folder).listing()
+
+
 @pytest.fixture
 def run(tmp_path):
     """The directory of a profiled run: two layers of one linear module each."""
@@ -119,9 +125,7 @@ def run(tmp_path):
     profile = Profile(
         inventory=Inventory(architecture="Toy", model_type="toy", parameters=1_000, layers=layers),
         task="causal-lm",
-        scores=(
-            RawScores(metric="fisher", unit="1", granularity="layer", values={"layers.0": 1.0, "layers.1": 3.0}),
-        ),
+        scores=(RawScores(metric="fisher", unit="1", granularity="layer", values={"layers.0": 1.0, "layers.1": 3.0}),),
         statistics=(),
         data="none",
         samples=1,

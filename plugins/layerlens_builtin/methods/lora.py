@@ -17,8 +17,11 @@ class _LoRA:
         )
 
     def largest(self, layer: Layer) -> int:
-        """At most `LARGEST_RANK`, and never more than the smallest module's full rank."""
-        full = min((min(m.in_features, m.out_features) for m in layer.modules), default=0)
+        """At most `LARGEST_RANK`, and never more than the full rank of the layer's largest module.
+
+        Not of the smallest: a gate with one output would hold its whole layer at rank 1.
+        """
+        full = max((min(m.in_features, m.out_features) for m in layer.modules), default=0)
         return min(LARGEST_RANK, full)
 
 

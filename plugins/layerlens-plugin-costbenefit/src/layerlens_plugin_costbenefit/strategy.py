@@ -3,7 +3,7 @@
 The objective is  utility · G − cost · C  with G the plan's share of the gain that its best candidates could give
 together and C its share of the budget (without a budget: of what the most expensive candidates cost).
 Each unit offers the increments along the upper concave hull of its (cost, gain) points; increments are taken by
-falling gain per parameter while their net worth is positive and they fit. Along a hull that ratio only falls, so
+falling gain per parameter while their net worth is positive and they fit. Along a hull that ratio never rises, so
 no increment is worth taking without those before it.
 """
 
@@ -50,7 +50,9 @@ def select(candidates: CandidateSet, limits: Limits, context: Context) -> list[D
     chosen: dict[int, Increment] = {}
     refusal: dict[int, tuple[Increment, str]] = {}
     left = whole
-    for step in sorted((step for hull in hulls for step in hull), key=lambda s: (-s.ratio, s.unit, s.parameters)):
+    # Among equal ratios the smaller candidate goes first, so that equal units grow together.
+    steps = sorted((s for hull in hulls for s in hull), key=lambda s: (-s.ratio, s.candidate.parameters, s.unit))
+    for step in steps:
         if step.unit in refusal:
             continue
         if step.ratio <= worth:
@@ -87,7 +89,8 @@ def _hull(index: int, unit: Unit) -> list[Increment]:
     for candidate in sorted(unit.candidates, key=lambda c: (c.parameters, -c.gain)):
         if points and candidate.gain <= points[-1].gain:
             continue  # dominated: costs at least as much and gives no more
-        while len(points) > 1 and _slope(points[-2], points[-1]) <= _slope(points[-1], candidate):
+        # Points on a straight stretch stay: smaller steps leave less of the budget unspent.
+        while len(points) > 1 and _slope(points[-2], points[-1]) < _slope(points[-1], candidate):
             points.pop()
         points.append(candidate)
     return [
