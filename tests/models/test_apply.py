@@ -487,6 +487,7 @@ def test_temporary_lora_leaves_nothing_behind(named_family, mixed_ranks, odd_sta
         if not model.supports_gradient_checkpointing:
             pytest.skip(f"{name} has no gradient checkpointing")
         model.activation_checkpointing_enable()
+        model.enable_input_require_grads()  # which PEFT will do again
     ranks, heads = mixed_ranks(model), [head.name for head in family.heads]
     before = snapshot(model)
     state = torch.get_rng_state()

@@ -13,7 +13,6 @@ from layerlens_builtin.methods import adapter, lora, prefix
 from layerlens_core.adaptation.inspect import inspect
 from layerlens_core.errors import ModelError
 
-
 pytestmark = [
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
     pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False:UserWarning"),
