@@ -109,10 +109,11 @@ def _pair(parts: _Parts, tokenizer: PreTrainedTokenizerBase, task: Task, max_len
         target = tokenizer(text_target=parts.completion, **limits)["input_ids"]
         sample = {key: torch.tensor(value, dtype=torch.long) for key, value in source.items()}
         return sample | {"labels": torch.tensor(target, dtype=torch.long)}
-    before = tokenizer(parts.prompt, add_special_tokens=special)["input_ids"]
+    # Not verbose: it would warn of texts that are too long, and they are cut below.
+    before = tokenizer(parts.prompt, add_special_tokens=special, verbose=False)["input_ids"]
     if special and before and before[-1] == tokenizer.eos_token_id:
         before = before[:-1]
-    after = tokenizer(parts.completion, add_special_tokens=False)["input_ids"]
+    after = tokenizer(parts.completion, add_special_tokens=False, verbose=False)["input_ids"]
     if special and tokenizer.eos_token_id is not None:
         after = [*after, tokenizer.eos_token_id]
     # A prompt that is too long loses its beginning, so that something of the completion is always left.

@@ -74,7 +74,8 @@ def _csv(path: Path) -> Iterator[Row]:
                     )
                 yield dict(row)
         except csv.Error as error:
-            raise DataError(f"{path}, line {reader.line_num}, is no CSV: {error}") from None
+            begin = reader.line_num + 1  # what comes before was read
+            raise DataError(f"{path}: the row that begins in line {begin} is no CSV: {error}") from None
         except UnicodeDecodeError as error:
             raise DataError(f"{path} is not UTF-8 text: {error}") from None
 

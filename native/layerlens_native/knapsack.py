@@ -173,7 +173,7 @@ def _core(
     for group in range(len(offsets) - 1):
         first, end = offsets[group], offsets[group + 1]
         worth = [gains[i] - price * costs[i] for i in range(first, end)]
-        best = max(range(len(worth)), key=lambda i, worth=worth, first=first: (worth[i], -costs[first + i]))
+        best = min(range(len(worth)), key=[(-w, costs[first + i]) for i, w in enumerate(worth)].__getitem__)
         base.append(best)
         others = sorted(
             (worth[best] - w, costs[first + i] - costs[first + best], i) for i, w in enumerate(worth) if i != best

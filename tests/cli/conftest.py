@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import random
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -18,9 +17,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from layerlens_core import cli
 
 WORDS = (
-    "the a red green blue old new small large cat dog bird tree house river sees finds likes wants keeps loses "
-    "and or but then now here there slowly quickly"
-).split()
+    "the", "a", "red", "green", "old", "new", "small", "large", "cat", "dog", "bird", "tree", "house", "river", "sees",
+    "finds", "likes", "wants", "keeps", "loses", "and", "or", "but", "then", "now", "here", "there", "slowly",
+)  # fmt: skip
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _SIZES = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 4, "num_attention_heads": 2}
 _TOKENS = {
@@ -30,10 +29,6 @@ _TOKENS = {
     "eos_token_id": 3,
     "max_position_embeddings": 64,
 }
-
-#: A layer of the tiny BERT: four maps 16 → 16, one 16 → 24, one 24 → 16.
-BERT_RANK_ONE = 4 * 32 + 2 * 40
-BERT_LAYERS = [f"bert.encoder.layer.{i}" for i in range(4)]
 
 
 def _tokenizer(template: str) -> transformers.PreTrainedTokenizerFast:
@@ -224,9 +219,3 @@ def run(finished_runs: dict[str, Path], tmp_path: Path) -> Callable[[str], Path]
         return Path(shutil.copytree(finished_runs[name], tmp_path / f"run-{name}"))
 
     return copy
-
-
-@pytest.fixture
-def command_line() -> dict[str, str]:
-    """The environment in which subprocesses run ``layerlens``."""
-    return {**os.environ, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}

@@ -1,0 +1,150 @@
+"""``layerlens allocate``: another plan from the same profile, without the model."""
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from layerlens_core.plan import Plan
+from layerlens_core.profiles import Profile
+
+Runs = Callable[..., Path]
+LAYERS = [f"bert.encoder.layer.{i}" for i in range(4)]
+#: A layer of the tiny BERT at rank 1: four maps 16 → 16, one 16 → 24, one 24 → 16.
+RANK_ONE = 4 * 32 + 2 * 40
+
+
+def events(run: Path, *kinds: str) -> list[dict[str, Any]]:
+    lines = map(json.loads, (run / "trace.jsonl").read_text().splitlines())
+    return [event for event in lines if not kinds or event["event"] in kinds]
+
+
+def test_a_run_is_planned_anew_without_the_model(
+    layerlens: Any, own_model: Callable[[str], Path], data: Callable[[str], str], tmp_path: Path
+) -> None:
+    model, out = own_model("llama"), tmp_path / "run"
+    layerlens.ok("plan", model, "--data", data("text"), "--budget", "params=r=4", "--out", out)
+    before = Plan.load(out)
+    shutil.rmtree(model)
+    layerlens.ok("allocate", out, "--budget", "params=r=2")
+    plan = Plan.load(out)
+    assert plan.budget == "params=r=2"
+    assert plan.limit == before.limit // 2
+    assert 0 < plan.parameters <= plan.limit < before.parameters
+
+
+def test_what_is_not_given_stays_as_it_was(layerlens: Any, run: Runs) -> None:
+    there = run()
+    layerlens.ok(
+        "allocate", there, "--normalizer", "max", "--aggregator", "weighted-max", "--quantiles", "0.5",
+        "--metric", "fisher=3", "--metric", "weight_gradient=1",
+    )  # fmt: skip
+    first = Plan.load(there)
+    layerlens.ok("allocate", there, "--budget", "params=r=1")
+    second = Plan.load(there)
+    assert (second.budget, first.budget) == ("params=r=1", "params=r=2")
+    for name in ("strategy", "options", "methods", "weights", "normalizer", "aggregator", "scale", "fingerprint"):
+        assert getattr(first, name) == getattr(second, name)
+    assert second.options == {"quantiles": "0.5"}
+    assert second.weights == {"fisher": 3.0, "weight_gradient": 1.0}
+
+
+def test_new_methods_drop_the_options_that_went_with_the_old(layerlens: Any, run: Runs) -> None:
+    there = run()
+    layerlens.ok("allocate", there, "--quantiles", "0.5")
+    layerlens.ok("allocate", there, "--methods", "prefix,lora")
+    plan = Plan.load(there)
+    assert plan.methods == ("none", "prefix", "lora")
+    assert plan.options == {}
+
+
+def test_the_same_command_gives_the_same_plan(layerlens: Any, run: Runs) -> None:
+    there = run()
+    made = []
+    for budget in ("params=r=1", "params=r=3", "params=r=1"):
+        layerlens.ok("allocate", there, "--budget", budget)
+        made.append((there / "plan.json").read_bytes())
+    assert made[0] == made[2] != made[1]
+
+
+def test_the_plan_itself_is_made_again_from_its_profile(layerlens: Any, run: Runs) -> None:
+    there = run()
+    before = (there / "plan.json").read_bytes()
+    layerlens.ok("allocate", there)
+    assert (there / "plan.json").read_bytes() == before
+
+
+def test_the_profile_and_its_events_stay(layerlens: Any, run: Runs) -> None:
+    there = run()
+    profile = (there / "profile.json").read_bytes()
+    kinds = ("metric.scored", "profile.finished", "plugin.loaded", "module.unscored")
+    before = events(there, *kinds)
+    scored = Counter(event["metric"] for event in events(there, "metric.scored"))
+    assert scored == {"fisher": 4 * 6, "weight_gradient": 4 * 6}
+    lengths = []
+    for _ in range(2):
+        layerlens.ok("allocate", there, "--budget", "params=r=3")
+        assert events(there, *kinds)[: len(before)] == before
+        assert Counter(event["metric"] for event in events(there, "metric.scored")) == scored
+        lengths.append(len(events(there)))
+    assert lengths[0] == lengths[1]  # the trace is of the profile and the last plan, and does not grow
+    assert (there / "profile.json").read_bytes() == profile
+    assert [event["command"] for event in events(there, "run.started")] == ["plan", "allocate"]
+
+
+@pytest.mark.parametrize("times", [0, 1, 2])
+def test_every_layer_has_one_utility_and_one_decision(layerlens: Any, run: Runs, times: int) -> None:
+    there = run()
+    for _ in range(times):
+        layerlens.ok("allocate", there, "--budget", "params=r=3")
+    assert [event["unit"] for event in events(there, "utility.computed")] == LAYERS
+    assert [event["unit"] for event in events(there, "decision.made")] == LAYERS
+    for kind in ("thresholds.set", "candidates.built", "budget.settled", "plan.made"):
+        assert len(events(there, kind)) == 1, kind
+    plan = Plan.load(there)
+    assert events(there, "plan.made")[0]["plan_id"] == plan.id
+    for event, decision in zip(events(there, "decision.made"), plan.decisions, strict=True):
+        assert (event["method"], event["sizes"]) == (decision.method, decision.sizes)
+        assert (event["utility"], event["parameters"]) == (decision.utility, decision.parameters)
+    settled = events(there, "budget.settled")[0]
+    assert (settled["limit"], settled["spent"]) == (plan.limit, plan.parameters)
+
+
+def test_events_carry_what_the_utility_follows_from(layerlens: Any, run: Runs) -> None:
+    there = run()
+    scores = {each.metric: each.by_layer(Profile.load(there).inventory) for each in Profile.load(there).scores}
+    for event in events(there, "utility.computed"):
+        assert event["weights"] == {"fisher": 2.0, "weight_gradient": 1.0}
+        mean = (2 * event["normalized"]["fisher"] + event["normalized"]["weight_gradient"]) / 3
+        assert event["utility"] == pytest.approx(mean, rel=1e-12)
+        for metric, raw in event["raw"].items():
+            assert raw == scores[metric][event["unit"]]
+            assert event["normalized"][metric] == pytest.approx(raw / sum(scores[metric].values()), rel=1e-12)
+
+
+def test_layers_that_the_budget_drops_are_refused_by_name(layerlens: Any, run: Runs) -> None:
+    there = run()
+    layerlens.ok("allocate", there, "--budget", f"params={RANK_ONE}")
+    plan = Plan.load(there)
+    best = max(plan.decisions, key=lambda decision: decision.utility)
+    assert [(d.unit, d.size, d.parameters) for d in plan.decisions if d.method == "lora"] == [(best.unit, 1, RANK_ONE)]
+    thresholds = events(there, "thresholds.set")
+    assert len(thresholds) == 1
+    reached = {d.unit for d in plan.decisions if d.utility >= thresholds[0]["thresholds"][0]}
+    refused = events(there, "candidate.refused")
+    assert {event["unit"] for event in refused} == reached - {best.unit}
+    assert len(refused) == len(reached) - 1 == 2
+    for event in refused:
+        assert event["method"] == "lora"
+        assert f"the budget of {RANK_ONE} cannot give every layer above it its smallest size" in event["cause"]
+
+
+def test_a_run_without_a_trace_can_still_be_planned(layerlens: Any, run: Runs) -> None:
+    there = run()
+    (there / "trace.jsonl").unlink()
+    layerlens.ok("allocate", there, "--budget", "params=r=1")
+    assert "lora" in layerlens.ok("explain", there, "0").stdout

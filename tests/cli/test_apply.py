@@ -1,0 +1,90 @@
+"""``layerlens apply``: an adapter that PEFT alone loads, with the planned ranks."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+import transformers
+from peft.tuners.lora import LoraLayer
+
+from layerlens_core.plan import Plan
+
+Model = Callable[[str], str]
+
+
+def _base(name: str, source: str) -> transformers.PreTrainedModel:
+    if name == "llama":
+        return transformers.AutoModelForCausalLM.from_pretrained(source)
+    return transformers.AutoModelForSequenceClassification.from_pretrained(source, num_labels=3)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")  # plain PEFT reads it
+@pytest.mark.parametrize(("name", "family"), [("llama", "llama"), ("bert-classifier", "bert")])
+def test_peft_loads_the_adapter_with_the_planned_ranks(
+    layerlens: Any, finished_runs: dict[str, Path], model: Model, tmp_path: Path, name: str, family: str
+) -> None:
+    plan, out = Plan.load(finished_runs[name]), tmp_path / "adapter"
+    result = layerlens.ok("apply", finished_runs[name], "--model", model(family), "--out", out)
+    assert f"{plan.parameters:,} trainable parameters, as planned" in result.stderr
+    assert result.stdout == f"{out}\n"
+
+    loaded = peft.PeftModel.from_pretrained(_base(name, model(family)), out, is_trainable=True)
+    base = loaded.get_base_model()
+    layers = {module: layer for module, layer in base.named_modules() if isinstance(layer, LoraLayer)}
+    assert {module: layer.r["default"] for module, layer in layers.items()} == plan.sizes("lora")
+    assert {layer.scaling["default"] for layer in layers.values()} == {float(plan.scale)}
+    sizes = {n: p.numel() for n, p in loaded.named_parameters() if p.requires_grad}
+    assert sum(size for n, size in sizes.items() if "modules_to_save" not in n) == plan.parameters
+    assert sum(size for n, size in sizes.items() if "modules_to_save" in n) == plan.head_parameters
+    for layer in layers.values():
+        assert torch.count_nonzero(layer.lora_B["default"].weight) == 0
+        assert torch.count_nonzero(layer.lora_A["default"].weight) > 0
+
+
+def test_the_same_seed_gives_the_same_adapter(
+    layerlens: Any, finished_runs: dict[str, Path], model: Model, tmp_path: Path
+) -> None:
+    weights = []
+    for number, seed in enumerate((0, 0, 1)):
+        out = tmp_path / str(number)
+        layerlens.ok("apply", finished_runs["llama"], "--model", model("llama"), "--out", out, "--seed", seed)
+        weights.append((out / "adapter_model.safetensors").read_bytes())
+    assert weights[0] == weights[1] != weights[2]
+
+
+def test_an_adapter_that_is_there_is_kept_without_overwrite(
+    layerlens: Any, finished_runs: dict[str, Path], model: Model, tmp_path: Path
+) -> None:
+    out = tmp_path / "adapter"
+    arguments = ("apply", finished_runs["llama"], "--model", model("llama"), "--out", out)
+    layerlens.ok(*arguments)
+    message = layerlens.refused(*arguments, out=out)
+    assert message == f"Error: {out} already holds an adapter; use --overwrite or another --out\n"
+    before = (out / "adapter_model.safetensors").read_bytes()
+    layerlens.ok(*arguments, "--overwrite", "--seed", 1)
+    assert (out / "adapter_model.safetensors").read_bytes() != before
+
+
+def test_the_configuration_names_every_module_in_full(
+    layerlens: Any, finished_runs: dict[str, Path], model: Model, tmp_path: Path
+) -> None:
+    layerlens.ok("apply", finished_runs["llama"], "--model", model("llama"), "--out", tmp_path)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == model("llama")
+    for module in Plan.load(finished_runs["llama"]).sizes("lora"):
+        assert module.replace(".", r"\.") in config["target_modules"]
+
+
+def test_a_profile_whose_classes_have_no_names_can_be_applied(
+    layerlens: Any, run: Callable[..., Path], own_model: Callable[[str], Path], tmp_path: Path
+) -> None:
+    there, trained = run(), own_model("bert")
+    _base("bert-classifier", str(trained)).save_pretrained(trained)
+    profile = json.loads((there / "profile.json").read_text())
+    profile["labels"] = []
+    (there / "profile.json").write_text(json.dumps(profile))
+    layerlens.ok("apply", there, "--model", trained, "--out", tmp_path / "adapter")
