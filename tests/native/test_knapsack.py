@@ -79,7 +79,7 @@ def test_the_budget_is_hard_and_the_certificate_holds(choices, budget, exact):
     assert solution.value <= optimum + 1e-9
     if exact:
         assert solution.value == pytest.approx(optimum, rel=1e-12, abs=1e-12)
-    assert 0 <= solution.gap
+    assert solution.gap >= 0
 
 
 def test_an_infinite_budget_takes_the_most_of_every_group():
@@ -99,5 +99,5 @@ def test_an_infinite_budget_takes_the_most_of_every_group():
     ],
 )
 def test_what_cannot_be_solved_is_refused(costs, gains, offsets, budget):
-    with pytest.raises(ValueError, match="must|needs|fit"):
+    with pytest.raises(ValueError, match=r"must|needs|fit"):
         solve(costs, gains, offsets, budget)

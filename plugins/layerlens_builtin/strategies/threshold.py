@@ -7,9 +7,6 @@ apportioned in proportion to utility, and what is left over refines single modul
 
 from collections.abc import Sequence
 
-from layerlens_native.threshold import quantile
-from layerlens_native.threshold import select as reach
-
 from layerlens_core import tracing
 from layerlens_core.allocation import Context
 from layerlens_core.apportionment import Claim, apportion
@@ -17,6 +14,8 @@ from layerlens_core.budget import Limits
 from layerlens_core.candidates import CandidateSet, Unit
 from layerlens_core.decisions import Decision
 from layerlens_core.errors import BudgetError, PlanError
+from layerlens_native.threshold import quantile
+from layerlens_native.threshold import select as reach
 
 #: By default the least useful tenth of the layers stays frozen: starving layers is costly, so it must be earned.
 FROZEN_SHARE = 0.1
