@@ -3,8 +3,8 @@
 Minimal theory. For a price λ ≥ 0 of a unit of cost, every choice with cost ≤ B gains at most
 Σ max(gain − λ·cost) + λ·B. The smallest of these bounds is the optimum of the linear relaxation; it is found by
 taking the steps along the groups' upper concave hulls by falling slope (Sinha & Zoltners 1979; Dyer 1984), and
-λ is the slope at which the budget runs out. The same steps, but only whole ones, give a choice that is short of the bound by
-less than the gain of one step.
+λ is the slope at which the budget runs out. The same steps, but only whole ones, give a choice that is short of
+the bound by less than the gain of one step.
 """
 
 import math
