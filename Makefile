@@ -22,6 +22,7 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy -p layerlens_plugin_costbenefit
 	$(BIN)/lint-imports
 
 check: $(STAMP)

@@ -1,32 +1,56 @@
-"""What could be done to a unit: methods, sizes, exact parameter counts and predicted gains."""
+"""What could be done to a unit: methods, sizes, exact costs and predicted gains."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+import attrs
 from attrs import field, frozen
 
+from layerlens_core.costs import Cost, Training
 from layerlens_core.decisions import Decision
 from layerlens_core.inventory import Layer
-
-#: Size, in notches, at which a method has half of the gain that it can have at any size.
-HALF_GAIN_NOTCHES = 8
 
 
 @frozen(kw_only=True)
 class Target:
-    """A place in the model where a method attaches.
+    """A place in the model where a method attaches, and what each unit of size costs there.
 
-    name: qualified name of the module. fixed: trainable parameters that come with any size.
-    per_size: trainable parameters for each further unit of size.
+    name: qualified name of the module. fixed, per_size: trainable parameters that come with any size, and
+    with each further unit of size. flops: of the forward pass, a token and unit of size.
+    kept_bytes: that LoRA's inputs take, a token. kept_fixed, kept: values that the forward pass keeps for backward, a
+    token, and a token and unit of size.
+    seconds_fixed, seconds: latency, measured, of any size and of each unit of size.
     """
 
     name: str
     fixed: int
     per_size: int
+    flops: float = 0.0
+    kept_bytes: float = 0.0
+    kept_fixed: float = 0.0
+    kept: float = 0.0
+    seconds_fixed: float = 0.0
+    seconds: float = 0.0
 
     def parameters(self, size: int) -> int:
         """Trainable parameters at this size; none at size 0."""
         return self.fixed + self.per_size * size if size else 0
+
+    def cost(self, size: int, training: Training) -> Cost:
+        """All that this size costs here, beyond the frozen model.
+
+        The backward pass takes twice the forward pass's FLOPs: the gradients of weights and of inputs.
+        """
+        if not size:
+            return Cost()
+        params = self.parameters(size)
+        kept = self.kept_bytes + (self.kept_fixed + self.kept * size) * training.activation_bytes
+        return Cost(
+            params=params,
+            flops=3 * self.flops * size,
+            memory=params * training.bytes_per_parameter + kept * training.tokens,
+            latency=self.seconds_fixed + self.seconds * size,
+        )
 
 
 class Method(Protocol):
@@ -34,9 +58,15 @@ class Method(Protocol):
 
     notch: the step in which sizes grow (LoRA ranks by 1, adapter widths by 4 …); a notch costs about as much
     under one method as under another, so that sizes compare.
+    ceiling: the share of a unit's gain that the method can reach at any size.
+    half: the size, in notches, at which it reaches half of that.
+    penalty: what gains are divided by unless the user says otherwise: above 1 for what is harder to train or serve.
     """
 
     notch: int
+    ceiling: float
+    half: float
+    penalty: float
 
     def targets(self, layer: Layer) -> Sequence[Target]:
         """Where the method attaches in a layer; empty where it cannot."""
@@ -47,16 +77,23 @@ class Method(Protocol):
 
 @frozen(kw_only=True)
 class Candidate:
-    """One method at one size on one unit: its price and its predicted gain.
+    """One method at one size on one unit: its cost and its predicted gain, in units of utility.
 
     size: rank, bottleneck width or prefix length; 0 for ``none``.
-    parameters: trainable parameters, exact. gain: predicted, in units of utility.
     """
 
     method: str
     size: int
-    parameters: int
+    cost: Cost
     gain: float
+
+    @property
+    def parameters(self) -> int:
+        """Trainable parameters, exact."""
+        return self.cost.params
+
+    def __str__(self) -> str:
+        return f"{self.method} of size {self.size}" if self.size else self.method
 
 
 @frozen(kw_only=True)
@@ -66,6 +103,7 @@ class Unit:
     targets: where each method attaches. notches: the step of each method's sizes.
     candidates: for each method in ascending size; ``none`` is always among them.
     importance: the share of each module in the unit's score, where modules were scored.
+    depth: the unit's place in the model, 0 for the lowest.
     """
 
     name: str
@@ -74,10 +112,16 @@ class Unit:
     targets: Mapping[str, tuple[Target, ...]]
     notches: Mapping[str, int]
     importance: Mapping[str, float] = field(factory=dict)
+    depth: int = 0
+    training: Training = field(factory=Training)
+
+    def of(self, method: str) -> list[Candidate]:
+        """The method's candidates here, in ascending size."""
+        return [candidate for candidate in self.candidates if candidate.method == method]
 
     def sizes(self, method: str) -> list[int]:
         """The sizes that a method offers here, ascending."""
-        return [candidate.size for candidate in self.candidates if candidate.method == method]
+        return [candidate.size for candidate in self.of(method)]
 
     def offers(self, method: str) -> bool:
         """Whether the method can attach to this unit."""
@@ -85,7 +129,15 @@ class Unit:
 
     def cheapest(self, method: str) -> Candidate:
         """The method's candidate with the fewest parameters."""
-        return min((c for c in self.candidates if c.method == method), key=lambda c: c.parameters)
+        return min(self.of(method), key=lambda c: c.parameters)
+
+    def with_utility(self, utility: float) -> "Unit":
+        """The same unit, worth more or less: gains are in proportion to utility."""
+        if self.utility == 0:
+            raise ValueError(f"{self.name} has no utility to scale")
+        factor = utility / self.utility
+        scaled = tuple(attrs.evolve(c, gain=c.gain * factor) for c in self.candidates)
+        return attrs.evolve(self, utility=utility, candidates=scaled)
 
     def decide(
         self,
@@ -100,13 +152,14 @@ class Unit:
         """The decision for this method and size; ``sizes`` refines single targets."""
         targets = self.targets.get(method, ())
         chosen = {target.name: (sizes or {}).get(target.name, size) for target in targets}
+        cost = sum((target.cost(chosen[target.name], self.training) for target in targets), Cost())
         return Decision(
             unit=self.name,
             method=method,
             size=size,
             sizes=chosen,
             utility=self.utility,
-            parameters=sum(target.parameters(chosen[target.name]) for target in targets),
+            cost=cost,
             reason=reason,
             runner_up=runner_up,
             margin=margin,
@@ -115,24 +168,49 @@ class Unit:
 
 @frozen(kw_only=True)
 class CandidateSet:
-    """All units, in model order, and the methods in ascending capacity."""
+    """All units, in model order, and the methods in ascending capacity.
+
+    depths: what the frozen model costs by lowest trained layer: entry i where layer i is the lowest, and the last
+    entry where none is trained.
+    """
 
     units: tuple[Unit, ...]
     methods: tuple[str, ...]
+    depths: tuple[Cost, ...] = ()
+
+    @property
+    def alike(self) -> str:
+        """What a reason adds where all utilities are equal; nothing elsewhere."""
+        if len(self.units) < 2 or len({unit.utility for unit in self.units}) > 1:
+            return ""
+        return "; all utilities are equal, so all layers get one method"
 
     @property
     def cheapest(self) -> Candidate | None:
-        """The cheapest candidate that trains anything."""
+        """The cheapest candidate that trains anything, by parameters."""
         paid = [c for unit in self.units for c in unit.candidates if c.parameters > 0]
         return min(paid, key=lambda c: c.parameters, default=None)
 
+    def base(self, lowest: int | None) -> Cost:
+        """The frozen model's cost where the lowest trained unit lies at this depth, or where none is trained."""
+        if not self.depths:
+            return Cost()
+        return self.depths[-1 if lowest is None else lowest]
 
-def coverage(notches: float) -> float:
-    """The share of a unit's gain that a size reaches: concave, 0 at 0, ½ at `HALF_GAIN_NOTCHES`, below 1.
+    def total(self, decisions: Sequence[Decision]) -> Cost:
+        """What these decisions cost together, the depth included."""
+        depths = {unit.name: unit.depth for unit in self.units}
+        trained = [depths[d.unit] for d in decisions if d.cost.params > 0 and d.unit in depths]
+        return sum((d.cost for d in decisions), self.base(min(trained, default=None)))
 
-    An assumption, stated as one: n / (n + n½).
+
+def coverage(method: Method, size: int) -> float:
+    """The share of a unit's gain that a size reaches: ceiling · n / (n + half) at n notches.
+
+    Concave, 0 at 0, below the method's ceiling: an assumption, stated as one.
     """
-    return notches / (notches + HALF_GAIN_NOTCHES)
+    notches = size / method.notch
+    return method.ceiling * notches / (notches + method.half)
 
 
 def build_unit(
@@ -140,28 +218,47 @@ def build_unit(
     utility: float,
     methods: Mapping[str, Method],
     *,
+    training: Training | None = None,
+    penalties: Mapping[str, float] | None = None,
+    latency: Mapping[str, tuple[float, float]] | None = None,
+    kept_inputs: float = 0.0,
     excluded: frozenset[str] = frozenset(),
     importance: Mapping[str, float] | None = None,
+    depth: int = 0,
 ) -> Unit:
-    """All candidates of a layer. excluded: modules that were not scored and therefore are no targets."""
+    """All candidates of a layer.
+
+    penalties: by method, in place of the methods' own; gains are divided by them. latency: by method, seconds of
+    any size and of a unit of size, at one target. kept_inputs: bytes a token that the inputs of all linear modules
+    take, which LoRA keeps. excluded: modules that were not scored and therefore are no targets.
+    """
+    setting = training or Training()
     targets: dict[str, tuple[Target, ...]] = {}
     candidates: list[Candidate] = []
     for name, method in methods.items():
         places = tuple(target for target in method.targets(layer) if target.name not in excluded)
         if name == "none":
-            candidates.append(Candidate(method=name, size=0, parameters=0, gain=0.0))
+            candidates.append(Candidate(method=name, size=0, cost=Cost(), gain=0.0))
             targets[name] = ()
             continue
         if not places:
             continue
+        if name == "lora":
+            places = tuple(attrs.evolve(place, kept_bytes=kept_inputs / len(places)) for place in places)
+        fixed, per_size = (latency or {}).get(name, (0.0, 0.0))
+        if not (name == "lora" and setting.merged):
+            places = tuple(attrs.evolve(place, seconds_fixed=fixed, seconds=per_size) for place in places)
         targets[name] = places
+        penalty = (penalties or {}).get(name, method.penalty)
+        # Costs are linear in size from size 1 on.
+        first, second = (sum((place.cost(size, setting) for place in places), Cost()) for size in (1, 2))
         for size in range(method.notch, method.largest(layer) + 1, method.notch):
             candidates.append(
                 Candidate(
                     method=name,
                     size=size,
-                    parameters=sum(place.parameters(size) for place in places),
-                    gain=utility * coverage(size / method.notch),
+                    cost=first + (second - first).times(size - 1),
+                    gain=utility * coverage(method, size) / penalty,
                 )
             )
     return Unit(
@@ -171,4 +268,6 @@ def build_unit(
         targets=targets,
         notches={name: method.notch for name, method in methods.items() if name in targets},
         importance=importance or {},
+        depth=depth,
+        training=setting,
     )

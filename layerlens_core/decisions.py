@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 from attrs import field, frozen
 
+from layerlens_core.costs import Cost
+
 
 @frozen(kw_only=True)
 class Decision:
@@ -11,8 +13,8 @@ class Decision:
 
     unit: the layer. method: ``none``, ``lora`` …. size: rank, bottleneck width or prefix length, 0 for none.
     sizes: size by module, where leftover budget refined the layer's size.
-    parameters: trainable parameters of the decision, exact.
-    reason: in words. runner_up: the alternative that came next. margin: the smallest change of this unit's
+    cost: of the decision, exact; the frozen model is not in it.
+    reason: in words. runner_up: the alternative that came next. margin: the signed change of this unit's
     utility after which the method would change, where that is known.
     """
 
@@ -21,7 +23,12 @@ class Decision:
     size: int
     sizes: Mapping[str, int] = field(factory=dict)
     utility: float
-    parameters: int
+    cost: Cost
     reason: str
     runner_up: str | None = None
     margin: float | None = None
+
+    @property
+    def parameters(self) -> int:
+        """Trainable parameters, exact."""
+        return self.cost.params

@@ -6,10 +6,12 @@ from typing import Any
 
 from attrs import frozen
 
-from layerlens_core import tracing
+from layerlens_core import margins, tracing
+from layerlens_core.allocation import pose_again
 from layerlens_core.errors import FileError, PlanError, nearest
 from layerlens_core.plan import FILE_NAME as PLAN_FILE
 from layerlens_core.plan import Plan
+from layerlens_core.profiles import Profile
 
 Event = Mapping[str, Any]
 
@@ -20,7 +22,8 @@ class Explanation:
 
     utility: raw and normalised scores, weights, utility (None for a layer that was not scored).
     modules: raw scores by metric and module, with the metric's unit. thresholds: None for strategies
-    without. refused: what the layer would have got, and why not.
+    without. refused: what the layer would have got, and why not. flips: changes of the layer's utility, of
+    penalties and of the budget after which it gets another method; each was tried.
     """
 
     layer: str
@@ -31,6 +34,7 @@ class Explanation:
     thresholds: Event | None
     refused: Sequence[Event]
     budget: Event
+    flips: Sequence[str]
 
 
 def explain(run: Path, layer: str) -> Explanation:
@@ -68,7 +72,24 @@ def explain(run: Path, layer: str) -> Explanation:
         thresholds=thresholds[-1] if thresholds else None,
         refused=[event for event in of("candidate.refused") if event["unit"] == name],
         budget=settled[-1],
+        flips=_flips(run, plan, name),
     )
+
+
+def _flips(run: Path, plan: Plan, layer: str) -> list[str]:
+    """What would change the layer's method, found by deciding anew from the profile."""
+    with tracing.silenced():
+        problem = pose_again(Profile.load(run), plan)
+    decision = next(decision for decision in plan.decisions if decision.unit == layer)
+    if layer not in problem.utilities.units:
+        return []
+    own = margins.utility_flip(problem.decide, problem.candidates, problem.limits, decision)
+    found = [
+        *([own] if own else []),
+        *margins.penalty_flips(problem.decide, problem.candidates, problem.limits, decision),
+        *margins.budget_flips(problem.decide, problem.candidates, problem.limits, decision),
+    ]
+    return [margins.describe(flip, problem.limits, decision.utility) for flip in found]
 
 
 def find_layer(plan: Plan, text: str) -> str:

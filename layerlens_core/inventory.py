@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator
 from typing import Literal
 
-from attrs import field, frozen
+from attrs import frozen
 
 ModuleKind = Literal["linear", "conv1d"]
 
@@ -70,13 +70,28 @@ class Skipped:
 
 
 @frozen(kw_only=True)
+class Experts:
+    """A mixture of experts whose weights are stacked in one module: no target, but part of what a token costs.
+
+    count: experts in all. active: experts that a token goes through. parameters: of all of them.
+    """
+
+    name: str
+    layer: str | None
+    count: int
+    active: int
+    parameters: int
+
+
+@frozen(kw_only=True)
 class Inventory:
     """Layers in the order of the forward pass, and the linear maps outside them.
 
     outside: linear maps that lie in no repeated layer (a pooler, an embedding projection). PEFT's
         ``all-linear`` counts them, so ``r=8`` budgets do too; plans leave them frozen.
     heads: task heads that train in full. skipped: linear maps that are no target, with the reason.
-    parameters: all parameters of the model, shared ones once.
+    parameters: all parameters of the model, shared ones once. output: the language-model head, where there is one.
+    experts: stacked experts. parallel: whether attention and feed-forward of a layer read the same input.
     """
 
     architecture: str
@@ -85,7 +100,10 @@ class Inventory:
     layers: tuple[Layer, ...]
     outside: tuple[LinearModule, ...] = ()
     heads: tuple[Head, ...] = ()
-    skipped: tuple[Skipped, ...] = field(default=())
+    skipped: tuple[Skipped, ...] = ()
+    output: LinearModule | None = None
+    experts: tuple[Experts, ...] = ()
+    parallel: bool = False
 
     @property
     def modules(self) -> tuple[LinearModule, ...]:

@@ -9,6 +9,7 @@ import attrs
 from attrs import frozen
 
 from layerlens_core import files
+from layerlens_core.costs import Cost, Limits, Training
 from layerlens_core.decisions import Decision
 from layerlens_core.inventory import Head
 
@@ -25,7 +26,8 @@ class Plan:
 
     fingerprint: of the model's inventory; `apply` refuses any other model.
     strategy, options, methods, weights, normalizer, aggregator, budget: what was asked for.
-    limit, parameters: allowed and planned trainable parameters of the methods; heads come on top.
+    training: the step that costs are counted for. limits, cost: what is allowed and planned, the frozen model
+    included; heads come on top of the trainable parameters.
     scale: α/r of every LoRA module.
     """
 
@@ -38,9 +40,11 @@ class Plan:
     weights: Mapping[str, float]
     normalizer: str
     aggregator: str
-    budget: str
-    limit: int | None
-    parameters: int
+    penalties: Mapping[str, float]
+    training: Training
+    budget: tuple[str, ...]
+    limits: Limits
+    cost: Cost
     decisions: tuple[Decision, ...]
     heads: tuple[Head, ...] = ()
     scale: int = DEFAULT_SCALE
@@ -50,6 +54,16 @@ class Plan:
         """A short digest of the whole plan."""
         text = json.dumps(attrs.asdict(self), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def parameters(self) -> int:
+        """Trainable parameters of the methods; heads come on top."""
+        return self.cost.params
+
+    @property
+    def limit(self) -> int | None:
+        """The most trainable parameters that the budget allows, where it bounds them."""
+        return self.limits.params
 
     @property
     def head_parameters(self) -> int:

@@ -1,11 +1,14 @@
 """A profile: what was measured on a model with some data, in plain numbers."""
 
+import platform
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 
 from attrs import field, frozen
 
 from layerlens_core import files
+from layerlens_core.costs import Activations
 from layerlens_core.inventory import Inventory, Skipped
 from layerlens_core.scores import RawScores
 from layerlens_core.statistics import ModuleStatistics
@@ -23,6 +26,8 @@ class Profile:
     labels: names of the classes, in order, for classification from data with named labels.
     data: digest of the samples. samples: how many counted. loss: their mean loss in nats.
     settings: what else the numbers depend on (group size, seed …). versions: of what ran.
+    activations: what the forward pass keeps for backward. latency: by method, seconds of one target at any size,
+    and of each further unit of size, on the device that was profiled on.
     """
 
     inventory: Inventory
@@ -36,6 +41,8 @@ class Profile:
     loss: float
     settings: Mapping[str, int | float | str] = field(factory=dict)
     versions: Mapping[str, str] = field(factory=dict)
+    activations: Activations | None = None
+    latency: Mapping[str, tuple[float, float]] = field(factory=dict)
 
     def save(self, run: str | Path) -> Path:
         """Write ``profile.json`` into the run's directory."""
@@ -47,3 +54,9 @@ class Profile:
     def load(cls, run: str | Path) -> "Profile":
         """Read the profile of a run. Raises `FileError`."""
         return files.read(Path(run) / FILE_NAME, cls, schema=SCHEMA, version=VERSION)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on; nothing is imported for it."""
+    packages = {"layerlens": "layerlens-core", "torch": "torch", "transformers": "transformers", "peft": "peft"}
+    return {"python": platform.python_version(), **{name: version(package) for name, package in packages.items()}}

@@ -16,8 +16,8 @@ from layerlens_core import files
 from layerlens_core.errors import FileError
 
 if TYPE_CHECKING:
-    from layerlens_core.budget import Limits
     from layerlens_core.candidates import CandidateSet
+    from layerlens_core.costs import Cost, Limits
     from layerlens_core.decisions import Decision
     from layerlens_core.plan import Plan
     from layerlens_core.profiles import Profile
@@ -128,11 +128,19 @@ def decision_made(decision: "Decision") -> None:
     )
 
 
-def budget_settled(asked: str, limits: "Limits", spent: int) -> None:
-    """What was asked, allowed and spent, in trainable parameters."""
-    limit = limits.parameters
-    left = limit - spent if limit is not None else None
-    _emit("budget.settled", asked=asked, limit=limit, spent=spent, left=left)
+def budget_settled(asked: str, limits: "Limits", spent: "Cost") -> None:
+    """What was asked, allowed and spent of each resource, the frozen model included."""
+    _emit(
+        "budget.settled",
+        asked=asked,
+        limits=limits.bounds,
+        spent={name: getattr(spent, name) for name in ("params", "flops", "memory", "latency")},
+    )
+
+
+def certificate(*, value: float, bound: float, exact: bool) -> None:
+    """How much a plan gains, how much no plan can exceed, and whether an optimum was asked for."""
+    _emit("budget.certificate", value=value, bound=bound, gap=bound - value, exact=exact)
 
 
 def plan_made(plan: "Plan") -> None:

@@ -11,6 +11,7 @@ from transformers.pytorch_utils import Conv1D
 from layerlens_core.errors import ModelError
 from layerlens_core.inventory import (
     AttentionModule,
+    Experts,
     Head,
     Inventory,
     Layer,
@@ -32,6 +33,10 @@ _HEAD_DIM = ("head_dim", "attention_head_size", "head_size", "key_value_proj_dim
 _KEY_DIM = ("qk_head_dim", *_HEAD_DIM)
 _VALUE_DIM = ("v_head_dim", *_HEAD_DIM)
 _CLASSIFIER_NAMES = ("score", "classifier")
+_ACTIVE_EXPERTS = ("num_experts_per_tok", "top_k", "num_experts_per_token", "moe_topk", "moe_k")
+# Attention and feed-forward side by side: always in these families, in others as the configuration says.
+_PARALLEL = frozenset({"codegen", "cohere", "cohere2", "gptj", "phi"})
+_PARALLEL_FLAGS = ("use_parallel_residual", "parallel_attn")
 
 
 def inspect(model: PreTrainedModel) -> Inventory:
@@ -52,15 +57,19 @@ def inspect(model: PreTrainedModel) -> Inventory:
     skipped: list[Skipped] = []
     by_layer: dict[str, list[LinearModule]] = {name: [] for name in layer_names}
     outside: list[LinearModule] = []
+    experts: list[Experts] = []
     output = model.get_output_embeddings()
+    output_spec: LinearModule | None = None
     for name, module in names.items():
         kind = linear_kind(module)
         if kind is None:
             if _is_stacked_experts(module):
                 skipped.append(Skipped(name=name, reason="experts stacked in one parameter are not supported yet"))
+                experts.extend(_experts(model, name, module, layer_names))
             continue
         if module is output:
             skipped.append(Skipped(name=name, reason="the language-model head"))
+            output_spec = _linear(name, module, kind, None)
         elif any(name == head or name.startswith(f"{head}.") for head in heads):
             skipped.append(Skipped(name=name, reason="part of the task head, which trains in full"))
         else:
@@ -87,6 +96,9 @@ def inspect(model: PreTrainedModel) -> Inventory:
             Head(name=name, parameters=sum(p.numel() for p in module.parameters())) for name, module in heads.items()
         ),
         skipped=tuple(skipped),
+        output=output_spec,
+        experts=tuple(experts),
+        parallel=_is_parallel(model),
     )
 
 
@@ -138,6 +150,26 @@ def _is_stacked_experts(module: nn.Module) -> bool:
         any(parameter.dim() == 3 for parameter in module.parameters(recurse=False))
         and "expert" in type(module).__name__.lower()
     )
+
+
+def _experts(model: PreTrainedModel, name: str, module: nn.Module, layers: list[str]) -> Iterator[Experts]:
+    """What a stack of experts costs a token; nothing where the configuration does not say how many are active."""
+    active = _first_int(model.config.get_text_config(), *_ACTIVE_EXPERTS)
+    if active is not None:
+        stacked = [parameter for parameter in module.parameters() if parameter.dim() == 3]
+        yield Experts(
+            name=name,
+            layer=next((layer for layer in layers if name.startswith(f"{layer}.")), None),
+            count=stacked[0].shape[0],
+            active=active,
+            parameters=sum(parameter.numel() for parameter in stacked),
+        )
+
+
+def _is_parallel(model: PreTrainedModel) -> bool:
+    """Whether attention and feed-forward of a layer read the same input and are added to it together."""
+    config = model.config.get_text_config()
+    return config.model_type in _PARALLEL or any(getattr(config, flag, False) is True for flag in _PARALLEL_FLAGS)
 
 
 def _heads(model: PreTrainedModel) -> dict[str, nn.Module]:

@@ -31,11 +31,12 @@ def command(run: Path, metrics: tuple[str, ...], as_json: bool, **arguments: Any
     from layerlens_core.profiles import Profile
 
     profile = Profile.load(run)
-    given = decision_arguments(**arguments)
+    before = Plan.load(run) if (run / plans.FILE_NAME).exists() else None
+    given = decision_arguments(**arguments, before=before.training if before else None)
     if metrics:
         given["weights"] = parse_weights(metrics)
-    if (run / plans.FILE_NAME).exists():
-        given = _as_before(Plan.load(run), given) | given
+    if before is not None:
+        given = _as_before(before, given) | given
     with traced(run, "allocate", {"metrics": metrics, **arguments}, keep_profile=True):
         planned = allocate(profile, **given)
         planned.save(run)
@@ -47,7 +48,9 @@ def _as_before(plan: Any, given: dict[str, Any]) -> dict[str, Any]:
     from layerlens_core.budget import Budget
 
     before = {
-        "budget": Budget.parse([plan.budget]) if plan.limit is not None else Budget(),
+        "budget": Budget.parse(plan.budget),
+        "penalties": dict(plan.penalties),
+        "training": plan.training,
         "strategy": plan.strategy,
         "methods": plan.methods,
         "weights": dict(plan.weights),
@@ -57,4 +60,6 @@ def _as_before(plan: Any, given: dict[str, Any]) -> dict[str, Any]:
     }
     if not given.keys() & {"strategy", "methods"}:
         before["options"] = dict(plan.options)
+    if "methods" in given:
+        del before["penalties"]
     return before

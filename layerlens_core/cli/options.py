@@ -2,11 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import attrs
 import click
 
 from layerlens_core.errors import PlanError, ScoreError
+
+if TYPE_CHECKING:
+    from layerlens_core.costs import Training
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -51,6 +55,7 @@ profile_options = _together(
         "--micro-batch", type=click.IntRange(1), default=8, show_default=True,
         help="Samples in one pass; scores do not depend on it.",
     ),
+    click.option("--latency", is_flag=True, help="Also time what methods add to a forward pass, for latency budgets."),
     click.option("--device", help="Where to run, such as cuda:0 or cpu. By default a GPU if there is one."),
     click.option(
         "--dtype", type=click.Choice(["auto", "float32", "bfloat16", "float64"]), default="auto", show_default=True
@@ -63,7 +68,8 @@ decision_options = _together(
         "budgets",
         multiple=True,
         metavar="KIND=AMOUNT",
-        help="params=50k, params=0.5% or params=r=8.",
+        help="Of params, flops, memory or latency: params=50k, flops=60%, memory=24GiB, latency=2ms, params=r=8. "
+        "Repeatable.  [default: params=r=8]",
     ),
     click.option("--strategy", help="How to choose; see 'layerlens plugins'.  [default: threshold]"),
     click.option("--methods", help="Methods to choose from, comma-separated.  [default: those that apply can build]"),
@@ -76,6 +82,16 @@ decision_options = _together(
         metavar="NAME=VALUE",
         help="An option of the strategy. Repeatable.",
     ),
+    click.option(
+        "--penalty",
+        "penalties",
+        multiple=True,
+        metavar="METHOD=FACTOR",
+        help="Divide a method's predicted gains by a factor. Repeatable.",
+    ),
+    click.option("--batch-size", type=click.IntRange(1), help="Of the training step that costs are counted for."),
+    click.option("--length", type=click.IntRange(1), help="Tokens a sample in that step."),
+    click.option("--optimizer", help="In that step: adamw, adamw_8bit, momentum, lion or sgd."),
     click.option("--normalizer", help="share, max, rank, zscore or log.  [default: share]"),
     click.option("--aggregator", help="How metrics combine; see 'layerlens plugins'.  [default: weighted-mean]"),
 )
@@ -97,6 +113,20 @@ def parse_weights(texts: Sequence[str]) -> dict[str, float]:
     return weights
 
 
+def parse_penalties(texts: Sequence[str]) -> dict[str, float]:
+    """``METHOD=FACTOR``, each method once."""
+    penalties: dict[str, float] = {}
+    for text in texts:
+        name, _, factor = text.partition("=")
+        if name in penalties:
+            raise PlanError(f"the penalty of {name!r} is given twice")
+        try:
+            penalties[name] = float(factor)
+        except ValueError:
+            raise PlanError(f"--penalty {text!r} is not of the form METHOD=FACTOR, such as adapter=1.2") from None
+    return penalties
+
+
 def decision_arguments(
     budgets: Sequence[str],
     strategy: str | None,
@@ -106,10 +136,22 @@ def decision_arguments(
     settings: Sequence[str],
     normalizer: str | None,
     aggregator: str | None,
+    penalties: Sequence[str],
+    batch_size: int | None,
+    length: int | None,
+    optimizer: str | None,
+    before: "Training | None" = None,
 ) -> dict[str, Any]:
-    """Arguments for `layerlens_core.allocate`: only those that were given."""
-    from layerlens_core.budget import Budget
+    """Arguments for `layerlens_core.allocate`: only those that were given.
 
+    before: the training step of an earlier plan, of which what is not given stays.
+    """
+    from layerlens_core.budget import Budget
+    from layerlens_core.costs import Training
+
+    step = {"batch": batch_size, "length": length, "optimizer": optimizer}
+    step = {name: value for name, value in step.items() if value is not None}
+    training = attrs.evolve(before or Training(), **step) if step else None  # type: ignore[arg-type]
     options: dict[str, str] = {}
     for text in settings:
         name, equals, value = text.partition("=")
@@ -124,5 +166,7 @@ def decision_arguments(
         "options": options or None,
         "normalizer": normalizer,
         "aggregator": aggregator,
+        "penalties": parse_penalties(penalties) or None,
+        "training": training,
     }
     return {name: value for name, value in given.items() if value is not None}

@@ -16,7 +16,8 @@ from layerlens_core.cli.options import (
 )
 
 DECISION_NAMES = (
-    "budgets", "strategy", "methods", "thresholds", "quantiles", "settings", "normalizer", "aggregator",
+    "budgets", "strategy", "methods", "thresholds", "quantiles", "settings", "normalizer", "aggregator", "penalties",
+    "batch_size", "length", "optimizer",
 )  # fmt: skip
 
 
@@ -43,6 +44,8 @@ def command(model: str, metrics: tuple[str, ...], out: Path, overwrite: bool, as
     weights = parse_weights(metrics)
     decision = decision_arguments(**{name: arguments.pop(name) for name in DECISION_NAMES})
     check_names(decision, weights)
+    if "budget" in decision and decision["budget"].latency is not None:
+        arguments["latency"] = True
     # What is wrong with the command line is told before torch is imported, which takes seconds.
     from layerlens_core.allocation import allocate
     from layerlens_core.cli.running import check_output, print_result, run_profile, traced
@@ -81,9 +84,10 @@ def check_names(decision: dict[str, Any], weights: dict[str, float]) -> None:
 
 def rehearse(model: Any, weights: dict[str, float], decision: dict[str, Any]) -> None:
     """Allocate once with equal scores, so that a budget or an option that cannot work does not cost a profile."""
-    from layerlens_core import tracing
+    from layerlens_core import registry, tracing
     from layerlens_core.adaptation.inspect import inspect
     from layerlens_core.allocation import allocate
+    from layerlens_core.budget import Budget
     from layerlens_core.profiles import Profile
     from layerlens_core.scores import RawScores
 
@@ -93,6 +97,19 @@ def rehearse(model: Any, weights: dict[str, float], decision: dict[str, Any]) ->
         RawScores(metric=name, unit="", granularity="module", values=equal, reduction="weighted_mean")
         for name in weights or ("equal",)
     )
-    profile = Profile(inventory=inventory, task="", scores=scores, statistics=(), data="", samples=0, loss=0.0)
+    profile = Profile(
+        inventory=inventory,
+        task="",
+        scores=scores,
+        statistics=(),
+        data="",
+        samples=0,
+        loss=0.0,
+        latency=dict.fromkeys(registry.default().names("method"), (0.0, 0.0)),
+        settings={"dtype": str(model.dtype).removeprefix("torch.")},
+    )
+    if "budget" in decision:
+        # What FLOPs, memory and latency amount to is only known once the model was profiled.
+        decision = {**decision, "budget": Budget(params=decision["budget"].params)}
     with tracing.silenced():
         allocate(profile, weights=weights or None, **decision)

@@ -5,15 +5,17 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from layerlens_core import files, plan, profiles, tracing
 from layerlens_core.errors import FileError, ModelError, first_line
-from layerlens_core.preparation import Prepared, prepare
-from layerlens_core.profiles import Profile
-from layerlens_core.profiling.profile import Progress, versions
+from layerlens_core.profiles import Profile, versions
+
+if TYPE_CHECKING:
+    from layerlens_core.preparation import Prepared
+    from layerlens_core.profiling.profile import Progress
 
 RUN_FILES = (profiles.FILE_NAME, plan.FILE_NAME, tracing.FILE_NAME)
 
@@ -42,7 +44,7 @@ def traced(run: Path, command: str, arguments: Mapping[str, Any], *, keep_profil
 
 
 @contextmanager
-def progress_bar() -> Iterator[Progress]:
+def progress_bar() -> Iterator["Progress"]:
     """A bar with the time left on a terminal, nothing elsewhere."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -68,7 +70,8 @@ def run_profile(
     seed: int,
     group: int,
     micro_batch: int,
-    rehearse: Callable[[Prepared], object] | None = None,
+    latency: bool = False,
+    rehearse: Callable[["Prepared"], object] | None = None,
     **data: Any,
 ) -> Profile:
     """Load, draw and profile, with a progress bar.
@@ -77,6 +80,7 @@ def run_profile(
     """
     import torch
 
+    from layerlens_core.preparation import prepare
     from layerlens_core.profiling.profile import DEFAULT_METRICS, profile
     from layerlens_core.registry import default
 
@@ -102,6 +106,7 @@ def run_profile(
                 micro_batch=micro_batch,
                 seed=seed,
                 labels=prepared.labels,
+                latency=latency,
                 progress=report,
             )
         except torch.OutOfMemoryError as error:

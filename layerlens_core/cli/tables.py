@@ -1,13 +1,13 @@
 """Plans and explanations as people read them."""
 
 from collections.abc import Mapping, Sequence
-from math import isclose
 
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from layerlens_core.decisions import Decision
 from layerlens_core.explanation import Explanation
 from layerlens_core.plan import Plan
 from layerlens_core.profiles import Profile
@@ -83,10 +83,25 @@ def spending(plan: Plan) -> str:
     """What was asked, allowed and planned, in a line."""
     text = f"{plan.parameters:,} trainable parameters planned"
     if plan.limit is not None:
-        text += f" of {plan.limit:,} allowed by {plan.budget} ({plan.parameters / plan.limit:.1%})"
+        asked = next(text for text in plan.budget if text.startswith("params="))
+        text += f" of {plan.limit:,} allowed by {asked} ({plan.parameters / plan.limit:.1%})"
     if plan.heads:
         text += f"; the head ({', '.join(head.name for head in plan.heads)}) adds {plan.head_parameters:,}"
+    for name, bound in plan.limits.bounds.items():
+        if name != "params":
+            amount = getattr(plan.cost, name)
+            text += f"\n{amount_of(name, amount)} of {name} planned of {amount_of(name, bound)} allowed"
+            text += f" ({amount / bound:.1%})" if bound else ""
     return text
+
+
+def amount_of(resource: str, amount: float) -> str:
+    """An amount of a resource as people read it."""
+    if resource == "memory":
+        return f"{amount / 2**30:.2f} GiB"
+    if resource == "latency":
+        return f"{amount * 1e3:.3f} ms"
+    return f"{amount:,.0f}" if resource == "params" else f"{amount:.4g}"
 
 
 def print_explanation(explanation: Explanation, plan: Plan) -> None:
@@ -120,28 +135,18 @@ def print_explanation(explanation: Explanation, plan: Plan) -> None:
     for event in explanation.refused:
         console.print(f"refused: {event['method']}, because {escape(event['cause'])}")
     if decision["runner_up"] not in (None, decision["method"]):
-        console.print(f"runner-up: {escape(decision['runner_up'])}{_flip(explanation)}")
+        console.print(f"runner-up: {escape(decision['runner_up'])}")
+    for flip in explanation.flips:
+        console.print(f"it would be {escape(flip)}")
     console.print("\n[bold]3  size[/]")
     budget = explanation.budget
-    if budget["limit"] is not None:
-        console.print(f"budget {budget['asked']}: {budget['spent']:,} of {budget['limit']:,} spent over all layers")
+    for name, bound in budget["limits"].items():
+        spent = f"{amount_of(name, budget['spent'][name])} of {amount_of(name, bound)}"
+        console.print(f"budget {budget['asked']}: {spent} {name} spent by the whole plan")
     console.print(_modules(explanation) if decision["sizes"] else "nothing to train: the layer stays frozen")
     others = sorted({d.size for d in plan.decisions if d.method == decision["method"]})
     if decision["sizes"] and len(others) > 1:
         console.print(f"the {decision['method']} layers of the plan have sizes {', '.join(map(str, others))}")
-
-
-def _flip(explanation: Explanation) -> str:
-    """What would have to change for the runner-up, where the strategy tells."""
-    utility, margin = explanation.decision["utility"], explanation.decision["margin"]
-    if margin is None:
-        return ""
-    thresholds = explanation.thresholds["thresholds"] if explanation.thresholds is not None else ()
-    if any(isclose(utility - margin, threshold) for threshold in thresholds):
-        return f", if the utility fell by more than {margin:.6f}"
-    if any(isclose(utility + margin, threshold) for threshold in thresholds):
-        return f", if the utility rose by {margin:.6f}"
-    return f", if the utility moved by {margin:.6f}"
 
 
 def _modules(explanation: Explanation) -> Table:
@@ -155,3 +160,25 @@ def _modules(explanation: Explanation) -> Table:
         scores = (f"{values[module]:.3g}" if module in values else "–" for values in explanation.modules.values())
         table.add_row(module.removeprefix(f"{explanation.layer}."), str(size), *scores)
     return table
+
+
+def print_scenarios(plans: Mapping[str, Mapping[str, Plan]]) -> None:
+    """One table: a row a scenario and strategy, with methods and sizes by layer, and what is spent."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("scenario", no_wrap=True)
+    table.add_column("strategy", no_wrap=True)
+    table.add_column("method and size of every layer, the lowest first")
+    table.add_column("parameters", justify="right", no_wrap=True)
+    for scenario, by_strategy in plans.items():
+        for number, (strategy, plan) in enumerate(by_strategy.items()):
+            layers = " ".join(_short(decision) for decision in plan.decisions)
+            last = number == len(by_strategy) - 1
+            table.add_row("" if number else scenario, strategy, layers, f"{plan.parameters:,}", end_section=last)
+    console = Console()
+    console.print(table)
+    console.print("l: rank of LoRA, a: width of the adapter, p: length of the prefix, ·: none", highlight=False)
+
+
+def _short(decision: Decision) -> str:
+    style = _COLOURS.get(decision.method, "magenta")
+    return f"[{style}]{decision.method[0]}{decision.size}[/]" if decision.size else "[dim]·[/]"

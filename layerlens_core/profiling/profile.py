@@ -1,11 +1,8 @@
 """Profile a model: one pass for all metrics that read statistics, then the metrics that run the model themselves."""
 
-import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib.metadata import version
 from typing import Any, Protocol
 
-import torch
 from attrs import frozen
 from transformers import PreTrainedModel
 
@@ -14,8 +11,10 @@ from layerlens_core import tracing
 from layerlens_core.adaptation.inspect import inspect
 from layerlens_core.errors import ScoreError
 from layerlens_core.inventory import Inventory, Skipped
-from layerlens_core.profiles import Profile
+from layerlens_core.profiles import Profile, versions
+from layerlens_core.profiling.activations import SAMPLES, measure_activations
 from layerlens_core.profiling.engine import Measurements, measure
+from layerlens_core.profiling.latency import measure_latency
 from layerlens_core.profiling.losses import Task, task_of
 from layerlens_core.profiling.samples import Sample, digest, split
 from layerlens_core.providers import MetricProvider
@@ -59,6 +58,7 @@ def profile(
     micro_batch: int = 8,
     seed: int = 0,
     labels: Sequence[str] = (),
+    latency: bool = False,
     progress: Progress | None = None,
     registry: Registry | None = None,
 ) -> Profile:
@@ -69,7 +69,8 @@ def profile(
     models predict their own input where ``labels`` are missing. metrics: names of metric providers.
     task: by default that of the model's class. group: samples whose mean gradient makes one gradient energy.
     micro_batch: samples in one pass; the scores do not depend on it. seed: for metrics that draw.
-    labels: class names, kept with the profile.
+    labels: class names, kept with the profile. latency: also time what the methods would add to a forward pass
+    on the model's device, which budgets on latency need; times differ from run to run.
 
     Raises `DataError`, `ModelError`, `NonFiniteError` and `PluginError`, each naming what and where.
     """
@@ -92,6 +93,7 @@ def profile(
         micro_batch=micro_batch,
         progress=lambda done, total: report("gradients", done, total),
     )
+    activations = measure_activations(model, inventory, samples, task, batch=min(micro_batch, SAMPLES))
     scores = []
     for provider in providers:
         if provider.active:
@@ -131,22 +133,13 @@ def profile(
         loss=measured.loss,
         settings={"group": group, "seed": seed, "dtype": str(model.dtype).removeprefix("torch.")},
         versions=versions(),
+        activations=activations,
+        latency=measure_latency(model, inventory) if latency else {},
     )
     tracing.profile_finished(result)
     for item in scores:
         tracing.metric_scored(item)
     return result
-
-
-def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
-    return {
-        "python": platform.python_version(),
-        "layerlens": version("layerlens-core"),
-        "torch": torch.__version__,
-        "transformers": version("transformers"),
-        "peft": version("peft"),
-    }
 
 
 def _scored_layers(inventory: Inventory, measured: Measurements) -> tuple[str, ...]:

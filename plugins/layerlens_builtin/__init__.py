@@ -68,6 +68,12 @@ def layerlens_strategies() -> Iterable[StrategyProvider]:
         options=("thresholds", "quantiles"),
         load=lambda: _load("strategies.threshold", "select"),
     )
+    yield StrategyProvider(
+        name="budget",
+        summary="the largest predicted gain that the budget can buy, with a certificate",
+        options=("exact",),
+        load=lambda: _load("strategies.budget", "select"),
+    )
 
 
 @hookimpl

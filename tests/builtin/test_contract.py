@@ -6,6 +6,7 @@ import pytest
 import layerlens_core as ll
 from layerlens_core.allocation import allocate
 from layerlens_core.budget import Budget
+from layerlens_core.costs import Cost
 from layerlens_core.errors import BudgetError, LayerLensError, PlanError
 from layerlens_core.profiles import Profile
 from layerlens_core.registry import Registry
@@ -43,7 +44,8 @@ def change(**fields):
         (lambda c, limits, context: ["lora", "none"], "must return Decisions, but returned str"),
         (change(unit="elsewhere"), "'elsewhere' but there is no such unit"),
         (change(method="magic"), "method 'magic' is no candidate"),
-        (change(parameters=1), "cost 3,456 parameters, not 1"),
+        (change(cost=Cost(params=1)), "cost 3,456 parameters in all, not 1, "),
+        (change(cost=Cost(params=3456)), "or differ in another cost"),
         (change(sizes={}), "sizes must name the targets"),
         (change(sizes={"bert.encoder.layer.0.output.dense": -1}), "sizes must name|at least 0"),
     ],

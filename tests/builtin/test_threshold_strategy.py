@@ -1,5 +1,7 @@
 """The threshold strategy: which method, which sizes, and what it says."""
 
+import math
+
 import attrs
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -30,14 +32,24 @@ def test_a_utility_on_a_threshold_reaches_the_upper_method(make_profile):
     plan = allocate(make_profile([1, 1, 2, 4]), options={"thresholds": "0.125,0.25,0.5"}, **ALL)
     assert methods(plan) == ["prefix", "prefix", "adapter", "lora"]
     assert plan.decisions[2].reason == "utility 0.25 is at or above 0.25 and below 0.5: adapter"
-    assert plan.decisions[2].margin == 0.0
+    # The next number below the threshold is already the lower method's.
+    assert (plan.decisions[2].runner_up, plan.decisions[2].margin) == ("prefix", math.nextafter(0.25, 0) - 0.25)
 
 
 def test_the_margin_is_what_flips_the_method(make_profile):
     plan = allocate(make_profile([1, 3, 4]), options={"thresholds": "0.3"}, methods=["lora"])
     second = plan.decisions[1]
     assert (second.method, second.runner_up) == ("lora", "none")
-    assert second.margin == pytest.approx(0.075)
+    assert second.margin == pytest.approx(-0.075)
+    assert second.utility + second.margin < 0.3
+    first = plan.decisions[0]
+    assert (first.method, first.runner_up) == ("none", "lora")
+    assert first.margin == pytest.approx(0.175)
+    assert first.utility + first.margin >= 0.3
+
+
+def test_quantiles_move_with_the_utilities_and_give_no_margin(make_profile):
+    assert {decision.margin for decision in allocate(make_profile([1, 3, 4])).decisions} == {None}
 
 
 def test_utilities_from_0_to_1_reach_every_method_by_quantiles(make_profile):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from layerlens_core.plan import Plan
@@ -32,7 +33,7 @@ def test_a_run_is_planned_anew_without_the_model(
     shutil.rmtree(model)
     layerlens.ok("allocate", out, "--budget", "params=r=2")
     plan = Plan.load(out)
-    assert plan.budget == "params=r=2"
+    assert plan.budget == ("params=r=2",)
     assert plan.limit == before.limit // 2
     assert 0 < plan.parameters <= plan.limit < before.parameters
 
@@ -46,8 +47,9 @@ def test_what_is_not_given_stays_as_it_was(layerlens: Any, run: Runs) -> None:
     first = Plan.load(there)
     layerlens.ok("allocate", there, "--budget", "params=r=1")
     second = Plan.load(there)
-    assert (second.budget, first.budget) == ("params=r=1", "params=r=2")
-    for name in ("strategy", "options", "methods", "weights", "normalizer", "aggregator", "scale", "fingerprint"):
+    assert (second.budget, first.budget) == (("params=r=1",), ("params=r=2",))
+    kept = ("strategy", "options", "methods", "weights", "normalizer", "aggregator", "penalties", "training")
+    for name in (*kept, "scale", "fingerprint"):
         assert getattr(first, name) == getattr(second, name)
     assert second.options == {"quantiles": "0.5"}
     assert second.weights == {"fisher": 3.0, "weight_gradient": 1.0}
@@ -111,7 +113,9 @@ def test_every_layer_has_one_utility_and_one_decision(layerlens: Any, run: Runs,
         assert (event["method"], event["sizes"]) == (decision.method, decision.sizes)
         assert (event["utility"], event["parameters"]) == (decision.utility, decision.parameters)
     settled = events(there, "budget.settled")[0]
-    assert (settled["limit"], settled["spent"]) == (plan.limit, plan.parameters)
+    assert settled["asked"] == " ".join(plan.budget)
+    assert (settled["limits"], settled["spent"]) == ({"params": plan.limit}, attrs.asdict(plan.cost))
+    assert settled["spent"]["params"] == plan.parameters
 
 
 def test_events_carry_what_the_utility_follows_from(layerlens: Any, run: Runs) -> None:
@@ -138,9 +142,12 @@ def test_layers_that_the_budget_drops_are_refused_by_name(layerlens: Any, run: R
     refused = events(there, "candidate.refused")
     assert {event["unit"] for event in refused} == reached - {best.unit}
     assert len(refused) == len(reached) - 1 == 2
-    for event in refused:
+    for event, left in zip(refused, (3, 2), strict=True):  # from the least useful on, until one can have rank 1
         assert event["method"] == "lora"
-        assert f"the budget of {RANK_ONE} cannot give every layer above it its smallest size" in event["cause"]
+        assert event["cause"] == (
+            "the smallest size for every layer as useful as this one would take "
+            f"{left * RANK_ONE} of params, above {RANK_ONE}"
+        )
 
 
 def test_a_run_without_a_trace_can_still_be_planned(layerlens: Any, run: Runs) -> None:

@@ -1,6 +1,7 @@
 """``layerlens explain``: the numbers behind a decision, for people and for machines."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,17 +64,21 @@ def test_an_explanation_holds_every_number_that_led_to_it(layerlens: Any, there:
     assert "1 / 3" in text
     assert f"none < {explanation.thresholds['thresholds'][0]:.6f} ≤ lora" in text
     assert decision.reason in " ".join(text.split())
-    assert f"{plan.parameters:,} of {plan.limit:,} spent over all layers" in text
+    assert f"budget params=r=2: {plan.parameters:,} of {plan.limit:,} params spent by the whole plan" in text
     if decision.method == "lora":
         for module in MODULES:
             size = decision.sizes[f"{decision.unit}.{module}"]
             row = next(line.split() for line in text.splitlines() if line.split()[:1] == [module])
             raw = [f"{explanation.modules[m][f'{decision.unit}.{module}']:.3g}" for m in ("fisher", "weight_gradient")]
             assert row == [module, str(size), *raw]
-        assert "if the utility fell by more than" in text
+        assert "runner-up: none" in text
+        assert any(flip.startswith("none, if its utility were ") for flip in explanation.flips)
     else:
         assert "the layer stays frozen" in text
-        assert "runner-up: lora, if the utility rose by" in text
+        assert "runner-up: lora" in text
+        assert any(re.match(r"lora of size \d+, if its utility were ", flip) for flip in explanation.flips)
+    for flip in explanation.flips:
+        assert f"it would be {flip}" in " ".join(text.split())
 
 
 def test_a_dropped_layer_is_told_that_it_was_refused(layerlens: Any, run: Callable[..., Path]) -> None:
@@ -81,9 +86,14 @@ def test_a_dropped_layer_is_told_that_it_was_refused(layerlens: Any, run: Callab
     layerlens.ok("allocate", there, "--budget", "params=208")
     dropped = [d for d in Plan.load(there).decisions if "refused" in d.reason]
     assert len(dropped) == 2
-    text = " ".join(layerlens.ok("explain", there, dropped[0].unit).stdout.split())
-    assert "refused: lora, because the budget of 208 cannot give every layer above it its smallest size" in text
-    assert "runner-up" not in text
+    dropped.sort(key=lambda decision: decision.utility)
+    for decision, least in zip(dropped, (3 * 208, 2 * 208), strict=True):
+        text = " ".join(layerlens.ok("explain", there, decision.unit).stdout.split())
+        assert (
+            "refused: lora, because the smallest size for every layer as useful as this one would take "
+            f"{least} of params, above 208"
+        ) in text
+        assert "runner-up" not in text
 
 
 def test_an_explanation_for_machines_holds_the_same_numbers(layerlens: Any, there: Path) -> None:

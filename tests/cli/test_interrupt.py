@@ -69,7 +69,7 @@ def test_an_interrupted_allocation_leaves_the_plan(
 
     there = run()
     before = {path.name: path.read_bytes() for path in there.iterdir()}
-    monkeypatch.setattr("layerlens_core.allocation.check_decisions", interrupt)
+    monkeypatch.setattr("layerlens_core.problems.check_decisions", interrupt)
     assert layerlens("allocate", there, "--budget", "params=r=1").exit_code == 1
     assert {path.name: path.read_bytes() for path in there.iterdir()} == before
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from layerlens_core.budget import Budget
+from layerlens_core.costs import Limits
 from layerlens_core.plan import Plan
 from layerlens_core.profiles import Profile
 
@@ -40,7 +40,8 @@ def test_every_task_is_planned_twice_the_same(
     plan, profile = Plan.load(tmp_path / "one"), Profile.load(tmp_path / "one")
     assert plan.task == profile.task == task
     assert profile.samples == 12 or task == "masked-lm"  # a short text may get no masked token
-    assert plan.limit == Budget(params="r=2").resolve(profile.inventory).parameters
+    assert plan.limit == profile.inventory.lora_parameters(2)
+    assert (plan.budget, plan.limits) == (("params=r=2",), Limits(params=plan.limit))
     assert 0 < plan.parameters <= plan.limit
     assert plan.parameters == sum(decision.parameters for decision in plan.decisions)
     assert [decision.unit for decision in plan.decisions] == [layer.name for layer in profile.inventory.layers]
@@ -92,7 +93,7 @@ def test_profiling_alone_leaves_no_plan_of_earlier(
     assert "12 samples, mean loss " in result.stderr
     assert result.stdout == f"{there}\n"
     layerlens.ok("allocate", there)
-    assert Plan.load(there).budget == "params=r=8"
+    assert Plan.load(there).budget == ("params=r=8",)
 
 
 def test_weights_that_stay_random_are_told(layerlens: Any, model: Model, data: Data, tmp_path: Path) -> None:

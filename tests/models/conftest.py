@@ -11,6 +11,7 @@ from attrs import frozen
 from torch import Tensor, nn
 
 from layerlens_core.adaptation.inspect import inspect
+from layerlens_core.costs import Cost, Limits, Training
 from layerlens_core.decisions import Decision
 from layerlens_core.inventory import AttentionModule, Head, Layer, LinearModule
 from layerlens_core.plan import Plan
@@ -574,7 +575,7 @@ def plan_of() -> Callable[..., Plan]:
                     size=max(sizes.values()),
                     sizes=sizes if trains else {},
                     utility=1.0,
-                    parameters=sum(sizes[m.name] * (m.in_features + m.out_features) for m in layer.modules),
+                    cost=Cost(params=sum(sizes[m.name] * (m.in_features + m.out_features) for m in layer.modules)),
                     reason="by hand",
                 )
             )
@@ -588,9 +589,11 @@ def plan_of() -> Callable[..., Plan]:
             weights={},
             normalizer="share",
             aggregator="weighted-mean",
-            budget="unlimited",
-            limit=None,
-            parameters=sum(decision.parameters for decision in decisions),
+            penalties={},
+            training=Training(),
+            budget=(),
+            limits=Limits(),
+            cost=sum((decision.cost for decision in decisions), Cost()),
             decisions=tuple(decisions),
             heads=inventory.heads,
             scale=scale,

@@ -26,6 +26,7 @@ from layerlens_core.adaptation.apply import (
 from layerlens_core.adaptation.inspect import inspect, linear_kind
 from layerlens_core.allocation import allocate
 from layerlens_core.budget import Budget
+from layerlens_core.costs import Cost
 from layerlens_core.errors import ModelError, PlanError
 from layerlens_core.profiles import Profile
 from layerlens_core.scores import RawScores
@@ -471,7 +472,7 @@ def test_a_plan_that_trains_nothing_is_refused(named_family, plan_of, snapshot):
 def test_a_plan_whose_ranks_do_not_add_up_is_refused(named_family, plan_of, mixed_ranks, snapshot):
     model = named_family("llama").build()
     plan = plan_of(model, mixed_ranks(model))
-    edited = attrs.evolve(plan, parameters=plan.parameters + 1)
+    edited = attrs.evolve(plan, cost=plan.cost + Cost(params=1))
     refused(model, edited, snapshot, PlanError, f"for {edited.parameters:,} .* but its ranks take {plan.parameters:,}")
 
 

@@ -8,12 +8,19 @@ LARGEST_WIDTH = 256
 
 class _Adapter:
     # A width of 4 on the two writers of a layer costs about what a LoRA rank on all its modules does.
-    notch = 4
+    notch, ceiling, half, penalty = 4, 0.85, 4.0, 1.2
 
     def targets(self, layer: Layer) -> tuple[Target, ...]:
         """The residual writers, each with down-projection, up-projection and both biases: 2dm + m + d."""
         return tuple(
-            Target(name=module.name, fixed=module.out_features, per_size=2 * module.out_features + 1)
+            Target(
+                name=module.name,
+                fixed=module.out_features,
+                per_size=2 * module.out_features + 1,
+                flops=4 * module.out_features,
+                kept_fixed=module.out_features,
+                kept=2,
+            )
             for module in layer.residual_writers
         )
 

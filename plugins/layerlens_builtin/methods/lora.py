@@ -7,12 +7,18 @@ LARGEST_RANK = 64
 
 
 class _LoRA:
-    notch = 1
+    notch, ceiling, half, penalty = 1, 1.0, 8.0, 1.0
 
     def targets(self, layer: Layer) -> tuple[Target, ...]:
-        """Every linear module; r·(in + out) parameters at rank r."""
+        """Every linear module; r·(in + out) parameters and 2r·(in + out) forward FLOPs a token at rank r."""
         return tuple(
-            Target(name=module.name, fixed=0, per_size=module.in_features + module.out_features)
+            Target(
+                name=module.name,
+                fixed=0,
+                per_size=module.in_features + module.out_features,
+                flops=2 * (module.in_features + module.out_features),
+                kept=1,
+            )
             for module in layer.modules
         )
 

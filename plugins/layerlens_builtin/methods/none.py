@@ -5,7 +5,7 @@ from layerlens_core.inventory import Layer
 
 
 class _Frozen:
-    notch = 1
+    notch, ceiling, half, penalty = 1, 0.0, 1.0, 1.0
 
     def targets(self, layer: Layer) -> tuple[Target, ...]:
         return ()

@@ -8,7 +8,7 @@ LONGEST = 128
 
 class _Prefix:
     # A length of 8 costs about what a LoRA rank does where keys and values are not grouped.
-    notch = 8
+    notch, ceiling, half, penalty = 8, 0.6, 2.0, 1.1
 
     def targets(self, layer: Layer) -> tuple[Target, ...]:
         """The attention modules: n·H_kv·(d_k + d_v) for n positions, and a gate for every query head."""
@@ -17,6 +17,9 @@ class _Prefix:
                 name=attention.name,
                 fixed=attention.query_heads,
                 per_size=attention.key_value_heads * (attention.key_dim + attention.value_dim),
+                flops=2 * attention.query_heads * (attention.key_dim + attention.value_dim),
+                kept_fixed=attention.query_heads * attention.value_dim,
+                kept=attention.query_heads,
             )
             for attention in layer.attentions
         )

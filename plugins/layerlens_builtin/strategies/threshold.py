@@ -5,15 +5,16 @@ threshold reaches the upper method. They are given, or taken as quantiles of the
 apportioned in proportion to utility, and what is left over refines single modules of the most useful layers.
 """
 
+import math
 from collections.abc import Sequence
 
 from layerlens_core import tracing
-from layerlens_core.allocation import Context
 from layerlens_core.apportionment import Claim, apportion
-from layerlens_core.budget import Limits
 from layerlens_core.candidates import CandidateSet, Unit
+from layerlens_core.costs import Cost, Limits
 from layerlens_core.decisions import Decision
-from layerlens_core.errors import BudgetError, PlanError
+from layerlens_core.errors import PlanError
+from layerlens_core.problems import Context
 from layerlens_native.threshold import quantile
 from layerlens_native.threshold import select as reach
 
@@ -34,22 +35,29 @@ def select(candidates: CandidateSet, limits: Limits, context: Context) -> list[D
     methods = [
         _attachable(unit, method, candidates.methods) for unit, method in zip(candidates.units, reached, strict=True)
     ]
-    refused = _drop_unaffordable(candidates.units, methods, limits)
-    sizes = _sizes(candidates.units, methods, limits)
-    equal = len(set(utilities)) == 1 and len(utilities) > 1
+    refused = _drop_unaffordable(candidates, methods, limits)
+    sizes = _fit(candidates, methods, limits)
     decisions = []
     for index, unit in enumerate(candidates.units):
         runner_up, margin = _alternative(unit.utility, candidates.methods, thresholds)
+        # Quantiles move with the utilities that they are taken from, so the distance to one is no margin.
+        fixed = origin == "given" and index not in refused and methods[index] == reached[index]
         decisions.append(
             unit.decide(
                 methods[index],
                 min(sizes[index].values(), default=0),
                 sizes=sizes[index],
                 reason=_reason(
-                    unit, methods[index], reached[index], candidates.methods, thresholds, index in refused, equal
+                    unit,
+                    methods[index],
+                    reached[index],
+                    candidates.methods,
+                    thresholds,
+                    index in refused,
+                    candidates.alike,
                 ),
                 runner_up=runner_up,
-                margin=margin,
+                margin=margin if fixed else None,
             )
         )
     return decisions
@@ -96,42 +104,79 @@ def _attachable(unit: Unit, method: str, methods: Sequence[str]) -> str:
     return "none"
 
 
-def _drop_unaffordable(units: Sequence[Unit], methods: list[str], limits: Limits) -> set[int]:
+def _drop_unaffordable(candidates: CandidateSet, methods: list[str], limits: Limits) -> set[int]:
     """Freeze the least useful units until every other one can have its smallest size; edits ``methods``."""
-    if limits.parameters is None:
-        return set()
-    least = [unit.cheapest(method).parameters for unit, method in zip(units, methods, strict=True)]
+    units = candidates.units
     dropped: set[int] = set()
     for index in sorted(range(len(units)), key=lambda i: (units[i].utility, -i)):
-        if sum(least) <= limits.parameters:
+        smallest = [unit.cheapest(method).cost for unit, method in zip(units, methods, strict=True)]
+        total = _total(candidates, smallest)
+        if total.within(limits):
             break
         if methods[index] == "none":
             continue
-        tracing.candidate_refused(
-            units[index].name,
-            methods[index],
-            f"the budget of {limits.parameters} cannot give every layer above it its smallest size ({sum(least)})",
+        over = ", ".join(
+            f"{getattr(total, name):,.6g} of {name}, above {limits.bounds[name]:,.6g}"
+            for name in total.exceeded(limits)
         )
-        methods[index], least[index] = "none", 0
+        cause = f"the smallest size for every layer as useful as this one would take {over}"
+        tracing.candidate_refused(units[index].name, methods[index], cause)
+        methods[index] = "none"
         dropped.add(index)
     return dropped
 
 
-def _sizes(units: Sequence[Unit], methods: Sequence[str], limits: Limits) -> list[dict[str, int]]:
+def _fit(candidates: CandidateSet, methods: Sequence[str], limits: Limits) -> list[dict[str, int]]:
+    """The largest sizes, in proportion to utility, that keep every limit.
+
+    Where more than parameters are bounded, the limit on parameters is lowered until the others are kept too:
+    sizes, and with them all costs, only grow with it.
+    """
+    units = candidates.units
+    trained = [index for index, method in enumerate(methods) if method != "none"]
+
+    def fits(sizes: Sequence[dict[str, int]]) -> bool:
+        return _total(candidates, [_cost(unit, m, s) for unit, m, s in zip(units, methods, sizes, strict=True)]).within(
+            limits
+        )
+
+    sizes = _sizes(units, methods, limits.params)
+    if fits(sizes) or not trained:
+        return sizes
+    low = sum(units[index].cheapest(methods[index]).parameters for index in trained)
+    high = sum(_cost(units[index], methods[index], sizes[index]).params for index in trained)
+    best = _sizes(units, methods, low)
+    while low + 1 < high:
+        middle = (low + high) // 2
+        tried = _sizes(units, methods, middle)
+        if fits(tried):
+            low, best = middle, tried
+        else:
+            high = middle
+    return best
+
+
+def _total(candidates: CandidateSet, costs: Sequence[Cost]) -> Cost:
+    depths = [unit.depth for unit, cost in zip(candidates.units, costs, strict=True) if cost.params > 0]
+    return sum(costs, candidates.base(min(depths, default=None)))
+
+
+def _cost(unit: Unit, method: str, sizes: dict[str, int]) -> Cost:
+    return sum((t.cost(sizes[t.name], unit.training) for t in unit.targets.get(method, ())), Cost())
+
+
+def _sizes(units: Sequence[Unit], methods: Sequence[str], limit: int | None) -> list[dict[str, int]]:
     """Size by module for every unit: notches in proportion to utility, then what is left, module by module."""
     trained = [index for index, method in enumerate(methods) if method != "none"]
     claims = [_claim(units[index], methods[index]) for index in trained]
-    try:
-        notches = apportion(claims, limits.parameters)
-    except ValueError as error:  # pragma: no cover - _drop_unaffordable sees to it
-        raise BudgetError(str(error)) from error
+    notches = apportion(claims, limit)
     sizes: list[dict[str, int]] = [{} for _ in units]
     for index, count in zip(trained, notches, strict=True):
         unit, method = units[index], methods[index]
         sizes[index] = {target.name: count * unit.notches[method] for target in unit.targets[method]}
-    if limits.parameters is not None:
+    if limit is not None:
         spent = sum(c.price + (n - 1) * c.step for c, n in zip(claims, notches, strict=True))
-        _refine(units, methods, sizes, limits.parameters - spent)
+        _refine(units, methods, sizes, limit - spent)
     return sizes
 
 
@@ -174,7 +219,7 @@ def _reason(
     methods: Sequence[str],
     thresholds: Sequence[float],
     refused: bool,
-    equal: bool,
+    alike: str,
 ) -> str:
     at = methods.index(reached)
     bounds = []
@@ -183,8 +228,7 @@ def _reason(
     if at < len(thresholds):
         bounds.append(f"below {thresholds[at]:.4g}")
     words = f"utility {unit.utility:.4g} is {' and '.join(bounds)}: {reached}"
-    if equal:
-        words += "; all utilities are equal, so all layers get one method"
+    words += alike
     if refused:
         return words + "; refused, as the budget cannot give every layer above it its smallest size"
     if method != reached:
@@ -195,14 +239,17 @@ def _reason(
 def _alternative(
     utility: float, methods: Sequence[str], thresholds: Sequence[float]
 ) -> tuple[str | None, float | None]:
-    """The method beyond the nearest threshold, and how far away that threshold is."""
+    """The method beyond the nearest threshold, and the change of utility that leads there.
+
+    Upwards the threshold itself is enough; downwards the utility must fall below it.
+    """
     at = reach([utility], thresholds)[0]
     beyond = []
     if at > 0:
-        beyond.append((utility - thresholds[at - 1], methods[at - 1]))
+        beyond.append((math.nextafter(thresholds[at - 1], -math.inf) - utility, methods[at - 1]))
     if at < len(thresholds):
         beyond.append((thresholds[at] - utility, methods[at + 1]))
     if not beyond:
         return None, None
-    margin, runner_up = min(beyond)
+    margin, runner_up = min(beyond, key=lambda pair: abs(pair[0]))
     return runner_up, margin

@@ -19,6 +19,6 @@ def layerlens_strategies() -> Iterable[StrategyProvider]:
     yield StrategyProvider(
         name="cost-benefit",
         summary="spend while the marginal gain is worth its cost, within the budget",
-        options=("utility", "cost"),
+        options=("utility", "cost", "flops", "memory", "latency"),
         load=_load,
     )

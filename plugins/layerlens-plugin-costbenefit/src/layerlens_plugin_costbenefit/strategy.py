@@ -1,73 +1,195 @@
 """Marginal cost-benefit analysis over all candidates.
 
-The objective is  utility · G − cost · C  with G the plan's share of the gain that its best candidates could give
-together and C its share of the budget (without a budget: of what the most expensive candidates cost).
-Each unit offers the increments along the upper concave hull of its (cost, gain) points; increments are taken by
-falling gain per parameter while their net worth is positive and they fit. Along a hull that ratio never rises, so
-no increment is worth taking without those before it.
+The objective is  utility · G − Σₖ weightₖ · Cₖ,  with G the plan's share of the gain that the budget could buy and Cₖ
+its share of the budget for resource k (without one: of what the most expensive candidates take). So with equal
+weights for utility and cost, an increment pays while it gains more for its cost than the whole budget would on
+average. Each unit offers the increments along the upper concave hull of its (weighted cost, gain) points; they
+are taken by falling gain for their cost while their net worth is positive and they fit. Along a hull that ratio never
+rises, so no increment is worth taking without those before it. Increments to another method are taken by all units
+of equal utility or by none: equal units get equal methods. Where depth has a price, because FLOPs or memory are
+weighed or bounded, every lowest trained layer is tried and the best objective wins; units of equal utility are parted
+by depth only where nothing could be trained otherwise.
 """
 
 import itertools
+import math
+from collections.abc import Mapping, Sequence
 
 from attrs import frozen
 
-from layerlens_core.allocation import Context
-from layerlens_core.budget import Limits
 from layerlens_core.candidates import Candidate, CandidateSet, Unit
+from layerlens_core.costs import RESOURCES, Cost, Limits
 from layerlens_core.decisions import Decision
 from layerlens_core.errors import PlanError
+from layerlens_core.problems import Context
 
-DEFAULT_WEIGHTS = {"utility": 1.0, "cost": 0.5}
+#: The option of each resource's weight; ``cost`` is that of trainable parameters.
+WEIGHT_OPTIONS = {"params": "cost", "flops": "flops", "memory": "memory", "latency": "latency"}
+#: The weight of parameters where only other resources have one: what is free of those is still bought by parameters.
+TIE_BREAK = 1e-9
+DEFAULT_WEIGHTS = {"utility": 1.0, "cost": 0.5, "flops": 0.0, "memory": 0.0, "latency": 0.0}
+
+
+@frozen(kw_only=True)
+class Scale:
+    """The objective: what gains and costs are measured against, and their weights.
+
+    utility: worth of a unit of gain. prices: worth of a unit of each resource. axis: by resource, what hulls are over:
+    parameters, exactly, where nothing else has a price; else the prices, and parameters where those tie.
+    """
+
+    utility: float
+    prices: Mapping[str, float]
+    axis: Mapping[str, float]
+
+    @classmethod
+    def of(cls, candidates: CandidateSet, limits: Limits, weights: Mapping[str, float]) -> "Scale":
+        prices, wholes = {}, {}
+        for name in RESOURCES:
+            dearest = max((getattr(base, name) for base in candidates.depths), default=0.0) + math.fsum(
+                max(getattr(c.cost, name) for c in unit.candidates) for unit in candidates.units
+            )
+            whole = limits.bounds.get(name, dearest)
+            prices[name] = weights[WEIGHT_OPTIONS[name]] / whole if whole > 0 else 0.0
+            wholes[name] = whole
+        free = cls(utility=1.0, prices=dict.fromkeys(RESOURCES, 0.0), axis={"params": 1.0})
+        # Where the budget buys nothing, what there is to gain serves to say so.
+        best = _best(candidates, limits, free).objective or math.fsum(
+            max(c.gain for c in unit.candidates) for unit in candidates.units
+        )
+        axis = {"params": 1.0}
+        if any(price > 0 for name, price in prices.items() if name != "params"):
+            axis = prices | {"params": prices["params"] or TIE_BREAK / max(wholes["params"], 1)}
+        return cls(utility=weights["utility"] / best if best > 0 else 0.0, prices=prices, axis=axis)
+
+    def price(self, cost: Cost) -> float:
+        """What a cost is worth in the objective."""
+        return math.fsum(price * getattr(cost, name) for name, price in self.prices.items())
+
+    def along(self, cost: Cost) -> float:
+        """Where a cost lies on the axis of the hulls."""
+        return math.fsum(price * getattr(cost, name) for name, price in self.axis.items())
+
+    def net(self, gain: float, cost: Cost) -> float:
+        """Gain less cost, in the objective."""
+        return self.utility * gain - self.price(cost)
 
 
 @frozen(kw_only=True)
 class Increment:
-    """A step along one unit's hull: what it adds in gain and parameters, and the candidate that it leads to."""
+    """A step along one unit's hull: what it adds in gain and cost, and the candidates that it leads from and to.
+
+    at: where it ends on the hull's axis. ratio: gain for its length on that axis.
+    """
 
     unit: int
     gain: float
-    parameters: int
+    cost: Cost
+    before: Candidate
     candidate: Candidate
+    at: float
+    ratio: float
 
     @property
-    def ratio(self) -> float:
-        """Gain a parameter."""
-        return self.gain / self.parameters
+    def changes_method(self) -> bool:
+        """Whether another method than before is chosen."""
+        return self.before.method != self.candidate.method
+
+
+@frozen(kw_only=True)
+class Spending:
+    """What was taken, what was refused and why, and the objective that came out."""
+
+    taken: Mapping[int, Increment]
+    refused: Mapping[int, tuple[Increment, str]]
+    objective: float
 
 
 def select(candidates: CandidateSet, limits: Limits, context: Context) -> list[Decision]:
-    """One candidate a unit, by falling gain a parameter, while worth it and within the limits.
+    """One candidate a unit, by falling gain for its cost, while worth it and within the limits.
 
-    Options: ``utility`` and ``cost``, the weights of the objective, at least 0. Raises `PlanError` for others.
+    Options: ``utility``, ``cost``, ``flops``, ``memory`` and ``latency``, the weights of the objective, at least 0.
+    Raises `PlanError` for others.
     """
     weights = {name: _weight(name, context) for name in DEFAULT_WEIGHTS}
-    best = sum(max(candidate.gain for candidate in unit.candidates) for unit in candidates.units)
-    dearest = sum(max(candidate.parameters for candidate in unit.candidates) for unit in candidates.units)
-    whole = limits.parameters if limits.parameters is not None else dearest
-    # An increment pays when utility · gain / best > cost · parameters / whole.
-    worth = weights["cost"] * best / (weights["utility"] * whole) if weights["utility"] and whole else float("inf")
-    hulls = [_hull(index, unit) for index, unit in enumerate(candidates.units)]
-    chosen: dict[int, Increment] = {}
-    refusal: dict[int, tuple[Increment, str]] = {}
-    left = whole
-    # Among equal ratios the smaller candidate goes first, so that equal units grow together.
-    steps = sorted((s for hull in hulls for s in hull), key=lambda s: (-s.ratio, s.candidate.parameters, s.unit))
+    scale = Scale.of(candidates, limits, weights)
+    best = _best(candidates, limits, scale)
+    return [
+        _decide(unit, best.taken.get(i), best.refused.get(i), scale, candidates.alike)
+        for i, unit in enumerate(candidates.units)
+    ]
+
+
+def _best(candidates: CandidateSet, limits: Limits, scale: Scale) -> Spending:
+    """The spending with the best objective over the lowest trained layers that matter."""
+    hulls = [_hull(i, unit, scale) for i, unit in enumerate(candidates.units)]
+    priced = {name for name, price in scale.prices.items() if price > 0}
+    if not (candidates.depths and {"flops", "memory"} & (limits.bounds.keys() | priced)):
+        return _spend(candidates, hulls, limits, scale, 0)
+    utilities = [unit.utility for unit in candidates.units]
+    parting = [not set(utilities[:i]).isdisjoint(utilities[i:]) for i in range(len(utilities))]
+    for parted in (False, True):
+        tried = [_spend(candidates, hulls, limits, scale, i) for i, parts in enumerate(parting) if parts == parted]
+        best = max(tried, key=lambda spending: spending.objective, default=None)
+        if best is not None and best.taken and best.objective > 0:
+            return best
+    cause = "no plan that trains anything is worth its cost and within the limits"
+    return Spending(taken={}, refused={hull[0].unit: (hull[0], cause) for hull in hulls if hull}, objective=0.0)
+
+
+def _spend(
+    candidates: CandidateSet, hulls: Sequence[Sequence[Increment]], limits: Limits, scale: Scale, lowest: int
+) -> Spending:
+    """Take increments of units from ``lowest`` on."""
+    units = candidates.units
+    depth = candidates.base(units[lowest].depth)
+    total = depth
+    taken: dict[int, Increment] = {}
+    refused = {
+        hull[0].unit: (hull[0], "a plan that trains this deep is worth less or does not fit")
+        for hull in hulls[:lowest]
+        if hull
+    }
+    closed: dict[float, str] = {}
+    objective = scale.net(0.0, depth - candidates.base(None))
+    # Among equal ratios the shorter way goes first, so that equal units grow together, and one after the other.
+    steps = sorted(
+        itertools.chain.from_iterable(hulls[lowest:]),
+        key=lambda s: (-s.ratio, s.at, -units[s.unit].utility, str(s.before), str(s.candidate), s.unit),
+    )
+    peers: dict[tuple[float, str, str], list[Cost]] = {}
+    for step in reversed(steps):
+        peers.setdefault(_kind(step, units), []).append(step.cost)
     for step in steps:
-        if step.unit in refusal:
+        utility = units[step.unit].utility
+        waiting = peers[_kind(step, units)]
+        # Equal utilities are to get equal methods: a step to another method is for all of them or for none.
+        together = list(itertools.accumulate(reversed(waiting) if step.changes_method else [step.cost], initial=total))
+        waiting.pop()
+        if step.unit in refused:
             continue
-        if step.ratio <= worth:
-            refusal[step.unit] = (
-                step,
-                f"gain a parameter {step.ratio:.3g} is not above the {worth:.3g} that pays",
-            )
-        elif step.parameters > left:
-            refusal[step.unit] = (
-                step,
-                f"{step.parameters:,} more parameters do not fit in the {left:,} left",
-            )
+        if scale.net(step.gain, step.cost) <= 0:
+            worth, price = scale.utility * step.gain, scale.price(step.cost)
+            refused[step.unit] = (step, f"its gain is worth {worth:.3g} and its cost {price:.3g}")
+        elif step.changes_method and utility in closed:
+            refused[step.unit] = (step, closed[utility])
+        elif over := [name for name in limits.bounds if any(name in cost.exceeded(limits) for cost in together)]:
+            cause = f"it does not fit into what is left of {' and '.join(over)}"
+            if step.changes_method and waiting:
+                cause += f" for all {len(waiting) + 1} layers of equal utility"
+            refused[step.unit] = (step, cause)
+            closed[utility] = cause
         else:
-            chosen[step.unit], left = step, left - step.parameters
-    return [_decide(unit, chosen.get(i), refusal.get(i), worth) for i, unit in enumerate(candidates.units)]
+            taken[step.unit], total = step, total + step.cost
+            objective += scale.net(step.gain, step.cost)
+    if not taken:
+        objective = 0.0
+    return Spending(taken=taken, refused=refused, objective=objective)
+
+
+def _kind(step: Increment, units: Sequence[Unit]) -> tuple[float, str, str]:
+    """What steps of units of equal utility have in common."""
+    return units[step.unit].utility, str(step.before), str(step.candidate)
 
 
 def _weight(name: str, context: Context) -> float:
@@ -83,34 +205,45 @@ def _weight(name: str, context: Context) -> float:
     return weight
 
 
-def _hull(index: int, unit: Unit) -> list[Increment]:
-    """Increments of positive gain along the upper concave hull of (parameters, gain), from the free candidate."""
-    points: list[Candidate] = []
-    for candidate in sorted(unit.candidates, key=lambda c: (c.parameters, -c.gain)):
-        if points and candidate.gain <= points[-1].gain:
+def _hull(index: int, unit: Unit, scale: Scale) -> list[Increment]:
+    """Increments of positive gain along the upper concave hull of (axis, gain), from the free candidate."""
+    placed = sorted(((scale.along(c.cost), -c.gain, i) for i, c in enumerate(unit.candidates)))
+    points: list[tuple[float, Candidate]] = []
+    for at, _, i in placed:
+        point = (at, unit.candidates[i])
+        if points and point[1].gain <= points[-1][1].gain:
             continue  # dominated: costs at least as much and gives no more
         # Points on a straight stretch stay: smaller steps leave less of the budget unspent.
-        while len(points) > 1 and _slope(points[-2], points[-1]) < _slope(points[-1], candidate):
+        while len(points) > 1 and _slope(points[-2], points[-1]) < _slope(points[-1], point):
             points.pop()
-        points.append(candidate)
+        points.append(point)
     return [
-        Increment(unit=index, gain=b.gain - a.gain, parameters=b.parameters - a.parameters, candidate=b)
-        for a, b in itertools.pairwise(points)
+        Increment(
+            unit=index,
+            gain=b.gain - a.gain,
+            cost=b.cost - a.cost,
+            before=a,
+            candidate=b,
+            at=end,
+            ratio=_slope((start, a), (end, b)),
+        )
+        for (start, a), (end, b) in itertools.pairwise(points)
     ]
 
 
-def _slope(a: Candidate, b: Candidate) -> float:
-    return (b.gain - a.gain) / (b.parameters - a.parameters)
+def _slope(a: tuple[float, Candidate], b: tuple[float, Candidate]) -> float:
+    """Gain for the way from one point of a hull to the next."""
+    return (b[1].gain - a[1].gain) / (b[0] - a[0]) if b[0] > a[0] else math.inf
 
 
-def _decide(unit: Unit, taken: Increment | None, refused: tuple[Increment, str] | None, worth: float) -> Decision:
-    stop = f"; stopped before {_name(refused[0].candidate)}: {refused[1]}" if refused else "; nothing larger gains more"
-    runner_up = _name(refused[0].candidate) if refused else None
+def _decide(
+    unit: Unit, taken: Increment | None, refused: tuple[Increment, str] | None, scale: Scale, alike: str
+) -> Decision:
+    stop = f"; stopped before {refused[0].candidate}: {refused[1]}" if refused else "; nothing larger gains more"
+    stop += alike
+    runner_up = str(refused[0].candidate) if refused else None
     if taken is None:
         return unit.decide("none", reason=f"no candidate is worth its cost{stop}", runner_up=runner_up)
-    reason = f"the last step gains {taken.ratio:.3g} a parameter, above the {worth:.3g} that pays{stop}"
+    worth, price = scale.utility * taken.gain, scale.price(taken.cost)
+    reason = f"the last step's gain is worth {worth:.3g} and its cost {price:.3g}{stop}"
     return unit.decide(taken.candidate.method, taken.candidate.size, reason=reason, runner_up=runner_up)
-
-
-def _name(candidate: Candidate) -> str:
-    return f"{candidate.method} of size {candidate.size}" if candidate.size else candidate.method
