@@ -20,6 +20,8 @@ from layerlens_core.scores import Normalizer
 
 DEFAULT_STRATEGY = "threshold"
 DEFAULT_BUDGET = Budget(params="r=8")
+#: Up to so many candidates margins are found without being asked for, which takes less than a second.
+MARGINS_UP_TO = 1_000
 
 
 def allocate(
@@ -35,7 +37,7 @@ def allocate(
     penalties: Mapping[str, float] | None = None,
     training: Training | None = None,
     scale: int = DEFAULT_SCALE,
-    margins: bool = False,
+    margins: bool | None = None,
     registry: Registry | None = None,
 ) -> Plan:
     """Decide a method and a size for every layer of a profiled model.
@@ -45,7 +47,8 @@ def allocate(
     methods: names of methods to choose from; None takes those that `apply` can build. ``none`` is always one.
     options: of the strategy. penalties: by method; predicted gains are divided by them. training: the step that
     FLOPs and memory are counted for. scale: α/r of every LoRA module. margins: find for every layer the smallest
-    change of its utility that would give it another method, by deciding anew some twenty times a layer.
+    change of its utility that would give it another method, by deciding anew some twenty times a layer; by default
+    where there are few candidates.
 
     Raises `ScoreError` (weights), `BudgetError` (a budget below the cheapest candidate), `PluginError`
     (unknown names) and `PlanError` (a strategy that breaks its contract).
@@ -66,6 +69,8 @@ def allocate(
     )
     decisions = problem.decide()
     cost = problem.candidates.total(decisions)
+    if margins is None:
+        margins = sum(len(unit.candidates) for unit in problem.candidates.units) <= MARGINS_UP_TO
     if margins:
         decisions = tuple(_with_margin(problem, decision) for decision in decisions)
     decisions = _with_unscored(decisions, profile)
@@ -113,9 +118,11 @@ def pose_again(profile: Profile, plan: Plan, registry: Registry | None = None) -
 
 
 def _with_margin(problem: Problem, decision: Decision) -> Decision:
+    if decision.margin is not None:
+        return decision  # the strategy knows it exactly
     flip = utility_flip(problem.decide, problem.candidates, problem.limits, decision)
     if flip is None:
-        return attrs.evolve(decision, margin=None)
+        return decision
     return attrs.evolve(decision, runner_up=flip.becomes, margin=decision.utility * (flip.factor - 1))
 
 

@@ -133,3 +133,12 @@ def spell(kind: str, amount: float) -> str:
     if kind == "memory":
         return f"{math.ceil(amount / 2**20)}MiB"
     return f"{math.ceil(amount / 1e3)}k"
+
+
+def readable(kind: str, amount: float) -> str:
+    """An amount as people read it."""
+    if kind == "memory":
+        return f"{amount / 2**30:.2f} GiB" if amount >= 2**30 else f"{amount / 2**20:.1f} MiB"
+    if kind == "latency":
+        return f"{amount * 1e3:.3f} ms"
+    return f"{amount:,.0f}" if kind == "params" else f"{amount:.4g}"

@@ -2,7 +2,7 @@
 
 Nothing is estimated: every flip that is reported was seen by deciding anew with the changed input. An input is
 multiplied by `FARTHEST`, or divided by it, and if the method is then another one, the change is halved (in
-logarithms) until the factor is known to four digits. A flip that comes and goes again within that range may be
+logarithms) until the factor is known to three digits. A flip that comes and goes again within that range may be
 missed; one that is reported is real.
 """
 
@@ -20,7 +20,7 @@ from layerlens_core.decisions import Decision
 from layerlens_core.errors import LayerLensError
 
 FARTHEST = 16.0
-HALVINGS = 14
+HALVINGS = 12
 
 Decide = Callable[[CandidateSet, Limits], Sequence[Decision]]
 Subject = Literal["utility", "penalty", "budget"]
@@ -125,20 +125,26 @@ def _method_after(decide: Decide, candidates: CandidateSet, limits: Limits, befo
 
 
 def _nearest(subject: Subject, name: str, changed: Callable[[float], str | None]) -> Flip | None:
-    found = [flip for far in (FARTHEST, 1 / FARTHEST) if (flip := _towards(subject, name, changed, far))]
-    return min(found, key=lambda flip: max(flip.factor, 1 / flip.factor), default=None)
+    up = _towards(subject, name, changed, FARTHEST, within=FARTHEST)
+    down = _towards(subject, name, changed, 1 / FARTHEST, within=up.factor if up else FARTHEST)
+    return down or up
 
 
-def _towards(subject: Subject, name: str, changed: Callable[[float], str | None], far: float) -> Flip | None:
+def _towards(
+    subject: Subject, name: str, changed: Callable[[float], str | None], far: float, within: float
+) -> Flip | None:
+    """The nearest flip between the input as it is and ``far``, if it is nearer than the factor ``within``."""
     becomes = changed(far)
     if becomes is None:
         return None
     near = 1.0
     for _ in range(HALVINGS):
+        if max(near, 1 / near) >= within:
+            return None
         middle = (near * far) ** 0.5
         seen = changed(middle)
         if seen is None:
             near = middle
         else:
             far, becomes = middle, seen
-    return Flip(subject=subject, name=name, factor=far, becomes=becomes)
+    return Flip(subject=subject, name=name, factor=far, becomes=becomes) if max(far, 1 / far) <= within else None

@@ -7,7 +7,7 @@ import attrs
 from attrs import field, frozen
 
 from layerlens_core import tracing
-from layerlens_core.budget import Budget, spell
+from layerlens_core.budget import Budget, readable, spell
 from layerlens_core.candidates import CandidateSet, Method, build_unit
 from layerlens_core.contract import Select, check_decisions
 from layerlens_core.costs import Limits, References, Training, depth_costs
@@ -167,8 +167,8 @@ def _check_affordable(candidates: CandidateSet, limits: Limits, budget: Budget) 
                 f"{cheapest}, takes {cheapest.parameters:,}; give at least params={cheapest.parameters}"
             )
         raise BudgetError(
-            f"budget {budget} allows {limits.bounds[name]:,.6g} of {name}, but the cheapest plan that trains "
-            f"anything takes {least:,.6g}; give at least {name}={spell(name, least)}"
+            f"budget {budget} allows {readable(name, limits.bounds[name])} of {name}, but the cheapest plan that "
+            f"trains anything takes {readable(name, least)}; give at least {name}={spell(name, least)}"
         )
     raise BudgetError(
         f"no plan that trains anything meets {budget} together, though one meets each alone; "

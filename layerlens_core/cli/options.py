@@ -92,6 +92,11 @@ decision_options = _together(
     click.option("--batch-size", type=click.IntRange(1), help="Of the training step that costs are counted for."),
     click.option("--length", type=click.IntRange(1), help="Tokens a sample in that step."),
     click.option("--optimizer", help="In that step: adamw, adamw_8bit, momentum, lion or sgd."),
+    click.option(
+        "--margins/--no-margins",
+        default=None,
+        help="Find how far each layer's utility is from another method.  [default: where there are few candidates]",
+    ),
     click.option("--normalizer", help="share, max, rank, zscore or log.  [default: share]"),
     click.option("--aggregator", help="How metrics combine; see 'layerlens plugins'.  [default: weighted-mean]"),
 )
@@ -140,6 +145,7 @@ def decision_arguments(
     batch_size: int | None,
     length: int | None,
     optimizer: str | None,
+    margins: bool | None,
     before: "Training | None" = None,
 ) -> dict[str, Any]:
     """Arguments for `layerlens_core.allocate`: only those that were given.
@@ -168,5 +174,6 @@ def decision_arguments(
         "aggregator": aggregator,
         "penalties": parse_penalties(penalties) or None,
         "training": training,
+        "margins": margins,
     }
     return {name: value for name, value in given.items() if value is not None}

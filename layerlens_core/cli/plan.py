@@ -17,7 +17,7 @@ from layerlens_core.cli.options import (
 
 DECISION_NAMES = (
     "budgets", "strategy", "methods", "thresholds", "quantiles", "settings", "normalizer", "aggregator", "penalties",
-    "batch_size", "length", "optimizer",
+    "batch_size", "length", "optimizer", "margins",
 )  # fmt: skip
 
 
@@ -112,4 +112,4 @@ def rehearse(model: Any, weights: dict[str, float], decision: dict[str, Any]) ->
         # What FLOPs, memory and latency amount to is only known once the model was profiled.
         decision = {**decision, "budget": Budget(params=decision["budget"].params)}
     with tracing.silenced():
-        allocate(profile, weights=weights or None, **decision)
+        allocate(profile, weights=weights or None, **{**decision, "margins": False})

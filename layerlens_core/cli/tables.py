@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from layerlens_core.budget import readable
 from layerlens_core.decisions import Decision
 from layerlens_core.explanation import Explanation
 from layerlens_core.plan import Plan
@@ -90,18 +91,9 @@ def spending(plan: Plan) -> str:
     for name, bound in plan.limits.bounds.items():
         if name != "params":
             amount = getattr(plan.cost, name)
-            text += f"\n{amount_of(name, amount)} of {name} planned of {amount_of(name, bound)} allowed"
+            text += f"\n{readable(name, amount)} of {name} planned of {readable(name, bound)} allowed"
             text += f" ({amount / bound:.1%})" if bound else ""
     return text
-
-
-def amount_of(resource: str, amount: float) -> str:
-    """An amount of a resource as people read it."""
-    if resource == "memory":
-        return f"{amount / 2**30:.2f} GiB"
-    if resource == "latency":
-        return f"{amount * 1e3:.3f} ms"
-    return f"{amount:,.0f}" if resource == "params" else f"{amount:.4g}"
 
 
 def print_explanation(explanation: Explanation, plan: Plan) -> None:
@@ -141,7 +133,7 @@ def print_explanation(explanation: Explanation, plan: Plan) -> None:
     console.print("\n[bold]3  size[/]")
     budget = explanation.budget
     for name, bound in budget["limits"].items():
-        spent = f"{amount_of(name, budget['spent'][name])} of {amount_of(name, bound)}"
+        spent = f"{readable(name, budget['spent'][name])} of {readable(name, bound)}"
         console.print(f"budget {budget['asked']}: {spent} {name} spent by the whole plan")
     console.print(_modules(explanation) if decision["sizes"] else "nothing to train: the layer stays frozen")
     others = sorted({d.size for d in plan.decisions if d.method == decision["method"]})

@@ -15,6 +15,7 @@ import attrs
 from attrs import frozen
 
 from layerlens_core import tracing
+from layerlens_core.budget import readable
 from layerlens_core.candidates import Candidate, CandidateSet, Unit
 from layerlens_core.costs import Cost, Limits
 from layerlens_core.decisions import Decision
@@ -221,8 +222,8 @@ def _net(candidate: Candidate, prices: dict[str, float]) -> float:
 def _too_small(candidates: CandidateSet, limits: Limits) -> str:
     base = candidates.base(None)
     return "; ".join(
-        f"the frozen model alone takes {getattr(base, name):,.4g} of {name}, "
-        f"above the budget of {limits.bounds[name]:,.4g}"
+        f"the frozen model alone takes {readable(name, getattr(base, name))} of {name}, "
+        f"above the budget of {readable(name, limits.bounds[name])}"
         for name in base.exceeded(limits)
     )
 
