@@ -265,7 +265,13 @@ def test_a_fresh_process_computes_the_same_to_the_last_bit(named_family, plan_of
         assert torch.equal(loaded, expected[name]), name
 
 
-@pytest.mark.parametrize("name", ["llama", "bert-classifier", "t5"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "llama", "qwen3", "mistral", "gemma", "bert-classifier", "roberta-classifier", "distilbert-classifier", "gpt2", "opt",
+        "t5", "vit",
+    ],
+)  # fmt: skip
 def test_an_allocated_plan_can_be_applied(named_family, name):
     model = named_family(name).build()
     inventory = inspect(model)
