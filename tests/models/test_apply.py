@@ -268,8 +268,8 @@ def test_a_fresh_process_computes_the_same_to_the_last_bit(named_family, plan_of
 @pytest.mark.parametrize(
     "name",
     [
-        "llama", "qwen3", "mistral", "gemma", "bert-classifier", "roberta-classifier", "distilbert-classifier", "gpt2", "opt",
-        "t5", "vit",
+        "llama", "qwen3", "mistral", "gemma", "bert-classifier", "roberta-classifier", "distilbert-classifier",
+        "gpt2", "opt", "t5", "vit",
     ],
 )  # fmt: skip
 def test_an_allocated_plan_can_be_applied(named_family, name):
