@@ -2,10 +2,11 @@
 
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
 from transformers import PreTrainedModel
@@ -63,7 +64,8 @@ def attach_lora(
     and there is one pattern a rank, so patterns are disjoint and their order, which saving does not keep,
     cannot matter.
 
-    Raises `ModelError`, before anything is changed, where PEFT would take other modules for a head.
+    Raises `ModelError`, and leaves the model as it was, where PEFT would take other modules for a head, or
+    adapts others than these: it rewrites the patterns of some mixtures of experts to the ends of names.
     """
     heads = list(heads)
     _check_heads(model, heads)
@@ -86,7 +88,48 @@ def attach_lora(
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
         # It finds out by itself that a Conv1D holds its weight transposed, which is right, and says so each time.
         warnings.filterwarnings("ignore", message="fan_in_fan_out is set to False")
-        return get_peft_model(model, config)
+        restore = _remember(model)
+        try:
+            wrapped = get_peft_model(model, config)
+            adapted = lora_layers(wrapped).keys()
+            if adapted != ranks.keys():
+                raise ModelError(
+                    f"PEFT adapts {len(adapted)} modules of {type(model).__name__} where {len(ranks)} were asked for: "
+                    f"{min(adapted ^ ranks.keys())} is one of those that differ; this model is not supported yet"
+                )
+        except BaseException:
+            restore()
+            raise
+    return wrapped
+
+
+def _remember(model: PreTrainedModel) -> Callable[[], None]:
+    """A function that makes every module again the very one that it is now, and every weight frozen or not as now.
+
+    The random state, from which PEFT draws, goes back with them.
+    """
+    children = [(module, dict(module._modules)) for module in model.modules()]
+    attributes = dict(vars(model))
+    required = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    hooks = {module: set(module._forward_hooks) for module in model.modules()}
+    random = torch.get_rng_state()
+
+    def restore() -> None:
+        for module, named in children:
+            for name, child in named.items():
+                if module._modules.get(name) is not child:
+                    module._modules[name] = child
+        for attribute in set(vars(model)) - set(attributes):
+            delattr(model, attribute)
+        vars(model).update(attributes)
+        for parameter, requires_grad in required:
+            parameter.requires_grad_(requires_grad)
+        for module, known in hooks.items():
+            for added in set(module._forward_hooks) - known:
+                del module._forward_hooks[added]
+        torch.set_rng_state(random)
+
+    return restore
 
 
 @contextmanager
@@ -99,25 +142,11 @@ def temporary_lora(
     and under gradient checkpointing hooks on the embeddings; here every module is again the very one that it
     was, and every weight frozen or not as before.
     """
-    heads = list(heads)
-    originals = {name: model.get_submodule(name) for name in (*ranks, *heads)}
-    attributes = dict(vars(model))
-    required = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    hooks = {module: set(module._forward_hooks) for module in model.modules()}
+    restore = _remember(model)
     try:
         yield attach_lora(model, ranks, scale=scale, heads=heads)
     finally:
-        for name, original in originals.items():
-            parent, _, child = name.rpartition(".")
-            model.get_submodule(parent).add_module(child, original)
-        for attribute in set(vars(model)) - set(attributes):
-            delattr(model, attribute)
-        vars(model).update(attributes)
-        for parameter, requires_grad in required:
-            parameter.requires_grad_(requires_grad)
-        for module, known in hooks.items():
-            for added in set(module._forward_hooks) - known:
-                del module._forward_hooks[added]
+        restore()
 
 
 def exactly(names: Iterable[str]) -> str:

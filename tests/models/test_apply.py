@@ -557,3 +557,23 @@ def test_attaching_names_the_base_model(named_family, mixed_ranks, tmp_path):
     model = transformers.LlamaForCausalLM.from_pretrained(tmp_path)
     wrapped = attach_lora(model, mixed_ranks(model), scale=2)
     assert wrapped.peft_config["default"].base_model_name_or_path == str(tmp_path)
+
+
+def test_a_mixture_of_experts_whose_patterns_peft_rewrites_is_refused_and_left_alone(snapshot):
+    config = transformers.Qwen3MoeConfig(
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=4,
+        num_experts=4,
+        moe_intermediate_size=8,
+        vocab_size=50,
+    )
+    model = transformers.Qwen3MoeForCausalLM(config)
+    before = snapshot(model)
+    upper = [module.name for module in inspect(model).layers[1].modules]
+    with pytest.raises(ModelError, match=r"PEFT adapts 8 modules of Qwen3MoeForCausalLM where 4 were asked for"):
+        attach_lora(model, dict.fromkeys(upper, 2), scale=2)
+    assert snapshot(model) == before
