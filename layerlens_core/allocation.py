@@ -67,7 +67,7 @@ def allocate(
         training=training or Training(),
         registry=known,
     )
-    decisions = problem.decide()
+    decisions, certificate = problem.solve()
     cost = problem.candidates.total(decisions)
     if margins is None:
         margins = sum(len(unit.candidates) for unit in problem.candidates.units) <= MARGINS_UP_TO
@@ -93,6 +93,7 @@ def allocate(
         limits=problem.limits,
         cost=cost,
         decisions=decisions,
+        certificate=certificate,
         heads=profile.inventory.heads,
         scale=scale,
     )

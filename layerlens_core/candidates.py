@@ -1,6 +1,6 @@
 """What could be done to a unit: methods, sizes, exact costs and predicted gains."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import attrs
@@ -197,8 +197,9 @@ class CandidateSet:
             return Cost()
         return self.depths[-1 if lowest is None else lowest]
 
-    def total(self, decisions: Sequence[Decision]) -> Cost:
+    def total(self, decisions: Iterable[Decision]) -> Cost:
         """What these decisions cost together, the depth included."""
+        decisions = tuple(decisions)
         depths = {unit.name: unit.depth for unit in self.units}
         trained = [depths[d.unit] for d in decisions if d.cost.params > 0 and d.unit in depths]
         return sum((d.cost for d in decisions), self.base(min(trained, default=None)))

@@ -1,19 +1,19 @@
 """What a strategy owes: every unit decided once, by a candidate, at its true cost, within the limits."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from layerlens_core.candidates import CandidateSet, Unit
 from layerlens_core.costs import Cost, Limits
-from layerlens_core.decisions import Decision
+from layerlens_core.decisions import Decision, Selection
 from layerlens_core.errors import BudgetError, PlanError
 
 #: What a `StrategyProvider` loads: ``select(candidates, limits, context) -> decisions``.
-Select = Callable[[CandidateSet, Limits, Any], Sequence[Decision]]
+Select = Callable[[CandidateSet, Limits, Any], Sequence[Decision] | Selection]
 
 
 def check_decisions(
-    decisions: Sequence[Decision], candidates: CandidateSet, limits: Limits, strategy: str
+    decisions: Iterable[Decision], candidates: CandidateSet, limits: Limits, strategy: str
 ) -> tuple[Decision, ...]:
     """The decisions in model order, after holding the strategy to its contract.
 

@@ -1,6 +1,6 @@
-"""What was decided for a unit, and why."""
+"""What was decided for a unit, and why; and how near to the best all decisions are together."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from attrs import field, frozen
 
@@ -32,3 +32,30 @@ class Decision:
     def parameters(self) -> int:
         """Trainable parameters, exact."""
         return self.cost.params
+
+
+@frozen(kw_only=True)
+class Certificate:
+    """How near a plan is to the best one: what it gains, and what no plan within the limits can exceed."""
+
+    value: float
+    bound: float
+
+    @property
+    def gap(self) -> float:
+        """The share of the bound that the plan may be missing; 0 for an optimum."""
+        return (self.bound - self.value) / self.bound if self.bound > 0 else 0.0
+
+
+@frozen(kw_only=True)
+class Selection:
+    """Decisions with their certificate: what a strategy returns that can prove how good they are."""
+
+    decisions: tuple[Decision, ...]
+    certificate: Certificate
+
+    def __iter__(self) -> Iterator[Decision]:
+        return iter(self.decisions)
+
+    def __len__(self) -> int:
+        return len(self.decisions)

@@ -10,7 +10,7 @@ from attrs import frozen
 
 from layerlens_core import files
 from layerlens_core.costs import Cost, Limits, Training
-from layerlens_core.decisions import Decision
+from layerlens_core.decisions import Certificate, Decision
 from layerlens_core.inventory import Head
 
 FILE_NAME = "plan.json"
@@ -27,7 +27,8 @@ class Plan:
     fingerprint: of the model's inventory; `apply` refuses any other model.
     strategy, options, methods, weights, normalizer, aggregator, budget: what was asked for.
     training: the step that costs are counted for. limits, cost: what is allowed and planned, the frozen model
-    included; heads come on top of the trainable parameters.
+    included; heads come on top of the trainable parameters. certificate: from strategies that can prove how near to
+    the best plan theirs is.
     scale: α/r of every LoRA module.
     """
 
@@ -46,6 +47,7 @@ class Plan:
     limits: Limits
     cost: Cost
     decisions: tuple[Decision, ...]
+    certificate: Certificate | None = None
     heads: tuple[Head, ...] = ()
     scale: int = DEFAULT_SCALE
 

@@ -11,7 +11,7 @@ from layerlens_core.budget import Budget, readable, spell
 from layerlens_core.candidates import CandidateSet, Method, build_unit
 from layerlens_core.contract import Select, check_decisions
 from layerlens_core.costs import Limits, References, Training, depth_costs
-from layerlens_core.decisions import Decision
+from layerlens_core.decisions import Certificate, Decision, Selection
 from layerlens_core.errors import BudgetError, PlanError, nearest
 from layerlens_core.profiles import Profile
 from layerlens_core.registry import Registry
@@ -40,8 +40,16 @@ class Problem:
 
     def decide(self, candidates: CandidateSet | None = None, limits: Limits | None = None) -> tuple[Decision, ...]:
         """The strategy's decisions, held to its contract; with other candidates or limits where they are given."""
+        return self.solve(candidates, limits)[0]
+
+    def solve(
+        self, candidates: CandidateSet | None = None, limits: Limits | None = None
+    ) -> tuple[tuple[Decision, ...], Certificate | None]:
+        """As `decide`, with the strategy's certificate where it gives one."""
         units, bounds = candidates or self.candidates, limits or self.limits
-        return check_decisions(self.select(units, bounds, self.context), units, bounds, self.strategy)
+        selected = self.select(units, bounds, self.context)
+        certificate = selected.certificate if isinstance(selected, Selection) else None
+        return check_decisions(selected, units, bounds, self.strategy), certificate
 
 
 def pose(

@@ -10,7 +10,7 @@ record                what ``load`` returns
 `MetricProvider`      ``score(ModuleStatistics) -> float``, raw; for an active metric
                       ``score(ActiveProfile) -> {layer name: float}``
 `AggregatorProvider`  ``combine(columns, weights) -> values``: one utility a unit from normalised columns
-`StrategyProvider`    ``select(CandidateSet, Limits, Context) -> Sequence[Decision]``
+`StrategyProvider`    ``select(CandidateSet, Limits, Context)``: decisions, or a `Selection`
 `MethodProvider`      a `layerlens_core.candidates.Method`
 ===================== ==========================================================================
 """

@@ -88,6 +88,10 @@ def spending(plan: Plan) -> str:
         text += f" of {plan.limit:,} allowed by {asked} ({plan.parameters / plan.limit:.1%})"
     if plan.heads:
         text += f"; the head ({', '.join(head.name for head in plan.heads)}) adds {plan.head_parameters:,}"
+    if plan.certificate is not None:
+        value, bound = plan.certificate.value, plan.certificate.bound
+        gap = "an optimum" if plan.certificate.gap <= 1e-9 else f"at most {plan.certificate.gap:.2g} from the best plan"
+        text += f"\npredicted gain {value:.4f} of at most {bound:.4f}: {gap}"
     for name, bound in plan.limits.bounds.items():
         if name != "params":
             amount = getattr(plan.cost, name)

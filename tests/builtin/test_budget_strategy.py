@@ -252,3 +252,15 @@ def test_the_least_that_a_refusal_names_is_enough(make_profile):
             allocate(profile, strategy="budget", budget=budget)
         advice = str(caught.value).rsplit("give at least ", 1)[1]
         assert allocate(profile, strategy="budget", budget=Budget.parse([advice])).parameters > 0
+
+
+def test_the_plan_carries_its_certificate(make_profile, tmp_path):
+    profile = make_profile([0.81, 0.07, 0.44, 0.29, 0.98, 0.13])
+    plan = allocate(profile, strategy="budget", budget=Budget(params="r=4"), margins=False)
+    assert plan.certificate.value == pytest.approx(plan.certificate.bound)
+    assert plan.certificate.gap == pytest.approx(0.0)
+    quick = allocate(profile, strategy="budget", budget=Budget(params="r=4"), options={"exact": "false"}, margins=False)
+    assert quick.certificate.value <= plan.certificate.value <= quick.certificate.bound * (1 + 1e-12)
+    plan.save(tmp_path)
+    assert type(plan).load(tmp_path) == plan
+    assert allocate(profile, margins=False).certificate is None

@@ -18,7 +18,7 @@ from layerlens_core import tracing
 from layerlens_core.budget import readable
 from layerlens_core.candidates import Candidate, CandidateSet, Unit
 from layerlens_core.costs import Cost, Limits
-from layerlens_core.decisions import Decision
+from layerlens_core.decisions import Certificate, Decision, Selection
 from layerlens_core.errors import BudgetError, PlanError
 from layerlens_core.problems import Context
 from layerlens_native import knapsack
@@ -40,7 +40,7 @@ class Choice:
     prices: dict[str, float]
 
 
-def select(candidates: CandidateSet, limits: Limits, context: Context) -> list[Decision]:
+def select(candidates: CandidateSet, limits: Limits, context: Context) -> Selection:
     """The candidates with the largest sum of predicted gains within the limits.
 
     Option: ``exact`` (``true`` or ``false``), whether to search until the plan is an optimum; by default only
@@ -52,10 +52,13 @@ def select(candidates: CandidateSet, limits: Limits, context: Context) -> list[D
     if "exact" not in context.options:
         choice = _alike(choice, candidates, limits, exact=exact)
     tracing.certificate(value=choice.value, bound=choice.bound, exact=exact)
-    return [
-        _decide(unit, chosen, choice, candidates.alike)
-        for unit, chosen in zip(candidates.units, choice.candidates, strict=True)
-    ]
+    return Selection(
+        decisions=tuple(
+            _decide(unit, chosen, choice, candidates.alike)
+            for unit, chosen in zip(candidates.units, choice.candidates, strict=True)
+        ),
+        certificate=Certificate(value=choice.value, bound=choice.bound),
+    )
 
 
 def best_choice(candidates: CandidateSet, limits: Limits, *, exact: bool) -> Choice:
