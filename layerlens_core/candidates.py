@@ -225,13 +225,15 @@ def build_unit(
     kept_inputs: float = 0.0,
     excluded: frozenset[str] = frozenset(),
     importance: Mapping[str, float] | None = None,
+    spectrum: Sequence[float] = (),
     depth: int = 0,
 ) -> Unit:
     """All candidates of a layer.
 
     penalties: by method, in place of the methods' own; gains are divided by them. latency: by method, seconds of
     any size and of a unit of size, at one target. kept_inputs: bytes a token that the inputs of all linear modules
-    take, which LoRA keeps. excluded: modules that were not scored and therefore are no targets.
+    take, which LoRA keeps. spectrum: by rank, the share of the layer's mean gradient that LoRA of that rank can follow,
+    in place of the assumed coverage. excluded: modules that were not scored and therefore are no targets.
     """
     setting = training or Training()
     targets: dict[str, tuple[Target, ...]] = {}
@@ -254,12 +256,14 @@ def build_unit(
         # Costs are linear in size from size 1 on.
         first, second = (sum((place.cost(size, setting) for place in places), Cost()) for size in (1, 2))
         for size in range(method.notch, method.largest(layer) + 1, method.notch):
+            profiled = name == "lora" and 0 < size <= len(spectrum)
+            covered = spectrum[size - 1] if profiled else coverage(method, size)
             candidates.append(
                 Candidate(
                     method=name,
                     size=size,
                     cost=first + (second - first).times(size - 1),
-                    gain=utility * coverage(method, size) / penalty,
+                    gain=utility * covered / penalty,
                 )
             )
     return Unit(

@@ -1,7 +1,8 @@
 """What a strategy has to decide: candidates, limits and options, posed from a profile."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 
 import attrs
 from attrs import field, frozen
@@ -13,9 +14,13 @@ from layerlens_core.contract import Select, check_decisions
 from layerlens_core.costs import Limits, References, Training, depth_costs
 from layerlens_core.decisions import Certificate, Decision, Selection
 from layerlens_core.errors import BudgetError, PlanError, nearest
+from layerlens_core.inventory import Layer
 from layerlens_core.profiles import Profile
 from layerlens_core.registry import Registry
 from layerlens_core.scores import Normalizer, RawScores, Utilities, aggregate
+
+#: Ranks for which a profiled spectrum gives the gain: as many as singular values are kept one by one.
+LARGEST_PROFILED_RANK = 64
 
 
 @frozen(kw_only=True)
@@ -119,6 +124,7 @@ def build_candidates(
     excluded = frozenset(skipped.name for skipped in profile.unscored)
     importance = _module_importance(profile, utilities, registry)
     kept = profile.activations.adapted if profile.activations else {}
+    spectra = {s.module: s.spectrum for s in profile.statistics if s.spectrum}
     units = tuple(
         build_unit(
             layer,
@@ -128,6 +134,7 @@ def build_candidates(
             penalties=penalties,
             latency=profile.latency,
             kept_inputs=kept.get(layer.name, 0.0),
+            spectrum=_coverage_by_rank(layer, spectra),
             excluded=excluded,
             importance={m.name: importance.get(m.name, 0.0) for m in layer.modules},
             depth=depth,
@@ -183,6 +190,19 @@ def _check_affordable(candidates: CandidateSet, limits: Limits, budget: Budget) 
         f"the cheapest in parameters, {cheapest}, would need "
         + " ".join(f"{name}={spell(name, getattr(min(costs, key=lambda c: c.params), name))}" for name in limits.bounds)
     )
+
+
+def _coverage_by_rank(layer: Layer, spectra: Mapping[str, Sequence[float]]) -> tuple[float, ...]:
+    """By rank from 1 on: Σ of the leading singular values of the layer's mean gradients over Σ of all.
+
+    Concave, as singular values descend. Empty where no spectrum was profiled.
+    """
+    known = [spectra[module.name] for module in layer.modules if module.name in spectra]
+    total = math.fsum(value for spectrum in known for value in spectrum)
+    if total <= 0:
+        return ()
+    by_rank = [math.fsum(s[rank] for s in known if rank < len(s) - 1) / total for rank in range(LARGEST_PROFILED_RANK)]
+    return tuple(min(share, 1.0) for share in accumulate(by_rank))
 
 
 def _check_options(strategy: str, options: Mapping[str, object], registry: Registry) -> dict[str, str]:

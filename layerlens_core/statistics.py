@@ -10,6 +10,7 @@ from attrs import frozen
 STATISTICS = {
     "gradient_norms": "Σ‖gᵢ‖², Σ‖gᵢ‖⁴, Σ‖ḡ‖² over groups",
     "weight_gradient": "Σ over groups of mean |W ⊙ ḡ|",
+    "spectrum": "leading singular values of the mean gradient",
 }
 
 
@@ -25,6 +26,8 @@ class ModuleStatistics:
     sum_group_squared_norm: Σ over full groups of ‖ḡ‖²_F.
     sum_grouped_squared_norm: Σᵢ ‖gᵢ‖²_F over the samples of full groups.
     sum_weight_gradient: Σ over full groups of mean |W ⊙ ḡ|, or None where it was not gathered.
+    spectrum: the leading singular values of the mean gradient over all samples, descending, and last the sum of
+        those left out; empty where it was not gathered.
     """
 
     module: str
@@ -37,6 +40,7 @@ class ModuleStatistics:
     sum_group_squared_norm: float
     sum_grouped_squared_norm: float
     sum_weight_gradient: float | None = None
+    spectrum: tuple[float, ...] = ()
 
     @property
     def fisher(self) -> float:

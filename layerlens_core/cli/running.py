@@ -71,6 +71,7 @@ def run_profile(
     group: int,
     micro_batch: int,
     latency: bool = False,
+    spectrum: bool = False,
     rehearse: Callable[["Prepared"], object] | None = None,
     **data: Any,
 ) -> Profile:
@@ -107,6 +108,7 @@ def run_profile(
                 seed=seed,
                 labels=prepared.labels,
                 latency=latency,
+                spectrum=spectrum,
                 progress=report,
             )
         except torch.OutOfMemoryError as error:

@@ -77,6 +77,7 @@ def measure(
             weight=_dense_weight(modules[target.name], target) if "weight_gradient" in needs else None,
             group=group,
             route=route,
+            spectrum="spectrum" in needs,
         )
         for target in targets
     }

@@ -59,6 +59,7 @@ def profile(
     seed: int = 0,
     labels: Sequence[str] = (),
     latency: bool = False,
+    spectrum: bool = False,
     progress: Progress | None = None,
     registry: Registry | None = None,
 ) -> Profile:
@@ -70,7 +71,9 @@ def profile(
     task: by default that of the model's class. group: samples whose mean gradient makes one gradient energy.
     micro_batch: samples in one pass; the scores do not depend on it. seed: for metrics that draw.
     labels: class names, kept with the profile. latency: also time what the methods would add to a forward pass
-    on the model's device, which budgets on latency need; times differ from run to run.
+    on the model's device, which budgets on latency need; times differ from run to run. spectrum: also find
+    the singular values of every module's mean gradient, from which LoRA's gain by rank is then predicted; one gradient
+    a module is held for it.
 
     Raises `DataError`, `ModelError`, `NonFiniteError` and `PluginError`, each naming what and where.
     """
@@ -88,7 +91,7 @@ def profile(
         inventory.modules,
         samples,
         task,
-        needs={need for provider in providers for need in provider.needs},
+        needs={need for provider in providers for need in provider.needs} | ({"spectrum"} if spectrum else set()),
         group=group,
         micro_batch=micro_batch,
         progress=lambda done, total: report("gradients", done, total),

@@ -18,6 +18,9 @@ from layerlens_core.profiling.products import (
 from layerlens_core.profiling.samples import Sample
 from layerlens_core.statistics import ModuleStatistics
 
+#: Singular values that are kept one by one: as many as the largest rank that is offered.
+LEADING = 64
+
 
 @frozen
 class BatchShape:
@@ -60,7 +63,9 @@ class Recorder:
     weight: Tensor | None  # [out, in], where Σ mean |W ⊙ ḡ| is wanted
     group: int
     route: Route | None
+    spectrum: bool = False  # whether the mean gradient is kept, [out, in], for its singular values
 
+    _mean: Tensor | None = None
     _shape: BatchShape = BatchShape(0, frozenset())
     _in_forward: bool = False
     _calls: int = 0
@@ -141,14 +146,17 @@ class Recorder:
 
     def _reduce_segment(self, inputs: Tensor, gradients: Tensor) -> None:
         route = self.route or cheaper(len(inputs), inputs.shape[1], inputs.shape[2], gradients.shape[2])
-        if route == "gram" and len(inputs) == self.group and self.weight is None:
+        if route == "gram" and len(inputs) == self.group and self.weight is None and not self.spectrum:
             inner = gram_products(inputs, gradients)
             norms = inner.diagonal().tolist()
             self._count(norms)
             self._close(norms, float(inner.sum()), 0.0)
         else:
             per_sample = per_sample_gradients(inputs, gradients)
-            self._add(squared_norms(per_sample).tolist(), per_sample.sum(dim=0))
+            total = per_sample.sum(dim=0)
+            if self.spectrum:
+                self._mean = total if self._mean is None else self._mean + total
+            self._add(squared_norms(per_sample).tolist(), total)
 
     def _add(self, norms: Sequence[float], total: Tensor | None) -> None:
         """Samples within one group: their squared norms, and the sum of their gradients (None where zero)."""
@@ -199,7 +207,14 @@ class Recorder:
             sum_group_squared_norm=self._group_squares,
             sum_grouped_squared_norm=self._grouped_squares,
             sum_weight_gradient=self._weight_gradients if self.weight is not None else None,
+            spectrum=_leading_singular_values(self._mean / samples) if self._mean is not None else (),
         )
+
+
+def _leading_singular_values(matrix: Tensor) -> tuple[float, ...]:
+    """The `LEADING` largest, and last the sum of the others."""
+    values = torch.linalg.svdvals(matrix).double()
+    return (*values[:LEADING].tolist(), float(values[LEADING:].sum()))
 
 
 def _at_least_float32(tensor: Tensor) -> Tensor:
