@@ -61,12 +61,15 @@ class Method(Protocol):
     ceiling: the share of a unit's gain that the method can reach at any size.
     half: the size, in notches, at which it reaches half of that.
     penalty: what gains are divided by unless the user says otherwise: above 1 for what is harder to train or serve.
+    updates_weights: it trains a low-rank update of the linear modules' own weights, as LoRA does: it keeps their
+    inputs, costs no latency once merged, and its gain by rank can be read off the gradient's spectrum.
     """
 
     notch: int
     ceiling: float
     half: float
     penalty: float
+    updates_weights: bool
 
     def targets(self, layer: Layer) -> Sequence[Target]:
         """Where the method attaches in a layer; empty where it cannot."""
@@ -199,10 +202,14 @@ class CandidateSet:
 
     def total(self, decisions: Iterable[Decision]) -> Cost:
         """What these decisions cost together, the depth included."""
-        decisions = tuple(decisions)
-        depths = {unit.name: unit.depth for unit in self.units}
-        trained = [depths[d.unit] for d in decisions if d.cost.params > 0 and d.unit in depths]
-        return sum((d.cost for d in decisions), self.base(min(trained, default=None)))
+        units = {unit.name: unit for unit in self.units}
+        return self.together((units[decision.unit], decision.cost) for decision in decisions)
+
+    def together(self, costs: Iterable[tuple[Unit, Cost]]) -> Cost:
+        """What units at these costs cost together, the depth included."""
+        costs = tuple(costs)
+        trained = [unit.depth for unit, cost in costs if cost.params > 0]
+        return sum((cost for _, cost in costs), self.base(min(trained, default=None)))
 
 
 def coverage(method: Method, size: int) -> float:
@@ -246,17 +253,17 @@ def build_unit(
             continue
         if not places:
             continue
-        if name == "lora":
+        if method.updates_weights:
             places = tuple(attrs.evolve(place, kept_bytes=kept_inputs / len(places)) for place in places)
         fixed, per_size = (latency or {}).get(name, (0.0, 0.0))
-        if not (name == "lora" and setting.merged):
+        if not (method.updates_weights and setting.merged):
             places = tuple(attrs.evolve(place, seconds_fixed=fixed, seconds=per_size) for place in places)
         targets[name] = places
         penalty = (penalties or {}).get(name, method.penalty)
         # Costs are linear in size from size 1 on.
         first, second = (sum((place.cost(size, setting) for place in places), Cost()) for size in (1, 2))
         for size in range(method.notch, method.largest(layer) + 1, method.notch):
-            profiled = name == "lora" and 0 < size <= len(spectrum)
+            profiled = method.updates_weights and size <= len(spectrum)
             covered = spectrum[size - 1] if profiled else coverage(method, size)
             candidates.append(
                 Candidate(

@@ -19,9 +19,6 @@ from layerlens_core.profiles import Profile
 from layerlens_core.registry import Registry
 from layerlens_core.scores import Normalizer, RawScores, Utilities, aggregate
 
-#: Ranks for which a profiled spectrum gives the gain: as many as singular values are kept one by one.
-LARGEST_PROFILED_RANK = 64
-
 
 @frozen(kw_only=True)
 class Context:
@@ -92,7 +89,8 @@ def pose(
     limits = budget.resolve(
         References(inventory=profile.inventory, training=training, depths=candidates.depths, adapted=adapted)
     )
-    unmeasured = sorted(set(chosen) - set(profile.latency) - {"none"} - ({"lora"} if training.merged else set()))
+    free = {name for name, method in chosen.items() if name == "none" or (method.updates_weights and training.merged)}
+    unmeasured = sorted(set(chosen) - set(profile.latency) - free)
     if limits.latency is not None and unmeasured:
         raise BudgetError(
             f"the budget bounds latency, but that of {', '.join(unmeasured)} was not measured; profile with --latency "
@@ -201,7 +199,8 @@ def _coverage_by_rank(layer: Layer, spectra: Mapping[str, Sequence[float]]) -> t
     total = math.fsum(value for spectrum in known for value in spectrum)
     if total <= 0:
         return ()
-    by_rank = [math.fsum(s[rank] for s in known if rank < len(s) - 1) / total for rank in range(LARGEST_PROFILED_RANK)]
+    ranks = max(len(spectrum) for spectrum in known) - 1  # the last entry is the sum of the values left out
+    by_rank = [math.fsum(s[rank] for s in known if rank < len(s) - 1) / total for rank in range(ranks)]
     return tuple(min(share, 1.0) for share in accumulate(by_rank))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import attrs
 import click
 
-from layerlens_core.errors import PlanError, ScoreError
+from layerlens_core.errors import LayerLensError, PlanError, ScoreError
 
 if TYPE_CHECKING:
     from layerlens_core.costs import Training
@@ -107,30 +107,30 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON f
 
 def parse_weights(texts: Sequence[str]) -> dict[str, float]:
     """``NAME=WEIGHT`` or ``NAME`` (weight 1), each name once."""
-    weights: dict[str, float] = {}
-    for text in texts:
-        name, equals, weight = text.partition("=")
-        if name in weights:
-            raise ScoreError(f"metric {name!r} is given twice")
-        try:
-            weights[name] = float(weight) if equals else 1.0
-        except ValueError:
-            raise ScoreError(f"--metric {text!r} is not of the form NAME=WEIGHT, such as fisher=0.5") from None
-    return weights
+    error = "--metric {!r} is not of the form NAME=WEIGHT, such as fisher=0.5"
+    return _numbers_by_name(texts, ScoreError, twice="metric {!r} is given twice", wrong=error, default=1.0)
 
 
 def parse_penalties(texts: Sequence[str]) -> dict[str, float]:
     """``METHOD=FACTOR``, each method once."""
-    penalties: dict[str, float] = {}
+    error = "--penalty {!r} is not of the form METHOD=FACTOR, such as adapter=1.2"
+    return _numbers_by_name(texts, PlanError, twice="the penalty of {!r} is given twice", wrong=error)
+
+
+def _numbers_by_name(
+    texts: Sequence[str], error: type[LayerLensError], *, twice: str, wrong: str, default: float | None = None
+) -> dict[str, float]:
+    """``NAME=NUMBER``, each name once. default: for a name alone; None refuses it."""
+    numbers: dict[str, float] = {}
     for text in texts:
-        name, _, factor = text.partition("=")
-        if name in penalties:
-            raise PlanError(f"the penalty of {name!r} is given twice")
+        name, equals, number = text.partition("=")
+        if name in numbers:
+            raise error(twice.format(name))
         try:
-            penalties[name] = float(factor)
+            numbers[name] = default if default is not None and not equals else float(number)
         except ValueError:
-            raise PlanError(f"--penalty {text!r} is not of the form METHOD=FACTOR, such as adapter=1.2") from None
-    return penalties
+            raise error(wrong.format(text)) from None
+    return numbers
 
 
 def decision_arguments(

@@ -264,3 +264,17 @@ def test_the_plan_carries_its_certificate(make_profile, tmp_path):
     plan.save(tmp_path)
     assert type(plan).load(tmp_path) == plan
     assert allocate(profile, margins=False).certificate is None
+
+
+def test_a_certificate_holds_where_highs_runs_out_of_time_without_a_plan(monkeypatch):
+    import scipy.optimize
+
+    candidates = instance(random.Random(5), 3, 3)
+    limits = Limits(params=30, latency=1e-3)
+    optimum = brute_force(candidates, limits)
+    assert optimum > 0
+    out_of_time = scipy.optimize.OptimizeResult(x=None, status=1, mip_dual_bound=None)
+    monkeypatch.setattr(scipy.optimize, "milp", lambda *_args, **_options: out_of_time)
+    choice = best_choice(candidates, limits, exact=True)
+    assert choice.value <= optimum <= choice.bound
+    assert [c.method for c in choice.candidates] == ["none"] * 3

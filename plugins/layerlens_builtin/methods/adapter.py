@@ -9,6 +9,7 @@ LARGEST_WIDTH = 256
 class _Adapter:
     # A width of 4 on the two writers of a layer costs about what a LoRA rank on all its modules does.
     notch, ceiling, half, penalty = 4, 0.85, 4.0, 1.2
+    updates_weights = False
 
     def targets(self, layer: Layer) -> tuple[Target, ...]:
         """The residual writers, each with down-projection, up-projection and both biases: 2dm + m + d."""

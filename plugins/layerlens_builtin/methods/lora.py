@@ -8,6 +8,7 @@ LARGEST_RANK = 64
 
 class _LoRA:
     notch, ceiling, half, penalty = 1, 1.0, 8.0, 1.0
+    updates_weights = True
 
     def targets(self, layer: Layer) -> tuple[Target, ...]:
         """Every linear module; r·(in + out) parameters and 2r·(in + out) forward FLOPs a token at rank r."""

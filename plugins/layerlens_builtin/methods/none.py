@@ -6,6 +6,7 @@ from layerlens_core.inventory import Layer
 
 class _Frozen:
     notch, ceiling, half, penalty = 1, 0.0, 1.0, 1.0
+    updates_weights = False
 
     def targets(self, layer: Layer) -> tuple[Target, ...]:
         return ()

@@ -9,6 +9,7 @@ LONGEST = 128
 class _Prefix:
     # A length of 8 costs about what a LoRA rank does where keys and values are not grouped.
     notch, ceiling, half, penalty = 8, 0.6, 2.0, 1.1
+    updates_weights = False
 
     def targets(self, layer: Layer) -> tuple[Target, ...]:
         """The attention modules: n·H_kv·(d_k + d_v) for n positions, and a gate for every query head."""

@@ -25,6 +25,8 @@ from layerlens_native import knapsack
 
 #: Below this many candidates an optimum is searched for without being asked.
 EXACT_BELOW = 2_000
+#: scipy's status of a problem that has no solution.
+INFEASIBLE = 2
 
 
 @frozen(kw_only=True)
@@ -169,8 +171,16 @@ def _with_highs(items: Sequence[Sequence[Candidate]], limits: Limits, exact: boo
         bounds=Bounds(0, 1),
         options={"mip_rel_gap": 0.0 if exact else 1e-5, "time_limit": 60.0},
     )
-    if result.x is None:
+    if result.x is None and result.status == INFEASIBLE:
         return None
+    if result.x is None:
+        # Out of time without a plan is no proof that there is none: the bound must hold all the same.
+        least = [min(group, key=lambda c: (c.cost.params, -c.gain)) for group in items]
+        if not sum((c.cost for c in least), Cost()).within(limits):
+            return None
+        value = math.fsum(c.gain for c in least)
+        most = math.fsum(max(c.gain for c in group) for group in items)
+        return Choice(candidates=tuple(least), value=value, bound=most, prices={})
     chosen = []
     position = 0
     for group in items:

@@ -109,8 +109,7 @@ def _drop_unaffordable(candidates: CandidateSet, methods: list[str], limits: Lim
     units = candidates.units
     dropped: set[int] = set()
     for index in sorted(range(len(units)), key=lambda i: (units[i].utility, -i)):
-        smallest = [unit.cheapest(method).cost for unit, method in zip(units, methods, strict=True)]
-        total = _total(candidates, smallest)
+        total = candidates.together((unit, unit.cheapest(m).cost) for unit, m in zip(units, methods, strict=True))
         if total.within(limits):
             break
         if methods[index] == "none":
@@ -136,9 +135,8 @@ def _fit(candidates: CandidateSet, methods: Sequence[str], limits: Limits) -> li
     trained = [index for index, method in enumerate(methods) if method != "none"]
 
     def fits(sizes: Sequence[dict[str, int]]) -> bool:
-        return _total(candidates, [_cost(unit, m, s) for unit, m, s in zip(units, methods, sizes, strict=True)]).within(
-            limits
-        )
+        costs = ((unit, _cost(unit, m, s)) for unit, m, s in zip(units, methods, sizes, strict=True))
+        return candidates.together(costs).within(limits)
 
     sizes = _sizes(units, methods, limits.params)
     if fits(sizes) or not trained:
@@ -154,11 +152,6 @@ def _fit(candidates: CandidateSet, methods: Sequence[str], limits: Limits) -> li
         else:
             high = middle
     return best
-
-
-def _total(candidates: CandidateSet, costs: Sequence[Cost]) -> Cost:
-    depths = [unit.depth for unit, cost in zip(candidates.units, costs, strict=True) if cost.params > 0]
-    return sum(costs, candidates.base(min(depths, default=None)))
 
 
 def _cost(unit: Unit, method: str, sizes: dict[str, int]) -> Cost:
