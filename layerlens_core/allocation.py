@@ -80,6 +80,7 @@ def allocate(
     plan = Plan(
         architecture=profile.inventory.architecture,
         fingerprint=profile.inventory.fingerprint,
+        shapes=profile.inventory.shapes,
         task=profile.task,
         strategy=strategy,
         options=problem.context.options,

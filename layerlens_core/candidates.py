@@ -17,6 +17,8 @@ class Target:
 
     name: qualified name of the module. fixed, per_size: trainable parameters that come with any size, and
     with each further unit of size. flops: of the forward pass, a token and unit of size.
+    flops_step, values_step: FLOPs of a forward pass, and values that it keeps, of each unit of size and of any size,
+    whatever the number of tokens: of methods that compute a weight anew.
     kept_bytes: that LoRA's inputs take, a token. kept_fixed, kept: values that the forward pass keeps for backward, a
     token, and a token and unit of size.
     seconds_fixed, seconds: latency, measured, of any size and of each unit of size.
@@ -26,6 +28,8 @@ class Target:
     fixed: int
     per_size: int
     flops: float = 0.0
+    flops_step: float = 0.0
+    values_step: float = 0.0
     kept_bytes: float = 0.0
     kept_fixed: float = 0.0
     kept: float = 0.0
@@ -47,8 +51,10 @@ class Target:
         kept = self.kept_bytes + (self.kept_fixed + self.kept * size) * training.activation_bytes
         return Cost(
             params=params,
-            flops=3 * self.flops * size,
-            memory=params * training.bytes_per_parameter + kept * training.tokens,
+            flops=3 * (self.flops + self.flops_step / training.tokens) * size,
+            memory=params * training.bytes_per_parameter
+            + kept * training.tokens
+            + self.values_step * training.activation_bytes,
             latency=self.seconds_fixed + self.seconds * size,
         )
 

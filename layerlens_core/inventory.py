@@ -2,12 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Literal
 
 from attrs import frozen
 
 ModuleKind = Literal["linear", "conv1d"]
+
+_HEADS = ("query_heads", "key_value_heads", "key_dim", "value_dim")
 
 
 @frozen(kw_only=True)
@@ -29,7 +32,10 @@ class LinearModule:
 
 @frozen(kw_only=True)
 class AttentionModule:
-    """One attention block: its qualified name, layer, and head counts and widths."""
+    """One attention block: its qualified name, layer, and head counts and widths.
+
+    interface: whether it calls transformers' attention interface, through which prefixes are added.
+    """
 
     name: str
     layer: str
@@ -37,20 +43,55 @@ class AttentionModule:
     key_value_heads: int
     key_dim: int
     value_dim: int
+    interface: bool = True
+
+
+@frozen(kw_only=True)
+class ResidualWriter:
+    """A module whose output is added to the residual stream, and how many features it writes."""
+
+    name: str
+    features: int
+
+
+@frozen(kw_only=True)
+class ExpertWeight:
+    """The weights of one linear map of all experts, stacked in one parameter. name: of the parameter."""
+
+    name: str
+    experts: int
+    in_features: int
+    out_features: int
 
 
 @frozen(kw_only=True)
 class Layer:
-    """One repeated block of the model, the unit for which a method is chosen."""
+    """One repeated block of the model, the unit for which a method is chosen.
+
+    blocks: mixtures of experts as a whole, which write to the residual stream where no linear module does.
+    experts: their stacked weights.
+    """
 
     name: str
     modules: tuple[LinearModule, ...]
     attentions: tuple[AttentionModule, ...] = ()
+    blocks: tuple[ResidualWriter, ...] = ()
+    experts: tuple[ExpertWeight, ...] = ()
 
     @property
     def residual_writers(self) -> tuple[LinearModule, ...]:
         """The linear modules whose outputs are added to the residual stream."""
         return tuple(module for module in self.modules if module.writes_residual)
+
+    @property
+    def writers(self) -> tuple[ResidualWriter, ...]:
+        """All that writes to the residual stream: linear modules, and mixtures of experts as a whole."""
+        linear = (
+            ResidualWriter(name=module.name, features=module.out_features)
+            for module in self.residual_writers
+            if not any(module.name.startswith(f"{block.name}.") for block in self.blocks)
+        )
+        return (*linear, *self.blocks)
 
 
 @frozen(kw_only=True)
@@ -119,9 +160,27 @@ class Inventory:
         """Trainable parameters of uniform LoRA of this rank on all linear layers, as PEFT counts them."""
         return rank * sum(module.in_features + module.out_features for module in self.linears())
 
+    @cached_property
+    def shapes(self) -> Mapping[str, Mapping[str, int]]:
+        """The shape of every place where a method could attach, by its full name."""
+        shapes: dict[str, Mapping[str, int]] = {}
+        for module in self.linears():
+            shapes[module.name] = {"in_features": module.in_features, "out_features": module.out_features}
+        for layer in self.layers:
+            for attention in layer.attentions:
+                shapes[attention.name] = {name: getattr(attention, name) for name in _HEADS}
+            for block in layer.blocks:
+                shapes[block.name] = {"features": block.features}
+            for weight in layer.experts:
+                shapes[weight.name] = {
+                    "experts": weight.experts,
+                    "in_features": weight.in_features,
+                    "out_features": weight.out_features,
+                }
+        return shapes
+
     @property
     def fingerprint(self) -> str:
-        """A digest of the architecture and of every linear module's name and shape."""
-        shapes = [(module.name, module.kind, module.in_features, module.out_features) for module in self.linears()]
-        text = json.dumps([self.model_type, shapes], separators=(",", ":"))
+        """A digest of the kind of model, and of the name and shape of every place where a method could attach."""
+        text = json.dumps([self.model_type, list(self.shapes.items())], separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()

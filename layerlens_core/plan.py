@@ -24,7 +24,7 @@ DEFAULT_SCALE = 2
 class Plan:
     """What to train in a model. The same inputs give a plan that is equal to the byte.
 
-    fingerprint: of the model's inventory; `apply` refuses any other model.
+    fingerprint, shapes: of the model's inventory; `apply` refuses any other model, and names what differs.
     strategy, options, methods, weights, normalizer, aggregator, budget: what was asked for.
     training: the step that costs are counted for. limits, cost: what is allowed and planned, the frozen model
     included; heads come on top of the trainable parameters. certificate: from strategies that can prove how near to
@@ -34,6 +34,7 @@ class Plan:
 
     architecture: str
     fingerprint: str
+    shapes: Mapping[str, Mapping[str, int]]
     task: str
     strategy: str
     options: Mapping[str, str]

@@ -16,6 +16,7 @@ from layerlens_core.decisions import Certificate, Decision, Selection
 from layerlens_core.errors import BudgetError, PlanError, nearest
 from layerlens_core.inventory import Layer
 from layerlens_core.profiles import Profile
+from layerlens_core.providers import MethodProvider
 from layerlens_core.registry import Registry
 from layerlens_core.scores import Normalizer, RawScores, Utilities, aggregate
 
@@ -84,6 +85,7 @@ def pose(
     if training.dtype is None:
         training = attrs.evolve(training, dtype=str(profile.settings.get("dtype", "float32")))
     candidates = build_candidates(profile, utilities, chosen, registry, training=training, penalties=charged)
+    _check_places(candidates, profile, methods)
     tracing.candidates_built(candidates)
     adapted = profile.activations.adapted if profile.activations else {}
     limits = budget.resolve(
@@ -143,6 +145,16 @@ def build_candidates(
     return CandidateSet(
         units=units, methods=tuple(methods), depths=depth_costs(profile.inventory, training, profile.activations)
     )
+
+
+def _check_places(candidates: CandidateSet, profile: Profile, asked: Iterable[str] | None) -> None:
+    """Raises `PlanError` for a method that was asked for by name and that no layer has a place for."""
+    for method in asked or ():
+        if method != "none" and not any(unit.offers(method) for unit in candidates.units):
+            raise PlanError(
+                f"no layer of {profile.inventory.architecture} has a place where {method} could attach; "
+                "leave it out of --methods"
+            )
 
 
 def _check_penalties(
@@ -217,7 +229,8 @@ def _check_options(strategy: str, options: Mapping[str, object], registry: Regis
 def _load_methods(registry: Registry, names: Iterable[str] | None) -> dict[str, Method]:
     """Methods by name in ascending capacity, ``none`` among them."""
     if names is None:
-        chosen = [name for name, provider in registry.providers("method").items() if provider.applicable]  # type: ignore[union-attr]
+        providers = registry.providers("method").values()
+        chosen = [p.name for p in providers if isinstance(p, MethodProvider) and p.applicable and p.default]
     else:
         chosen = list(names)
     ordered = sorted({*chosen, "none"}, key=lambda name: (registry.get("method", name).capacity, name))

@@ -94,6 +94,10 @@ class MethodProvider:
     capacity: the method's place in the ascending order of the threshold strategy
         (none 0, prefix 10, adapter 20, lora 30).
     applicable: whether ``apply`` can build it; methods that are not are left out of the default set.
+    default: whether it is chosen from where the user names no methods. LoRA alone is, among the built-in ones: every
+        trainer and server takes it.
+    module: imports and returns the `layerlens_core.adaptation.side.SideModule` that ``apply`` attaches; None for the
+        methods that PEFT attaches itself (LoRA), and for ``none``.
     """
 
     name: str = _name()
@@ -101,6 +105,8 @@ class MethodProvider:
     capacity: int = field(validator=instance_of(int))
     applicable: bool = field(validator=instance_of(bool))
     load: Callable[[], Any]
+    default: bool = True
+    module: Callable[[], type[Any]] | None = None
 
 
 Provider = MetricProvider | AggregatorProvider | StrategyProvider | MethodProvider

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from inspect import unwrap
 
 import torch
 from torch import nn
@@ -12,11 +13,13 @@ from layerlens_core.errors import ModelError
 from layerlens_core.inventory import (
     AttentionModule,
     Experts,
+    ExpertWeight,
     Head,
     Inventory,
     Layer,
     LinearModule,
     ModuleKind,
+    ResidualWriter,
     Skipped,
 )
 
@@ -64,7 +67,9 @@ def inspect(model: PreTrainedModel) -> Inventory:
         kind = linear_kind(module)
         if kind is None:
             if _is_stacked_experts(module):
-                skipped.append(Skipped(name=name, reason="experts stacked in one parameter are not supported yet"))
+                skipped.append(
+                    Skipped(name=name, reason="experts stacked in one parameter, of the method lora-experts")
+                )
                 experts.extend(_experts(model, name, module, layer_names))
             continue
         if module is output:
@@ -77,7 +82,13 @@ def inspect(model: PreTrainedModel) -> Inventory:
             spec = _linear(name, module, kind, layer)
             (outside if layer is None else by_layer[layer]).append(spec)
     layers = tuple(
-        Layer(name=name, modules=tuple(modules), attentions=tuple(_attentions(model, name, names)))
+        Layer(
+            name=name,
+            modules=tuple(modules),
+            attentions=tuple(_attentions(model, name, names)),
+            blocks=tuple(_expert_blocks(model, name, names)),
+            experts=tuple(_expert_weights(name, names)),
+        )
         for name, modules in by_layer.items()
         if modules
     )
@@ -166,6 +177,27 @@ def _experts(model: PreTrainedModel, name: str, module: nn.Module, layers: list[
         )
 
 
+def _expert_weights(layer: str, names: dict[str, nn.Module]) -> Iterator[ExpertWeight]:
+    """The stacked weights of a layer. Most are [experts, out, in]; a module says so where its are transposed."""
+    for name, module in names.items():
+        if name.startswith(f"{layer}.") and _is_stacked_experts(module):
+            transposed = bool(getattr(module, "is_transposed", False))
+            for key, parameter in module.named_parameters(recurse=False):
+                if parameter.dim() == 3:
+                    count, first, second = (int(size) for size in parameter.shape)
+                    n_in, n_out = (first, second) if transposed else (second, first)
+                    yield ExpertWeight(name=f"{name}.{key}", experts=count, in_features=n_in, out_features=n_out)
+
+
+def _expert_blocks(model: PreTrainedModel, layer: str, names: dict[str, nn.Module]) -> Iterator[ResidualWriter]:
+    """The mixtures of experts of a layer: the modules right under it that hold stacked experts."""
+    width = getattr(model.config.get_text_config(), "hidden_size", None)
+    blocks = [weight.name.removeprefix(f"{layer}.").partition(".")[0] for weight in _expert_weights(layer, names)]
+    if width is not None:
+        for block in dict.fromkeys(blocks):
+            yield ResidualWriter(name=f"{layer}.{block}", features=width)
+
+
 def _is_parallel(model: PreTrainedModel) -> bool:
     """Whether attention and feed-forward of a layer read the same input and are added to it together."""
     config = model.config.get_text_config()
@@ -213,7 +245,15 @@ def _attentions(model: PreTrainedModel, layer: str, names: dict[str, nn.Module])
                 key_value_heads=grouped,
                 key_dim=key_dim,
                 value_dim=value_dim,
+                interface=_calls_interface(module),
             )
+
+
+def _calls_interface(attention: nn.Module) -> bool:
+    """Whether an attention looks its implementation up by name at every call, in its own configuration."""
+    code = getattr(unwrap(type(attention).forward), "__code__", None)
+    names = code.co_names if code is not None else ()
+    return "ALL_ATTENTION_FUNCTIONS" in names and "_attn_implementation" in names and hasattr(attention, "config")
 
 
 def _projected_width(attention: nn.Module, pattern: re.Pattern[str]) -> int | None:

@@ -87,17 +87,21 @@ def layerlens_methods() -> Iterable[MethodProvider]:
     )
     yield MethodProvider(
         name="prefix",
-        summary="trainable keys and values before every attention (planned, not yet applied)",
+        summary="trained keys and values beside every attention, behind a gate",
         capacity=10,
-        applicable=False,
+        applicable=True,
+        default=False,
         load=lambda: _load("methods.prefix", "METHOD"),
+        module=lambda: _load("modules.gated_prefix", "GatedPrefix"),
     )
     yield MethodProvider(
         name="adapter",
-        summary="bottleneck on what writes to the residual stream (planned, not yet applied)",
+        summary="bottleneck on what writes to the residual stream",
         capacity=20,
-        applicable=False,
+        applicable=True,
+        default=False,
         load=lambda: _load("methods.adapter", "METHOD"),
+        module=lambda: _load("modules.bottleneck", "Bottleneck"),
     )
     yield MethodProvider(
         name="lora",
@@ -105,4 +109,12 @@ def layerlens_methods() -> Iterable[MethodProvider]:
         capacity=30,
         applicable=True,
         load=lambda: _load("methods.lora", "METHOD"),
+    )
+    yield MethodProvider(
+        name="lora-experts",
+        summary="as lora, and of every expert that is stacked in one parameter",
+        capacity=40,
+        applicable=True,
+        default=False,
+        load=lambda: _load("methods.lora_experts", "METHOD"),
     )

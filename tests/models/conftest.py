@@ -15,6 +15,7 @@ from layerlens_core.costs import Cost, Limits, Training
 from layerlens_core.decisions import Decision
 from layerlens_core.inventory import AttentionModule, Head, Layer, LinearModule
 from layerlens_core.plan import Plan
+from layerlens_core.registry import default
 
 VOCABULARY = 97
 PAD = 1
@@ -582,6 +583,7 @@ def plan_of() -> Callable[..., Plan]:
         return Plan(
             architecture=inventory.architecture,
             fingerprint=inventory.fingerprint,
+            shapes=inventory.shapes,
             task="",
             strategy="by hand",
             options={},
@@ -614,5 +616,64 @@ def mixed_ranks() -> Callable[[transformers.PreTrainedModel], dict[str, int]]:
                     if (rank := (at + 2 * number + 3) % 6) > 0:
                         ranks[module.name] = rank
         return ranks
+
+    return make
+
+
+@pytest.fixture
+def plan_with() -> Callable[..., Plan]:
+    """A plan that gives layers these methods at these sizes, costed as the methods themselves do; others are ``none``.
+
+    chosen: by layer, the method with one size, or with a size for each place by the end of its name.
+    """
+
+    def make(
+        model: transformers.PreTrainedModel,
+        chosen: Mapping[str, tuple[str, int | Mapping[str, int]]],
+        *,
+        scale: int = 2,
+    ) -> Plan:
+        inventory = inspect(model)
+        decisions = []
+        for layer in inventory.layers:
+            method, size = chosen.get(layer.name, ("none", 0))
+            targets = default().load("method", method).targets(layer)
+            sizes = {
+                target.name: size
+                if isinstance(size, int)
+                else next((n for end, n in size.items() if target.name.endswith(end)), 0)
+                for target in targets
+            }
+            decisions.append(
+                Decision(
+                    unit=layer.name,
+                    method=method,
+                    size=max(sizes.values(), default=0),
+                    sizes=sizes,
+                    utility=1.0,
+                    cost=sum((target.cost(sizes[target.name], Training()) for target in targets), Cost()),
+                    reason="by hand",
+                )
+            )
+        return Plan(
+            architecture=inventory.architecture,
+            fingerprint=inventory.fingerprint,
+            shapes=inventory.shapes,
+            task="",
+            strategy="by hand",
+            options={},
+            methods=tuple(dict.fromkeys(decision.method for decision in decisions)),
+            weights={},
+            normalizer="share",
+            aggregator="weighted-mean",
+            penalties={},
+            training=Training(),
+            budget=(),
+            limits=Limits(),
+            cost=sum((decision.cost for decision in decisions), Cost()),
+            decisions=tuple(decisions),
+            heads=inventory.heads,
+            scale=scale,
+        )
 
     return make

@@ -1,8 +1,10 @@
 """A plan becomes exactly the PeftModel that it says, also after saving, and a refused one changes nothing."""
 
 import copy
+import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -10,6 +12,8 @@ import attrs
 import pytest
 import torch
 import transformers
+from hypothesis import given
+from hypothesis import strategies as st
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils import ModulesToSaveWrapper
 from safetensors.torch import load_file, save_file
@@ -18,16 +22,16 @@ from torch import nn
 from layerlens_core.adaptation.apply import (
     apply,
     attach_lora,
-    exactly,
     lora_layers,
     temporary_lora,
     trainable_parameters,
 )
 from layerlens_core.adaptation.inspect import inspect, linear_kind
+from layerlens_core.adaptation.patterns import exactly
 from layerlens_core.allocation import allocate
 from layerlens_core.budget import Budget
 from layerlens_core.costs import Cost
-from layerlens_core.errors import ModelError, PlanError
+from layerlens_core.errors import ModelError, PlanError, PluginError
 from layerlens_core.profiles import Profile
 from layerlens_core.scores import RawScores
 
@@ -403,6 +407,18 @@ def test_a_body_with_the_name_of_its_head_is_refused(named_family, plan_of, snap
     refused(base, plan_of(base, ranks), snapshot, ModelError, f"would train {name} in full, .* the head classifier")
 
 
+@given(st.lists(st.lists(st.sampled_from(["a", "b", "1", "11", "a+"]), min_size=1, max_size=4), min_size=1, max_size=8))
+def test_a_pattern_matches_exactly_the_names_that_it_was_made_of(parts):
+    names = {".".join(name) for name in parts}
+    pattern = re.compile(exactly(names))
+    every = {
+        ".".join(name)
+        for length in range(1, 5)
+        for name in itertools.product(["a", "b", "1", "11", "a+"], repeat=length)
+    }
+    assert {name for name in every if pattern.fullmatch(name)} == names
+
+
 @pytest.mark.parametrize("name", ["a.b", "a.(b)", "layers.1.x|y", "w[0].*", "ü.q"])
 def test_an_exact_pattern_matches_its_names_alone(name):
     pattern = exactly([name, "other.name"])
@@ -436,8 +452,20 @@ def test_another_model_is_refused(named_family, plan_of, mixed_ranks, snapshot):
     plan = plan_of(llama, mixed_ranks(llama))
     other = named_family("gpt2").build()
     refused(other, plan, snapshot, ModelError, r"for another model.*GPT2LMHeadModel; it has no module model\.layers\.0")
-    refused(named_family("mistral").build(), plan, snapshot, ModelError, "MistralForCausalLM; modules or their shapes")
-    refused(named_family("qwen3").build(), plan, snapshot, ModelError, "Qwen3ForCausalLM; modules or their shapes")
+    refused(
+        named_family("mistral").build(),
+        plan,
+        snapshot,
+        ModelError,
+        "MistralForCausalLM; its modules are the same, but it is of another kind",
+    )
+    refused(
+        named_family("qwen3").build(),
+        plan,
+        snapshot,
+        ModelError,
+        r"Qwen3ForCausalLM; model\.layers\.0\.self_attn\.q_proj is of in features 32",
+    )
     apply(llama, plan)
 
 
@@ -451,11 +479,16 @@ def test_the_same_body_with_another_head_is_refused(named_family, plan_of, mixed
     refused(causal, for_classifier, snapshot, ModelError, "heads are none, planned were score of 96 parameters")
 
 
-@pytest.mark.parametrize("method", ["adapter", "prefix"])
-def test_a_method_that_cannot_be_applied_is_refused(named_family, plan_of, mixed_ranks, snapshot, method):
+def test_a_method_on_what_it_cannot_attach_to_is_refused(named_family, plan_of, mixed_ranks, snapshot):
     model = named_family("llama").build()
-    plan = plan_of(model, mixed_ranks(model), method=method)
-    refused(model, plan, snapshot, PlanError, f"the plan uses {method}, which cannot be applied yet")
+    plan = plan_of(model, mixed_ranks(model), method="prefix")
+    refused(model, plan, snapshot, PlanError, r"puts prefix on model\.layers\.0\..*, which is no place for it")
+
+
+def test_a_method_that_nothing_provides_is_refused(named_family, plan_of, mixed_ranks, snapshot):
+    model = named_family("llama").build()
+    plan = plan_of(model, mixed_ranks(model), method="vera")
+    refused(model, plan, snapshot, PluginError, "no method is named 'vera'")
 
 
 def test_a_model_that_is_wrapped_already_is_refused(named_family, plan_of, mixed_ranks):
@@ -479,7 +512,7 @@ def test_a_plan_whose_ranks_do_not_add_up_is_refused(named_family, plan_of, mixe
     model = named_family("llama").build()
     plan = plan_of(model, mixed_ranks(model))
     edited = attrs.evolve(plan, cost=plan.cost + Cost(params=1))
-    refused(model, edited, snapshot, PlanError, f"for {edited.parameters:,} .* but its ranks take {plan.parameters:,}")
+    refused(model, edited, snapshot, PlanError, f"for {edited.parameters:,} .* but its sizes take {plan.parameters:,}")
 
 
 # --- LoRA for a while
@@ -559,7 +592,7 @@ def test_attaching_names_the_base_model(named_family, mixed_ranks, tmp_path):
     assert wrapped.peft_config["default"].base_model_name_or_path == str(tmp_path)
 
 
-def test_a_mixture_of_experts_whose_patterns_peft_rewrites_is_refused_and_left_alone(snapshot):
+def test_a_part_of_a_mixture_of_experts_is_adapted_though_peft_rewrites_its_patterns(plan_of, tmp_path):
     config = transformers.Qwen3MoeConfig(
         hidden_size=16,
         intermediate_size=32,
@@ -572,8 +605,13 @@ def test_a_mixture_of_experts_whose_patterns_peft_rewrites_is_refused_and_left_a
         vocab_size=50,
     )
     model = transformers.Qwen3MoeForCausalLM(config)
-    before = snapshot(model)
-    upper = [module.name for module in inspect(model).layers[1].modules]
-    with pytest.raises(ModelError, match=r"PEFT adapts 8 modules of Qwen3MoeForCausalLM where 4 were asked for"):
-        attach_lora(model, dict.fromkeys(upper, 2), scale=2)
-    assert snapshot(model) == before
+    base = copy.deepcopy(model)
+    upper = {module.name: rank for rank, module in enumerate(inspect(model).layers[1].modules, start=1)}
+    naive = get_peft_model(copy.deepcopy(base), LoraConfig(target_modules=exactly(upper)))
+    assert len(ranks_of(naive)) == 2 * len(upper)
+    wrapped = apply(model, plan_of(model, upper))
+    assert ranks_of(wrapped) == upper
+    wrapped.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert (saved["peft_type"], sorted(saved["target_modules"])) == ("LORA", sorted(upper))
+    assert ranks_of(PeftModel.from_pretrained(base, tmp_path)) == upper

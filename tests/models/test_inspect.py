@@ -221,7 +221,8 @@ def test_stacked_experts_are_skipped_with_the_reason():
     reasons = {skipped.name: skipped.reason for skipped in inventory.skipped}
     assert reasons.pop("lm_head")
     assert reasons == {
-        f"model.layers.{at}.mlp.experts": "experts stacked in one parameter are not supported yet" for at in range(2)
+        f"model.layers.{at}.mlp.experts": "experts stacked in one parameter, of the method lora-experts"
+        for at in range(2)
     }
     assert [len(layer.modules) for layer in inventory.layers] == [4, 4]
 

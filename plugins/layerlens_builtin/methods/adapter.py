@@ -15,19 +15,19 @@ class _Adapter:
         """The residual writers, each with down-projection, up-projection and both biases: 2dm + m + d."""
         return tuple(
             Target(
-                name=module.name,
-                fixed=module.out_features,
-                per_size=2 * module.out_features + 1,
-                flops=4 * module.out_features,
-                kept_fixed=module.out_features,
+                name=writer.name,
+                fixed=writer.features,
+                per_size=2 * writer.features + 1,
+                flops=4 * writer.features,
+                kept_fixed=writer.features,
                 kept=2,
             )
-            for module in layer.residual_writers
+            for writer in layer.writers
         )
 
     def largest(self, layer: Layer) -> int:
         """At most `LARGEST_WIDTH`, and no wider than the residual stream."""
-        width = min((module.out_features for module in layer.residual_writers), default=0)
+        width = min((writer.features for writer in layer.writers), default=0)
         return min(LARGEST_WIDTH, width)
 
 

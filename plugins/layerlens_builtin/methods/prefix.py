@@ -12,7 +12,7 @@ class _Prefix:
     updates_weights = False
 
     def targets(self, layer: Layer) -> tuple[Target, ...]:
-        """The attention modules: n·H_kv·(d_k + d_v) for n positions, and a gate for every query head."""
+        """Attentions on transformers' interface: n·H_kv·(d_k + d_v) for n positions, and a gate a query head."""
         return tuple(
             Target(
                 name=attention.name,
@@ -23,11 +23,12 @@ class _Prefix:
                 kept=attention.query_heads,
             )
             for attention in layer.attentions
+            if attention.interface
         )
 
     def largest(self, layer: Layer) -> int:
         """At most `LONGEST` positions."""
-        return LONGEST if layer.attentions else 0
+        return LONGEST if any(attention.interface for attention in layer.attentions) else 0
 
 
 METHOD = _Prefix()

@@ -1,0 +1,32 @@
+"""Start LoRA along the leading directions of the gradient that was profiled.
+
+At B = 0 the gradient of B is (α/r) G Aᵀ, so that what A does not see of the gradient is lost to the first steps. With
+rows of A along the leading right singular vectors of G, the first step of B is the best that its rank allows. The base
+weights stay as they are, since B = 0; LoRA-GA (arXiv 2407.05000) starts B along left vectors, and must change them.
+"""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from peft import PeftModel
+from torch import Tensor
+
+from layerlens_core.adaptation.apply import lora_layers
+
+#: The norm of a row of A as PEFT draws it: in entries from U(−1/√in, 1/√in), each of variance 1/(3·in).
+ROW_NORM = 1 / math.sqrt(3)
+
+
+@torch.no_grad()
+def align(model: PeftModel, directions: Mapping[str, Tensor], adapter: str = "default") -> None:
+    """Set the rows of every A to the leading directions of its module, at the norm of the usual initialisation.
+
+    directions: by module, orthonormal rows [k, in], the leading one first. Rows beyond the k-th stay as they were
+    drawn; so does the A of a module without directions, such as stacked experts.
+    """
+    for name, layer in lora_layers(model).items():
+        if name in directions and adapter in layer.lora_A:
+            weight = layer.lora_A[adapter].weight
+            rows = directions[name][: len(weight)]
+            weight[: len(rows)] = ROW_NORM * rows.to(weight.device, weight.dtype)

@@ -1,0 +1,1 @@
+"""What methods compute: the modules that `apply` attaches beside those of the model. They import torch."""

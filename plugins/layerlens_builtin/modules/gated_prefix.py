@@ -1,0 +1,114 @@
+"""The gated prefix: what attention over n trained positions gives, added to an attention's own output.
+
+For query head h with key-value head k(h) it is g_h · softmax(scaling · q P_kᵀ) P_v. A gate g of zero leaves the
+model as it was (Zhang et al. 2023, arXiv 2303.16199), and since the model's own keys are not touched, neither masks
+nor caches nor positions know of the prefix. Li & Liang (2021, arXiv 2101.00190) concatenate theirs to the keys instead,
+under one softmax, which changes the model from the start.
+"""
+
+from collections.abc import Callable
+from copy import copy
+from inspect import unwrap
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+from transformers import AttentionInterface
+
+from layerlens_core.adaptation.configuration import Entry
+from layerlens_core.adaptation.side import SideModule
+from layerlens_core.errors import ModelError
+
+#: The name in transformers' attention interface; only attentions with a prefix are configured to use it.
+IMPLEMENTATION = "layerlens_prefix"
+
+
+class GatedPrefix(SideModule):
+    """Beside an attention module, whose configuration it replaces by a copy that names our implementation.
+
+    Keys [H_kv, n, d_k] and values [H_kv, n, d_v] are drawn from N(0, 1), gates [H_q] are zero at first.
+    """
+
+    child = "layerlens_prefix"
+    places = (("query_heads", "key_value_heads", "key_dim", "value_dim"),)
+    adapter_layer_names = ("lora_prefix_key", "lora_prefix_value", "lora_prefix_gate")
+
+    def __init__(self, host: nn.Module, entry: Entry) -> None:
+        super().__init__(host, entry)
+        self.lora_prefix_key = nn.ParameterDict()
+        self.lora_prefix_value = nn.ParameterDict()
+        self.lora_prefix_gate = nn.ParameterDict()
+        self.groups = entry.shape["query_heads"] // entry.shape["key_value_heads"]
+        self.config: Any = host.config
+        # Looked up now, as torch.compile cannot do it while it traces.
+        names = unwrap(type(host).forward).__globals__
+        self._functions = names["ALL_ATTENTION_FUNCTIONS"]
+        self._eager = names.get("eager_attention_forward")
+
+    @classmethod
+    def check(cls, host: nn.Module, name: str, entry: Entry) -> None:
+        code = getattr(unwrap(type(host).forward), "__code__", None)
+        if code is None or "ALL_ATTENTION_FUNCTIONS" not in code.co_names or not hasattr(host, "config"):
+            raise ModelError(
+                f"{type(host).__name__} ({name}) does not use transformers' attention interface, through which "
+                "prefixes are added; allocate again with --methods that leave out prefix"
+            )
+
+    def add(self, adapter: str, entry: Entry) -> None:
+        heads, length = entry.shape["key_value_heads"], entry.size
+        for holder, shape in (
+            (self.lora_prefix_key, (heads, length, entry.shape["key_dim"])),
+            (self.lora_prefix_value, (heads, length, entry.shape["value_dim"])),
+        ):
+            holder[adapter] = nn.Parameter(torch.randn(shape, **self.like_host()))
+        self.lora_prefix_gate[adapter] = nn.Parameter(torch.zeros(entry.shape["query_heads"], **self.like_host()))
+
+    def connect(self) -> None:
+        config: Any = copy(self.config)
+        config._attn_implementation_internal = IMPLEMENTATION
+        self.host.config = config
+
+    def disconnect(self) -> None:
+        self.host.config = self.config
+
+    @classmethod
+    def parameters_of(cls, entry: Entry) -> int:
+        shape = entry.shape
+        return entry.size * shape["key_value_heads"] * (shape["key_dim"] + shape["value_dim"]) + shape["query_heads"]
+
+    @property
+    def implementation(self) -> Callable[..., Any]:
+        """The model's own attention, as it is configured now."""
+        function: Callable[..., Any] = self._functions.get_interface(self.config._attn_implementation, self._eager)
+        return function
+
+    def forward(self, query: Tensor, output: Tensor, scaling: float | None) -> Tensor:
+        """The attention's output [B, T, H_q, d_v] with the prefix's added, for the query [B, H_q, T, d_k]."""
+        dtype = output.dtype
+        for adapter in self.running():
+            gate = self.lora_prefix_gate[adapter]
+            key, value = self.lora_prefix_key[adapter], self.lora_prefix_value[adapter]
+            # [B, H_kv, groups, T, d_k], as the heads of a group lie side by side.
+            batch, _, length, width = query.shape
+            grouped = query.to(key.dtype).reshape(batch, key.shape[0], self.groups, length, width)
+            factor = key.shape[-1] ** -0.5 if scaling is None else scaling
+            weights = torch.softmax(torch.einsum("bkgtd,knd->bkgtn", grouped, key) * factor, dim=-1)
+            attended = torch.einsum("bkgtn,knv->btkgv", weights, value).flatten(2, 3)
+            # Some kernels want values as wide as keys and give outputs of that width.
+            attended = pad(attended, (0, output.shape[-1] - attended.shape[-1]))
+            output = output + gate[:, None] * attended
+        return output.to(dtype)
+
+
+def _attend(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
+) -> tuple[Tensor, Tensor | None]:
+    """The attention interface's function: the model's own attention, with the prefix's output added."""
+    side = module._modules[GatedPrefix.child]
+    assert isinstance(side, GatedPrefix)
+    output, weights = side.implementation(module, query, key, value, attention_mask, **options)
+    return side(query, output, options.get("scaling")), weights
+
+
+AttentionInterface.register(IMPLEMENTATION, _attend)
