@@ -489,14 +489,14 @@ def test_apply_refuses_a_model_of_another_shape(
     assert "the plan is for another model" in message
 
 
-@pytest.mark.parametrize("methods", ["adapter", "prefix", "prefix,adapter,lora"])
-def test_apply_refuses_methods_that_it_cannot_build_before_loading(
-    layerlens: Any, run: Callable[..., Path], tmp_path: Path, methods: str
+def test_apply_refuses_a_method_whose_provider_is_gone_before_loading(
+    layerlens: Any, run: Callable[..., Path], tmp_path: Path
 ) -> None:
     there, out = run(), tmp_path / "adapter"
-    layerlens.ok("allocate", there, "--methods", methods)
+    plan = (there / "plan.json").read_text()
+    (there / "plan.json").write_text(plan.replace('"method": "lora"', '"method": "vera"'))
     message = layerlens.refused("apply", there, "--model", tmp_path / "no-model", "--out", out, out=out)
-    assert "which cannot be applied yet; allocate again with --methods none,lora" in message
+    assert "no method is named 'vera'" in message
 
 
 def test_apply_refuses_a_plan_that_trains_nothing(
