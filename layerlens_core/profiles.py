@@ -14,6 +14,8 @@ from layerlens_core.scores import RawScores
 from layerlens_core.statistics import ModuleStatistics
 
 FILE_NAME = "profile.json"
+#: The side file of singular vectors (`layerlens_core.profiling.direction_files`).
+DIRECTIONS_NAME = "directions.safetensors"
 SCHEMA, VERSION = "layerlens/profile", 1
 
 
@@ -27,7 +29,8 @@ class Profile:
     data: digest of the samples. samples: how many counted. loss: their mean loss in nats.
     settings: what else the numbers depend on (group size, seed …). versions: of what ran.
     activations: what the forward pass keeps for backward. latency: by method, seconds of one target at any size,
-    and of each further unit of size, on the device that was profiled on.
+    and of each further unit of size, on the device that was profiled on. directions: sha256 digest of the side file of
+    singular vectors, in hexadecimal, where one was written.
     """
 
     inventory: Inventory
@@ -43,6 +46,7 @@ class Profile:
     versions: Mapping[str, str] = field(factory=dict)
     activations: Activations | None = None
     latency: Mapping[str, tuple[float, float]] = field(factory=dict)
+    directions: str | None = None
 
     def save(self, run: str | Path) -> Path:
         """Write ``profile.json`` into the run's directory."""

@@ -56,6 +56,10 @@ profile_options = _together(
         help="Samples in one pass; scores do not depend on it.",
     ),
     click.option("--spectrum", is_flag=True, help="Also find gradients' singular values, for LoRA's gain by rank."),
+    click.option(
+        "--directions", is_flag=True,
+        help="Also write the gradients' leading singular vectors, for a gradient-aligned start.",
+    ),
     click.option("--latency", is_flag=True, help="Also time what methods add to a forward pass, for latency budgets."),
     click.option("--device", help="Where to run, such as cuda:0 or cpu. By default a GPU if there is one."),
     click.option(

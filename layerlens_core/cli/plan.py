@@ -35,12 +35,20 @@ DECISION_NAMES = (
 @profile_options
 @output_options
 @json_option
-def command(model: str, metrics: tuple[str, ...], out: Path, overwrite: bool, as_json: bool, **arguments: Any) -> None:
+def command(
+    model: str,
+    metrics: tuple[str, ...],
+    out: Path,
+    overwrite: bool,
+    as_json: bool,
+    directions: bool,
+    **arguments: Any,
+) -> None:
     """Plan MODEL, a local directory or a hub id, for your data and budget.
 
-    Writes RUN/profile.json, RUN/plan.json and RUN/trace.jsonl.
+    Writes RUN/profile.json, RUN/plan.json, RUN/trace.jsonl and, with --directions, RUN/directions.safetensors.
     """
-    shown = {"model": model, "metrics": metrics, **arguments}
+    shown = {"model": model, "metrics": metrics, "directions": directions, **arguments}
     weights = parse_weights(metrics)
     decision = decision_arguments(**{name: arguments.pop(name) for name in DECISION_NAMES})
     check_names(decision, weights)
@@ -48,18 +56,19 @@ def command(model: str, metrics: tuple[str, ...], out: Path, overwrite: bool, as
         arguments["latency"] = True
     # What is wrong with the command line is told before torch is imported, which takes seconds.
     from layerlens_core.allocation import allocate
-    from layerlens_core.cli.running import check_output, print_result, run_profile, traced
+    from layerlens_core.cli.running import check_output, print_result, run_profile, save_profile, staging, traced
 
     check_output(out, overwrite)
-    with traced(out, "plan", shown):
+    with traced(out, "plan", shown), staging(directions) as staged:
         result = run_profile(
             model,
             metrics=weights,
+            directions=staged,
             rehearse=lambda prepared: rehearse(prepared.model, weights, decision),
             **arguments,
         )
         planned = allocate(result, weights=weights or None, **decision)
-        result.save(out)
+        save_profile(result, out, staged)
         planned.save(out)
     print_result(planned, result, out, as_json)
 

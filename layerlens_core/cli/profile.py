@@ -14,19 +14,22 @@ from layerlens_core.cli.options import data_options, output_options, parse_weigh
 @click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Repeatable.  [default: weight_gradient]")
 @profile_options
 @output_options
-def command(model: str, metrics: tuple[str, ...], out: Path, overwrite: bool, **arguments: Any) -> None:
+def command(
+    model: str, metrics: tuple[str, ...], out: Path, overwrite: bool, directions: bool, **arguments: Any
+) -> None:
     """Score the layers of MODEL, a local directory or a hub id, and write RUN/profile.json.
 
     'layerlens allocate' then makes plans from it without touching the model.
     """
     from layerlens_core import plan
-    from layerlens_core.cli.running import check_output, run_profile, say, traced
+    from layerlens_core.cli.running import check_output, run_profile, save_profile, say, staging, traced
 
     check_output(out, overwrite)
     weights = parse_weights(metrics)
-    with traced(out, "profile", {"model": model, "metrics": metrics, **arguments}):
-        result = run_profile(model, metrics=weights, **arguments)
-        result.save(out)
+    shown = {"model": model, "metrics": metrics, "directions": directions, **arguments}
+    with traced(out, "profile", shown), staging(directions) as staged:
+        result = run_profile(model, metrics=weights, directions=staged, **arguments)
+        save_profile(result, out, staged)
         (out / plan.FILE_NAME).unlink(missing_ok=True)
     say(f"{result.samples} samples, mean loss {result.loss:.4f} nats, {len(result.statistics)} modules scored")
     for skipped in result.unscored:

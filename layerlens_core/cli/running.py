@@ -1,10 +1,12 @@
 """What commands that run a model share: the run's directory, the trace, the progress bar."""
 
+import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from layerlens_core.preparation import Prepared
     from layerlens_core.profiling.profile import Progress
 
-RUN_FILES = (profiles.FILE_NAME, plan.FILE_NAME, tracing.FILE_NAME)
+RUN_FILES = (profiles.FILE_NAME, profiles.DIRECTIONS_NAME, plan.FILE_NAME, tracing.FILE_NAME)
 
 
 def check_output(out: Path, overwrite: bool) -> None:
@@ -72,12 +74,14 @@ def run_profile(
     micro_batch: int,
     latency: bool = False,
     spectrum: bool = False,
+    directions: Path | None = None,
     rehearse: Callable[["Prepared"], object] | None = None,
     **data: Any,
 ) -> Profile:
     """Load, draw and profile, with a progress bar.
 
-    rehearse: called between loading and the long work, to raise what would else be raised after it.
+    directions: where to write the side file of singular vectors. rehearse: called between loading and the long work,
+    to raise what would else be raised after it.
     """
     import torch
 
@@ -109,6 +113,7 @@ def run_profile(
                 labels=prepared.labels,
                 latency=latency,
                 spectrum=spectrum,
+                directions=directions,
                 progress=report,
             )
         except torch.OutOfMemoryError as error:
@@ -116,6 +121,27 @@ def run_profile(
                 f"{where} ran out of memory with micro-batches of {micro_batch}; use a smaller --micro-batch "
                 "or --max-length"
             ) from error
+
+
+@contextmanager
+def staging(wanted: bool) -> Iterator[Path | None]:
+    """Where the side file lies until all went well; None where it is not wanted."""
+    if not wanted:
+        yield None
+        return
+    with TemporaryDirectory(prefix="layerlens-") as place:
+        yield Path(place)
+
+
+def save_profile(profile: Profile, out: Path, staged: Path | None) -> None:
+    """Write a profile and its side file into the run; a side file of an earlier profile does not stay."""
+    side = out / profiles.DIRECTIONS_NAME
+    if staged is None:
+        side.unlink(missing_ok=True)
+    else:
+        with files.replacing(side) as file, (staged / side.name).open("rb") as source:
+            shutil.copyfileobj(source, file.buffer)
+    profile.save(out)
 
 
 def choose_device(device: str | None) -> Any:

@@ -6,16 +6,17 @@ are consecutive, of a declared size, and independent of the micro-batch.
 """
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import torch
-from attrs import frozen
+from attrs import field, frozen
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from layerlens_core.adaptation.inspect import linear_kind
 from layerlens_core.errors import DataError, ModelError, NonFiniteError
 from layerlens_core.inventory import LinearModule, Skipped
+from layerlens_core.profiling.directions import LEADING, RangeFinder
 from layerlens_core.profiling.losses import Task, count_labels, per_sample_losses
 from layerlens_core.profiling.products import Route
 from layerlens_core.profiling.recorder import BatchShape, Recorder
@@ -30,12 +31,16 @@ Progress = Callable[[int, int], None]
 
 @frozen(kw_only=True)
 class Measurements:
-    """What one pass gave: statistics by module, what could not be scored, and the mean loss in nats."""
+    """What one pass gave: statistics by module, what could not be scored, and the mean loss in nats.
+
+    vectors: leading right singular vectors [k, in] of mean gradients by module, where they were asked for.
+    """
 
     statistics: tuple[ModuleStatistics, ...]
     unscored: tuple[Skipped, ...]
     samples: int
     loss: float
+    vectors: Mapping[str, Tensor] = field(factory=dict, eq=False)
 
 
 def measure(
@@ -48,6 +53,9 @@ def measure(
     group: int = 2,
     micro_batch: int = 8,
     route: Route | None = None,
+    directions: bool = False,
+    rank: int = LEADING,
+    seed: int = 0,
     progress: Progress | None = None,
 ) -> Measurements:
     """Gather statistics of every target over the samples, in one pass.
@@ -56,6 +64,8 @@ def measure(
     group: samples whose mean gradient is ḡ. micro_batch: samples in one forward and backward pass; where it
     is no multiple of ``group``, one gradient a module is carried over between passes.
     route: force one way to compute the norms; by default the cheaper one by shape.
+    directions: also give the leading singular vectors of mean gradients, ``rank`` of them; they and the statistic
+    ``spectrum`` come from sketches that ``seed`` draws (`layerlens_core.profiling.directions`).
 
     Raises `DataError` where fewer than ``group`` samples have labels, `NonFiniteError` that names module and
     batch, and `ModelError` for a module whose inputs have lost the batch dimension in a way that cannot be
@@ -71,13 +81,20 @@ def measure(
         )
     pad = pad_token_id(model, task, min(micro_batch, len(counted)))
     modules = dict(model.named_modules())
+    finders = {
+        target.name: RangeFinder(
+            name=target.name, inputs=target.in_features, outputs=target.out_features, rank=rank, seed=seed
+        )
+        for target in targets
+        if directions or "spectrum" in needs
+    }
     recorders = {
         target.name: Recorder(
             name=target.name,
             weight=_dense_weight(modules[target.name], target) if "weight_gradient" in needs else None,
             group=group,
             route=route,
-            spectrum="spectrum" in needs,
+            directions=finders.get(target.name),
         )
         for target in targets
     }
@@ -105,15 +122,24 @@ def measure(
             for handle in handles:
                 handle.remove()
     scored, unscored = [], []
+    vectors: dict[str, Tensor] = {}
     for target in targets:
         recorder = recorders[target.name]
         reason = recorder.why_unscored
         if reason is None:
-            scored.append(recorder.statistics(len(counted), target.in_features * target.out_features))
+            found = finders[target.name].find(len(counted)) if finders else None
+            spectrum = (*found.values.tolist(), found.rest) if found and "spectrum" in needs else ()
+            scored.append(recorder.statistics(len(counted), target.in_features * target.out_features, spectrum))
+            if found and directions:
+                vectors[target.name] = found.vectors.cpu()
         else:
             unscored.append(Skipped(name=target.name, reason=reason))
     return Measurements(
-        statistics=tuple(scored), unscored=tuple(unscored), samples=len(counted), loss=total / len(counted)
+        statistics=tuple(scored),
+        unscored=tuple(unscored),
+        samples=len(counted),
+        loss=total / len(counted),
+        vectors=vectors,
     )
 
 

@@ -1,6 +1,7 @@
 """Profile a model: one pass for all metrics that read statistics, then the metrics that run the model themselves."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from attrs import frozen
@@ -13,6 +14,7 @@ from layerlens_core.errors import ScoreError
 from layerlens_core.inventory import Inventory, Skipped
 from layerlens_core.profiles import Profile, versions
 from layerlens_core.profiling.activations import SAMPLES, measure_activations
+from layerlens_core.profiling.direction_files import write_directions
 from layerlens_core.profiling.engine import Measurements, measure
 from layerlens_core.profiling.latency import measure_latency
 from layerlens_core.profiling.losses import Task, task_of
@@ -60,6 +62,7 @@ def profile(
     labels: Sequence[str] = (),
     latency: bool = False,
     spectrum: bool = False,
+    directions: str | Path | None = None,
     progress: Progress | None = None,
     registry: Registry | None = None,
 ) -> Profile:
@@ -72,8 +75,9 @@ def profile(
     micro_batch: samples in one pass; the scores do not depend on it. seed: for metrics that draw.
     labels: class names, kept with the profile. latency: also time what the methods would add to a forward pass
     on the model's device, which budgets on latency need; times differ from run to run. spectrum: also find
-    the singular values of every module's mean gradient, from which LoRA's gain by rank is then predicted; one gradient
-    a module is held for it.
+    the singular values of every module's mean gradient, from which LoRA's gain by rank is then predicted.
+    directions: the run's directory, into which ``directions.safetensors`` is written: the leading right singular
+    vectors of every module's mean gradient, for a gradient-aligned start. Both come from sketches in the same pass.
 
     Raises `DataError`, `ModelError`, `NonFiniteError` and `PluginError`, each naming what and where.
     """
@@ -94,6 +98,8 @@ def profile(
         needs={need for provider in providers for need in provider.needs} | ({"spectrum"} if spectrum else set()),
         group=group,
         micro_batch=micro_batch,
+        directions=directions is not None,
+        seed=seed,
         progress=lambda done, total: report("gradients", done, total),
     )
     activations = measure_activations(model, inventory, samples, task, batch=min(micro_batch, SAMPLES))
@@ -138,11 +144,19 @@ def profile(
         versions=versions(),
         activations=activations,
         latency=measure_latency(model, inventory) if latency else {},
+        directions=None if directions is None else _write(directions, measured, inventory, seed),
     )
     tracing.profile_finished(result)
     for item in scores:
         tracing.metric_scored(item)
     return result
+
+
+def _write(run: str | Path, measured: Measurements, inventory: Inventory, seed: int) -> str:
+    """Write the side file of singular vectors; its digest."""
+    return write_directions(
+        run, measured.vectors, fingerprint=inventory.fingerprint, seed=seed, samples=measured.samples
+    )
 
 
 def _scored_layers(inventory: Inventory, measured: Measurements) -> tuple[str, ...]:

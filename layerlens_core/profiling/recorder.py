@@ -8,6 +8,7 @@ from attrs import define, field, frozen
 from torch import Tensor
 
 from layerlens_core.errors import NonFiniteError
+from layerlens_core.profiling.directions import RangeFinder
 from layerlens_core.profiling.products import (
     Route,
     cheaper,
@@ -17,9 +18,6 @@ from layerlens_core.profiling.products import (
 )
 from layerlens_core.profiling.samples import Sample
 from layerlens_core.statistics import ModuleStatistics
-
-#: Singular values that are kept one by one: as many as the largest rank that is offered.
-LEADING = 64
 
 
 @frozen
@@ -63,9 +61,8 @@ class Recorder:
     weight: Tensor | None  # [out, in], where Σ mean |W ⊙ ḡ| is wanted
     group: int
     route: Route | None
-    spectrum: bool = False  # whether the mean gradient is kept, [out, in], for its singular values
+    directions: RangeFinder | None = None
 
-    _mean: Tensor | None = None
     _shape: BatchShape = BatchShape(0, frozenset())
     _in_forward: bool = False
     _calls: int = 0
@@ -131,6 +128,8 @@ class Recorder:
         gradients = torch.cat([columns for _, columns in self._pending], dim=1)
         self._pending.clear()
         self._reduced = True
+        if self.directions is not None:
+            self.directions.add(inputs, gradients)
         start = 0
         for size in self._segments(len(inputs)):
             self._reduce_segment(inputs[start : start + size], gradients[start : start + size])
@@ -146,7 +145,7 @@ class Recorder:
 
     def _reduce_segment(self, inputs: Tensor, gradients: Tensor) -> None:
         route = self.route or cheaper(len(inputs), inputs.shape[1], inputs.shape[2], gradients.shape[2])
-        if route == "gram" and len(inputs) == self.group and self.weight is None and not self.spectrum:
+        if route == "gram" and len(inputs) == self.group and self.weight is None:
             inner = gram_products(inputs, gradients)
             norms = inner.diagonal().tolist()
             self._count(norms)
@@ -154,8 +153,6 @@ class Recorder:
         else:
             per_sample = per_sample_gradients(inputs, gradients)
             total = per_sample.sum(dim=0)
-            if self.spectrum:
-                self._mean = total if self._mean is None else self._mean + total
             self._add(squared_norms(per_sample).tolist(), total)
 
     def _add(self, norms: Sequence[float], total: Tensor | None) -> None:
@@ -194,7 +191,7 @@ class Recorder:
             return f"its inputs {self._lost_shape} have lost the batch dimension; profile with micro_batch=1"
         return None if self._reached else "its output does not reach the loss"
 
-    def statistics(self, samples: int, weights: int) -> ModuleStatistics:
+    def statistics(self, samples: int, weights: int, spectrum: tuple[float, ...]) -> ModuleStatistics:
         """The sums so far, over this many samples, for a module with this many weights."""
         return ModuleStatistics(
             module=self.name,
@@ -207,14 +204,8 @@ class Recorder:
             sum_group_squared_norm=self._group_squares,
             sum_grouped_squared_norm=self._grouped_squares,
             sum_weight_gradient=self._weight_gradients if self.weight is not None else None,
-            spectrum=_leading_singular_values(self._mean / samples) if self._mean is not None else (),
+            spectrum=spectrum,
         )
-
-
-def _leading_singular_values(matrix: Tensor) -> tuple[float, ...]:
-    """The `LEADING` largest, and last the sum of the others."""
-    values = torch.linalg.svdvals(matrix).double()
-    return (*values[:LEADING].tolist(), float(values[LEADING:].sum()))
 
 
 def _at_least_float32(tensor: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """``layerlens plan`` and ``profile``: three files, the same bytes each time, JSON for machines."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -140,3 +141,17 @@ def test_the_trace_records_what_was_asked_for(layerlens: Any, finished_runs: dic
     assert first["arguments"]["metrics"] == ["fisher=2", "weight_gradient=1"]
     assert "as_json" not in first["arguments"]
     assert set(first["versions"]) == {"python", "layerlens", "torch", "transformers", "peft"}
+
+
+def test_directions_lie_beside_the_profile_and_go_with_it(
+    layerlens: Any, model: Model, data: Data, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    arguments = (model("llama"), "--data", data("text"), "--samples", 4, "--out", out)
+    layerlens.ok("plan", *arguments, "--directions")
+    profile = Profile.load(out)
+    content = (out / "directions.safetensors").read_bytes()
+    assert profile.directions == hashlib.sha256(content).hexdigest()
+    layerlens.ok("profile", *arguments, "--overwrite")
+    assert Profile.load(out).directions is None
+    assert not (out / "directions.safetensors").exists()
