@@ -81,6 +81,7 @@ def allocate(
         architecture=profile.inventory.architecture,
         fingerprint=profile.inventory.fingerprint,
         shapes=profile.inventory.shapes,
+        directions=profile.directions,
         task=profile.task,
         strategy=strategy,
         options=problem.context.options,

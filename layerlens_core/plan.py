@@ -29,7 +29,8 @@ class Plan:
     training: the step that costs are counted for. limits, cost: what is allowed and planned, the frozen model
     included; heads come on top of the trainable parameters. certificate: from strategies that can prove how near to
     the best plan theirs is.
-    scale: α/r of every LoRA module.
+    scale: α/r of every LoRA module. directions: sha256 digest of the profile's side file of singular vectors, where
+    there is one, for ``apply``'s gradient-aligned start.
     """
 
     architecture: str
@@ -51,6 +52,7 @@ class Plan:
     certificate: Certificate | None = None
     heads: tuple[Head, ...] = ()
     scale: int = DEFAULT_SCALE
+    directions: str | None = None
 
     @property
     def id(self) -> str:

@@ -20,11 +20,11 @@ from layerlens_core.adaptation.configuration import (
     configure,
     peft_config,
 )
-from layerlens_core.adaptation.inspect import inspect
+from layerlens_core.adaptation.inspect import check_bare, inspect
 from layerlens_core.adaptation.restoring import remember, restored_on_error
 from layerlens_core.adaptation.side import SideModule
 from layerlens_core.adaptation.tuner import side_module
-from layerlens_core.errors import ModelError, PlanError
+from layerlens_core.errors import ModelError, PlanError, nearest
 from layerlens_core.inventory import Inventory
 from layerlens_core.plan import Plan
 from layerlens_core.registry import default
@@ -61,7 +61,7 @@ def apply(
         _check_place(name, entry)
     if (cost := sum(map(_parameters, _entries(config).values()))) != plan.parameters:
         raise PlanError(f"the plan is for {plan.parameters:,} trainable parameters, but its sizes take {cost:,}")
-    vectors = _read_directions(plan, init, directions)
+    vectors = read_directions_of(plan, init, directions)
     if inventory.experts and config.plain != "no":
         config.plain = _plain_form(model, config)
     with restored_on_error(model):
@@ -129,8 +129,10 @@ def attach_lora(
 def load(model: PreTrainedModel, directory: str | Path, *, trainable: bool = False) -> PeftModel:
     """An adapter that was saved, on its base model: `PeftModel.from_pretrained`, for which LayerLens is known to PEFT.
 
-    trainable: to go on training it. Raises what `LayerLensModel` raises where the model is another one.
+    trainable: to go on training it. Raises what `LayerLensModel` raises where the model is another one, and
+    `ModelError` where it carries adapters already; in both cases nothing is changed.
     """
+    check_bare(model)
     with restored_on_error(model):
         return PeftModel.from_pretrained(model, str(directory), is_trainable=trainable)
 
@@ -202,10 +204,21 @@ def _parameters(entry: Entry) -> int:
     return side_module(entry.method).parameters_of(entry)
 
 
-def _read_directions(plan: Plan, init: Init, directions: str | Path | None) -> Mapping[str, torch.Tensor] | None:
+def read_directions_of(plan: Plan, init: Init, directions: str | Path | None) -> Mapping[str, torch.Tensor] | None:
+    """What `apply` starts LoRA along: nothing, or the directions of the plan's profile. Raises as `apply` does."""
     if init == "random":
         return None
-    raise PlanError("directions are not read yet")
+    if init != "gradient":
+        raise PlanError(
+            f"no init is named {init!r}; there are: random, gradient.{nearest(init, ('random', 'gradient'))}"
+        )
+    if plan.directions is None:
+        raise PlanError("the plan's profile holds no directions to start along; profile again with --directions")
+    if directions is None:
+        raise PlanError("init='gradient' needs directions=…, the directory of the run that the plan was made in")
+    from layerlens_core.profiling.direction_files import read_directions
+
+    return read_directions(directions, fingerprint=plan.fingerprint, digest=plan.directions)
 
 
 def _check_heads(model: PreTrainedModel, heads: Collection[str]) -> None:

@@ -50,10 +50,7 @@ def inspect(model: PreTrainedModel) -> Inventory:
 
     Raises `ModelError` where adapters are attached already, or where no layer holds a linear module.
     """
-    if hasattr(model, "peft_config") or any(_is_of_peft(module) for module in model.modules()):
-        raise ModelError(
-            f"{type(model).__name__} already carries PEFT adapters; inspect the base model (model.unload())"
-        )
+    check_bare(model)
     names = {name: module for name, module in model.named_modules() if name}
     layer_names = list(_layer_names(model))
     heads = _heads(model)
@@ -111,6 +108,12 @@ def inspect(model: PreTrainedModel) -> Inventory:
         experts=tuple(experts),
         parallel=_is_parallel(model),
     )
+
+
+def check_bare(model: nn.Module) -> None:
+    """Raises `ModelError` where adapters are attached already."""
+    if hasattr(model, "peft_config") or any(_is_of_peft(module) for module in model.modules()):
+        raise ModelError(f"{type(model).__name__} already carries PEFT adapters; take the base model (model.unload())")
 
 
 def linear_kind(module: nn.Module) -> ModuleKind | None:

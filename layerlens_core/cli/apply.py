@@ -1,10 +1,14 @@
 """``layerlens apply``: an initialised adapter directory from a plan."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from layerlens_core.cli.options import SEED, run_argument
+
+if TYPE_CHECKING:
+    from layerlens_core.adaptation.apply import Init
 
 
 @click.command("apply", short_help="Write an adapter directory that is ready to train.")
@@ -12,8 +16,15 @@ from layerlens_core.cli.options import SEED, run_argument
 @click.option("--model", required=True, help="The planned model: a local directory or a hub id.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory of the adapter.")
 @click.option("--overwrite", is_flag=True, help="Replace the adapter that is there.")
+@click.option(
+    "--init",
+    type=click.Choice(["random", "gradient"]),
+    default="random",
+    show_default=True,
+    help="How LoRA's A starts: gradient takes the leading directions in RUN.",
+)
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Of the adapters' initial weights.")
-def command(run: Path, model: str, out: Path, overwrite: bool, seed: int) -> None:
+def command(run: Path, model: str, out: Path, overwrite: bool, init: "Init", seed: int) -> None:
     """Attach the plan of RUN to the model and write the initialised adapter, in PEFT's format."""
     from layerlens_core.cli.running import say
     from layerlens_core.errors import FileError
@@ -28,15 +39,16 @@ def command(run: Path, model: str, out: Path, overwrite: bool, seed: int) -> Non
 
     import torch
 
-    from layerlens_core.adaptation.apply import apply, check_applicable, trainable_parameters
+    from layerlens_core.adaptation.apply import apply, check_applicable, read_directions_of, trainable_parameters
     from layerlens_core.loading import load, read_config
 
     check_applicable(plan)
+    read_directions_of(plan, init, run)
     read_config(model)
     loaded = load(model, profile.task, labels=profile.labels, seed=seed).model  # type: ignore[arg-type]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        wrapped = apply(loaded, plan)
+        wrapped = apply(loaded, plan, init=init, directions=run)
     wrapped.save_pretrained(str(out))
     adapters, heads = trainable_parameters(wrapped)
     say(f"{adapters:,} trainable parameters, as planned" + (f", and {heads:,} in the head" if heads else ""))

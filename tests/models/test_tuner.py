@@ -1,0 +1,275 @@
+"""The tuner on PEFT's base classes: merging, several adapters, refusals, plain PEFT's traps."""
+
+import copy
+import json
+
+import pytest
+import torch
+import transformers
+from peft import PeftModel, get_peft_model
+from torch import nn
+
+from layerlens_core.adaptation.apply import apply, load, lora_layers, side_modules
+from layerlens_core.adaptation.configuration import peft_config
+from layerlens_core.adaptation.gradients import check_gradients
+from layerlens_core.adaptation.initialisation import ROW_NORM, align
+from layerlens_core.adaptation.inspect import inspect
+from layerlens_core.errors import ModelError, PlanError, PluginError
+from layerlens_core.registry import default
+
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+
+
+def logits(model, family):
+    with torch.no_grad():
+        return model(**family.inputs()).logits
+
+
+def perturb(model, seed=5):
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+
+
+@pytest.fixture
+def family(named_family):
+    return named_family("llama")
+
+
+@pytest.fixture
+def mixed(family, plan_with):
+    """A model with LoRA, an adapter and a prefix, moved away from the base model."""
+    model = family.build()
+    names = [layer.name for layer in inspect(model).layers]
+    plan = plan_with(model, {names[0]: ("lora", 3), names[1]: ("adapter", 4), names[2]: ("prefix", 5)})
+    wrapped = apply(model, plan).eval()
+    perturb(wrapped)
+    return wrapped
+
+
+# --- merging
+
+
+def test_a_plan_of_lora_alone_merges_into_the_base_model(family, plan_with):
+    model = family.build()
+    wrapped = apply(model, plan_with(model, {"model.layers.0": ("lora", 3), "model.layers.2": ("lora", 2)})).eval()
+    perturb(wrapped)
+    expected = logits(wrapped, family)
+    wrapped.merge_adapter()
+    torch.testing.assert_close(logits(wrapped, family), expected)
+    wrapped.unmerge_adapter()
+    merged = wrapped.merge_and_unload()
+    assert type(merged) is transformers.LlamaForCausalLM
+    assert not any("lora" in name for name, _ in merged.named_modules())
+    torch.testing.assert_close(logits(merged, family), expected)
+
+
+@pytest.mark.parametrize("asked", ["merge_and_unload", "merge_adapter"])
+def test_a_mixed_plan_cannot_merge_as_a_whole_and_is_left_as_it_was(mixed, family, asked):
+    expected = logits(mixed, family)
+    with pytest.raises(PlanError, match=r"plans of LoRA alone, but this one has adapter, prefix.*merge_lora"):
+        getattr(mixed, asked)()
+    assert torch.equal(logits(mixed, family), expected)
+    assert not any(layer.merged for layer in lora_layers(mixed).values())
+
+
+def test_the_lora_part_of_a_mixed_plan_merges_and_the_rest_is_saved_for_the_merged_base(mixed, family, tmp_path):
+    expected = logits(mixed, family)
+    mixed.merge_lora()
+    assert not lora_layers(mixed)
+    assert len(side_modules(mixed)) == 3
+    torch.testing.assert_close(logits(mixed, family), expected)
+    expected = logits(mixed, family)
+    mixed.save_pretrained(tmp_path / "adapter")
+    base = mixed.unload()
+    base.save_pretrained(tmp_path / "base")
+    again = load(transformers.LlamaForCausalLM.from_pretrained(tmp_path / "base"), tmp_path / "adapter").eval()
+    assert torch.equal(logits(again, family), expected)
+
+
+# --- what PEFT's own functions do with it
+
+
+def test_unloading_a_trained_classifier_gives_back_its_own_head(named_family, plan_with):
+    family = named_family("bert-classifier")
+    model = family.build()
+    before = logits(model, family)
+    wrapped = apply(model, plan_with(model, {"bert.encoder.layer.0": ("adapter", 3)})).eval()
+    perturb(wrapped)
+    assert not torch.allclose(logits(wrapped, family), before)
+    assert torch.equal(logits(wrapped.unload(), family), before)
+
+
+def test_two_plans_take_turns_on_one_model(mixed, family, plan_with):
+    base = family.build()
+    names = [layer.name for layer in inspect(base).layers]
+    other = plan_with(base, {names[0]: ("adapter", 2), names[1]: ("adapter", 6), names[2]: ("lora", 1)})
+    first = logits(mixed, family)
+    mixed.add_adapter("other", peft_config(other, inspect(base)))
+    assert torch.equal(logits(mixed, family), first)
+    mixed.set_adapter("other")
+    alone = apply(family.build(), other).eval()
+    assert torch.equal(logits(mixed, family), logits(alone, family))
+    perturb(mixed)
+    second = logits(mixed, family)
+    assert not torch.allclose(second, first)
+    mixed.set_adapter("default")
+    assert torch.equal(logits(mixed, family), first)
+    mixed.delete_adapter("other")
+    assert torch.equal(logits(mixed, family), first)
+    assert not [name for name, _ in mixed.named_parameters() if ".other" in name]
+
+
+def test_disabling_nests_and_status_is_told(mixed, family):
+    tuned = logits(mixed, family)
+    with mixed.disable_adapter():
+        assert torch.equal(logits(mixed, family), logits(family.build(), family))
+    assert torch.equal(logits(mixed, family), tuned)
+    status = mixed.get_model_status()
+    assert status.enabled is True
+    assert status.trainable_params == sum(p.numel() for p in mixed.parameters() if p.requires_grad)
+    assert len(mixed.get_layer_status()) == len(lora_layers(mixed)) + len(side_modules(mixed))
+
+
+def test_a_trainer_can_be_given_the_configuration_instead_of_the_model(family, plan_with):
+    model = family.build()
+    plan = plan_with(model, {"model.layers.0": ("prefix", 2), "model.layers.1": ("lora", 2)})
+    by_hand = get_peft_model(family.build(), peft_config(plan, inspect(model)))
+    assert sum(p.numel() for p in by_hand.parameters() if p.requires_grad) == plan.parameters
+
+
+def test_low_memory_loading_gives_the_same(mixed, family, tmp_path):
+    mixed.save_pretrained(tmp_path)
+    loaded = PeftModel.from_pretrained(family.build(), tmp_path, low_cpu_mem_usage=True).eval()
+    assert torch.equal(logits(loaded, family), logits(mixed, family))
+
+
+@pytest.mark.parametrize("name", ["llama", "bert-classifier", "t5"])
+def test_in_bfloat16_it_starts_as_the_model_and_trains_in_float32(named_family, plan_with, name):
+    family = named_family(name)
+    model = family.build().to(torch.bfloat16)
+    before = logits(model, family)
+    names = [layer.name for layer in inspect(model).layers]
+    plan = plan_with(model, {names[0]: ("lora", 3), names[1]: ("adapter", 4), names[2]: ("prefix", 5)})
+    wrapped = apply(model, plan)
+    assert torch.equal(logits(wrapped, family), before)
+    adapters = [p for n, p in wrapped.named_parameters() if p.requires_grad and "modules_to_save" not in n]
+    assert {p.dtype for p in adapters} == {torch.float32}
+    perturb(wrapped)
+    after = wrapped(**family.inputs(labels=True))
+    assert after.logits.dtype == torch.bfloat16
+    after.loss.backward()
+    assert all(p.grad is not None for p in adapters)
+
+
+# --- the start
+
+
+def test_rows_of_a_start_along_the_directions_at_the_usual_norm(family, plan_with):
+    model = family.build()
+    before = logits(model, family)
+    wrapped = apply(model, plan_with(model, {"model.layers.1": ("lora", 4)}))
+    drawn = {name: layer.lora_A["default"].weight.clone() for name, layer in lora_layers(wrapped).items()}
+    for rows in drawn.values():
+        # Uniform entries of variance 1/(3·in): the norm that directions are given is that of the usual rows.
+        assert float(rows.detach().norm(dim=1).mean()) == pytest.approx(ROW_NORM, rel=0.2)
+    generator = torch.Generator().manual_seed(0)
+    directions = {
+        name: torch.linalg.qr(torch.randn(rows.shape[1], 3, generator=generator))[0].T for name, rows in drawn.items()
+    }
+    align(wrapped, directions)
+    for name, layer in lora_layers(wrapped).items():
+        weight = layer.lora_A["default"].weight
+        torch.testing.assert_close(weight[:3], ROW_NORM * directions[name])
+        assert torch.equal(weight[3], drawn[name][3])
+        assert not layer.lora_B["default"].weight.any()
+    assert torch.equal(logits(wrapped, family), before)
+
+
+# --- gradients, checked on request
+
+
+def test_every_planned_parameter_gets_a_gradient_and_the_check_leaves_no_trace(mixed, family):
+    state = {name: value.clone() for name, value in mixed.state_dict().items()}
+    random = torch.get_rng_state()
+    check_gradients(mixed, family.inputs(labels=True))
+    assert all(torch.equal(value, state[name]) for name, value in mixed.state_dict().items())
+    assert all(parameter.grad is None for parameter in mixed.parameters())
+    assert torch.equal(torch.get_rng_state(), random)
+
+
+def test_a_module_that_is_never_called_is_found(family, plan_with):
+    class Unused(transformers.LlamaForCausalLM):
+        def __init__(self, config):
+            super().__init__(config)
+            self.model.layers[1].spare = nn.Linear(32, 8)
+
+    model = Unused(family.build().config)
+    wrapped = apply(model, plan_with(model, {"model.layers.1": ("lora", 2)}))
+    with pytest.raises(ModelError, match=r"2 of 16 trainable parameters get no gradient.*spare\.lora_A"):
+        check_gradients(wrapped, family.inputs(labels=True))
+
+
+# --- what is refused, before anything is changed
+
+
+def edited(folder, change):
+    path = folder / "adapter_config.json"
+    config = json.loads(path.read_text())
+    change(config)
+    path.write_text(json.dumps(config))
+
+
+def refused(model, folder, snapshot, error, message):
+    before = snapshot(model)
+    with pytest.raises(error, match=message):
+        load(model, folder)
+    assert snapshot(model) == before
+
+
+def test_an_adapter_of_another_model_is_refused(mixed, named_family, snapshot, tmp_path):
+    mixed.save_pretrained(tmp_path)
+    refused(named_family("gpt2").build(), tmp_path, snapshot, ModelError, r"on model\.layers\.0.*which this GPT2LMHead")
+    refused(
+        named_family("qwen3").build(), tmp_path, snapshot, ModelError,
+        r"the plan was made for model\.layers\.0\.self_attn\.k_proj of 32→16, but here it is 32→32",
+    )  # fmt: skip
+
+
+def test_an_adapter_of_a_method_that_nothing_provides_is_refused(mixed, family, snapshot, tmp_path):
+    mixed.save_pretrained(tmp_path)
+    edited(tmp_path, lambda c: [e.update(method="vera") for e in c["entries"].values() if e["method"] == "prefix"])
+    refused(family.build(), tmp_path, snapshot, PluginError, "no method is named 'vera'")
+
+
+def test_an_adapter_on_a_model_that_carries_one_is_refused(mixed, tmp_path):
+    mixed.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="already carries PEFT adapters"):
+        load(mixed.get_base_model(), tmp_path)
+
+
+def test_a_prefix_outside_the_attention_interface_is_refused_by_name(named_family, plan_with, snapshot):
+    model = named_family("bloom").build()
+    assert not default().load("method", "prefix").targets(inspect(model).layers[0])
+    llama = named_family("llama").build()
+    plan = plan_with(llama, {"model.layers.0": ("prefix", 2)})
+    config = peft_config(plan, inspect(llama))
+    (entry,) = config.entries.values()
+    config.entries = {"transformer.h.0.self_attention": entry}
+    before = snapshot(model)
+    with pytest.raises(ModelError, match=r"BloomAttention \(transformer\.h\.0\.self_attention\) does not use"):
+        get_peft_model(model, config)
+    assert snapshot(model) == before
+
+
+def test_a_copy_of_the_model_runs_its_own_parameters(mixed, family):
+    clone = copy.deepcopy(mixed)
+    expected = logits(mixed, family)
+    perturb(clone, seed=9)
+    assert torch.equal(logits(mixed, family), expected)
+    changed = logits(clone, family)
+    for side in side_modules(clone).values():
+        assert side.host in set(clone.modules())
+    assert not torch.allclose(changed, expected)
