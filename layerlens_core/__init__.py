@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from layerlens_core.adaptation.apply import apply as apply
-    from layerlens_core.adaptation.apply import load as load
+    from layerlens_core.adaptation.attachment import load as load
     from layerlens_core.adaptation.gradients import check_gradients as check_gradients
     from layerlens_core.adaptation.inspect import inspect as inspect
     from layerlens_core.allocation import allocate as allocate
@@ -36,7 +36,7 @@ _HOMES = {
     "profile": "profiling.profile",
     "allocate": "allocation",
     "apply": "adaptation.apply",
-    "load": "adaptation.apply",
+    "load": "adaptation.attachment",
     "check_gradients": "adaptation.gradients",
     "inspect": "adaptation.inspect",
     "Budget": "budget",

@@ -11,7 +11,7 @@ from attrs import frozen
 from layerlens_core import files
 from layerlens_core.costs import Cost, Limits, Training
 from layerlens_core.decisions import Certificate, Decision
-from layerlens_core.inventory import Head
+from layerlens_core.inventory import Head, Inventory
 
 FILE_NAME = "plan.json"
 SCHEMA, VERSION = "layerlens/plan", 1
@@ -85,6 +85,31 @@ class Plan:
             if size > 0
         }
 
+    def difference(self, inventory: Inventory) -> str | None:
+        """In what a model is not the planned one, in words; None where it is."""
+        # The fingerprint leaves heads out: a causal model and a classifier can have the same layers.
+        if (inventory.fingerprint, inventory.heads) == (self.fingerprint, self.heads):
+            return None
+        message = f"the plan is for another model: {self.architecture}, but this is {inventory.architecture}"
+        have, planned = inventory.shapes, self.shapes
+        missing = [name for name in planned if name not in have]
+        if missing:
+            return message + f"; it has no module {missing[0]} ({len(missing)} planned modules are missing)"
+        others = [name for name in planned if dict(planned[name]) != dict(have[name])]
+        if others:
+            shapes = " where planned was ".join(_spell(of[others[0]]) for of in (have, planned))
+            return message + f"; {others[0]} is of {shapes} ({len(others)} modules differ)"
+        added = [name for name in have if name not in planned]
+        if added:
+            return message + f"; it has {added[0]}, which was not there ({len(added)} modules more)"
+        if inventory.heads != self.heads:
+            have_heads, planned_heads = (
+                ", ".join(f"{head.name} of {head.parameters:,} parameters" for head in heads) or "none"
+                for heads in (inventory.heads, self.heads)
+            )
+            return message + f"; its heads are {have_heads}, planned were {planned_heads}"
+        return message + "; its modules are the same, but it is of another kind, or they are in another order"
+
     def save(self, run: str | Path) -> Path:
         """Write ``plan.json`` into the run's directory."""
         path = Path(run) / FILE_NAME
@@ -95,3 +120,7 @@ class Plan:
     def load(cls, run: str | Path) -> "Plan":
         """Read the plan of a run. Raises `FileError`."""
         return files.read(Path(run) / FILE_NAME, cls, schema=SCHEMA, version=VERSION)
+
+
+def _spell(shape: Mapping[str, int]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {size}" for name, size in shape.items())

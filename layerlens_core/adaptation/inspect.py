@@ -1,7 +1,7 @@
 """Read a model's structure: repeated layers, linear modules, attention blocks, what writes to the residual stream."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from inspect import unwrap
 
 import torch
@@ -56,6 +56,11 @@ def inspect(model: PreTrainedModel) -> Inventory:
     heads = _heads(model)
     skipped: list[Skipped] = []
     by_layer: dict[str, list[LinearModule]] = {name: [] for name in layer_names}
+    layer_set = frozenset(layer_names)
+    inside: dict[str, dict[str, nn.Module]] = {name: {} for name in layer_names}
+    for name, module in names.items():
+        if (within := _layer_of(name, layer_set)) is not None:
+            inside[within][name] = module
     outside: list[LinearModule] = []
     experts: list[Experts] = []
     output = model.get_output_embeddings()
@@ -75,16 +80,16 @@ def inspect(model: PreTrainedModel) -> Inventory:
         elif any(name == head or name.startswith(f"{head}.") for head in heads):
             skipped.append(Skipped(name=name, reason="part of the task head, which trains in full"))
         else:
-            layer = next((layer for layer in layer_names if name.startswith(f"{layer}.")), None)
+            layer = _layer_of(name, layer_set)
             spec = _linear(name, module, kind, layer)
             (outside if layer is None else by_layer[layer]).append(spec)
     layers = tuple(
         Layer(
             name=name,
             modules=tuple(modules),
-            attentions=tuple(_attentions(model, name, names)),
-            blocks=tuple(_expert_blocks(model, name, names)),
-            experts=tuple(_expert_weights(name, names)),
+            attentions=tuple(_attentions(model, name, inside[name])),
+            blocks=tuple(_expert_blocks(model, name, inside[name])),
+            experts=tuple(_expert_weights(name, inside[name])),
         )
         for name, modules in by_layer.items()
         if modules
@@ -148,6 +153,14 @@ def _layer_names(model: nn.Module) -> Iterator[str]:
         if entries:
             lists.append(name)
             yield from entries
+
+
+def _layer_of(name: str, layers: Collection[str]) -> str | None:
+    """The layer inside which a module lies."""
+    while name := name.rpartition(".")[0]:
+        if name in layers:
+            return name
+    return None
 
 
 def _has_linear(module: nn.Module) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 from peft.tuners.lora import LoraLayer, LoraModel
 from peft.tuners.tuners_utils import BaseTunerLayer
-from peft.utils import ModulesToSaveWrapper
+from peft.utils import AuxiliaryTrainingWrapper, ModulesToSaveWrapper
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
@@ -84,6 +84,19 @@ class LayerLensModel(LoraModel):  # type: ignore[misc]
         if made != config.entries.keys():
             differing = min(made ^ config.entries.keys())
             raise PlanError(f"the plan was not built as it stands: {differing} is one of the modules that differ")
+
+    def _mark_only_adapters_as_trainable(self, model: nn.Module) -> None:
+        # As PEFT's, for models without trained biases, in one pass that compares no names.
+        trained: set[int] = set()
+        for module in model.modules():
+            if isinstance(module, BaseTunerLayer):
+                for name in module.adapter_layer_names:
+                    trained.update(id(parameter) for parameter in getattr(module, name).parameters())
+            elif isinstance(module, AuxiliaryTrainingWrapper):
+                trained.update(id(parameter) for parameter in module.parameters())
+        for parameter in model.parameters():
+            if id(parameter) not in trained:
+                parameter.requires_grad = False
 
     def _made(self, adapter: str) -> Iterator[str]:
         """The entries that this adapter has in the model, by name."""

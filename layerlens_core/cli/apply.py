@@ -39,7 +39,8 @@ def command(run: Path, model: str, out: Path, overwrite: bool, init: "Init", see
 
     import torch
 
-    from layerlens_core.adaptation.apply import apply, check_applicable, read_directions_of, trainable_parameters
+    from layerlens_core.adaptation.apply import apply, check_applicable, read_directions_of
+    from layerlens_core.adaptation.parts import trainable_parameters
     from layerlens_core.loading import load, read_config
 
     check_applicable(plan)

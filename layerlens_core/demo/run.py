@@ -10,7 +10,8 @@ import torch
 from attrs import frozen
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase, Trainer, TrainingArguments
 
-from layerlens_core.adaptation.apply import apply, trainable_parameters
+from layerlens_core.adaptation.apply import apply
+from layerlens_core.adaptation.parts import trainable_parameters
 from layerlens_core.allocation import allocate
 from layerlens_core.budget import Budget
 from layerlens_core.cli.running import check_output, progress_bar, traced

@@ -19,14 +19,10 @@ from peft.utils import ModulesToSaveWrapper
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from layerlens_core.adaptation.apply import (
-    apply,
-    attach_lora,
-    lora_layers,
-    temporary_lora,
-    trainable_parameters,
-)
+from layerlens_core.adaptation.apply import apply
+from layerlens_core.adaptation.attachment import attach_lora, temporary_lora
 from layerlens_core.adaptation.inspect import inspect, linear_kind
+from layerlens_core.adaptation.parts import lora_layers, trainable_parameters
 from layerlens_core.adaptation.patterns import exactly
 from layerlens_core.allocation import allocate
 from layerlens_core.budget import Budget

@@ -9,7 +9,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from layerlens_builtin.methods import lora, none
-from layerlens_core.adaptation.apply import attach_lora
+from layerlens_core.adaptation.attachment import attach_lora
 from layerlens_core.adaptation.inspect import inspect
 from layerlens_core.candidates import CandidateSet, build_unit
 from layerlens_core.costs import Activations, Training, depth_costs

@@ -12,8 +12,9 @@ import transformers
 from attrs import frozen
 from safetensors.torch import load_file, save_file
 
-from layerlens_core.adaptation.apply import apply, lora_layers, side_modules, trainable_parameters
+from layerlens_core.adaptation.apply import apply
 from layerlens_core.adaptation.inspect import inspect
+from layerlens_core.adaptation.parts import lora_layers, side_modules, trainable_parameters
 from layerlens_core.plan import Plan
 
 #: Families, and what makes four layers of them.
@@ -34,7 +35,7 @@ import json, sys
 from pathlib import Path
 import torch, transformers
 from safetensors.torch import load_file, save_file
-from layerlens_core.adaptation.apply import load
+from layerlens_core.adaptation.attachment import load
 
 for run in map(Path, sys.argv[1:]):
     architecture = json.loads((run / "base" / "config.json").read_text())["architectures"][0]

@@ -9,11 +9,13 @@ import transformers
 from peft import PeftModel, get_peft_model
 from torch import nn
 
-from layerlens_core.adaptation.apply import apply, load, lora_layers, side_modules
+from layerlens_core.adaptation.apply import apply
+from layerlens_core.adaptation.attachment import load
 from layerlens_core.adaptation.configuration import peft_config
 from layerlens_core.adaptation.gradients import check_gradients
 from layerlens_core.adaptation.initialisation import ROW_NORM, align
 from layerlens_core.adaptation.inspect import inspect
+from layerlens_core.adaptation.parts import lora_layers, side_modules
 from layerlens_core.errors import ModelError, PlanError, PluginError
 from layerlens_core.registry import default
 

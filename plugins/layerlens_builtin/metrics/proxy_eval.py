@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from layerlens_core.adaptation.apply import lora_layers, temporary_lora
+from layerlens_core.adaptation.attachment import temporary_lora
+from layerlens_core.adaptation.parts import lora_layers
 from layerlens_core.errors import DataError, NonFiniteError
 from layerlens_core.profiling.engine import input_device, pad_token_id
 from layerlens_core.profiling.losses import count_labels, per_sample_losses
