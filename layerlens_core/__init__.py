@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from layerlens_core.profiles import Profile as Profile
     from layerlens_core.profiling.profile import profile as profile
     from layerlens_core.providers import AggregatorProvider as AggregatorProvider
+    from layerlens_core.providers import ExporterProvider as ExporterProvider
     from layerlens_core.providers import MethodProvider as MethodProvider
     from layerlens_core.providers import MetricProvider as MetricProvider
     from layerlens_core.providers import StrategyProvider as StrategyProvider
@@ -45,6 +46,7 @@ _HOMES = {
     "LayerLensError": "errors",
     "hookimpl": "hookspecs",
     "AggregatorProvider": "providers",
+    "ExporterProvider": "providers",
     "MethodProvider": "providers",
     "MetricProvider": "providers",
     "StrategyProvider": "providers",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -39,6 +40,32 @@ def replacing(path: Path) -> Iterator[TextIO]:
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
+        for folder in missing:
+            with suppress(OSError):  # somebody else put something there
+                folder.rmdir()
+        raise
+
+
+@contextmanager
+def filling(path: Path) -> Iterator[Path]:
+    """A directory, beside ``path``, whose files take their places in ``path`` once all of them are complete.
+
+    Other files in ``path`` stay; an exception leaves all as it was. Raises `FileError` where nothing can be written.
+    """
+    check_directory(path)
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(dir=path, prefix=".partial-"))
+    except OSError as error:
+        raise FileError(f"{path} cannot be written to: {error.strerror}") from None
+    try:
+        yield staging
+        for file in sorted(staging.iterdir()):
+            os.replace(file, path / file.name)
+        staging.rmdir()
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
         for folder in missing:
             with suppress(OSError):  # somebody else put something there
                 folder.rmdir()

@@ -24,7 +24,13 @@ from collections.abc import Iterable
 
 import pluggy
 
-from layerlens_core.providers import AggregatorProvider, MethodProvider, MetricProvider, StrategyProvider
+from layerlens_core.providers import (
+    AggregatorProvider,
+    ExporterProvider,
+    MethodProvider,
+    MetricProvider,
+    StrategyProvider,
+)
 
 PROJECT = "layerlens"
 
@@ -52,10 +58,16 @@ def layerlens_methods() -> Iterable[MethodProvider]:  # type: ignore[empty-body]
     """PEFT methods: where each attaches, what it costs and how its size grows."""
 
 
+@hookspec
+def layerlens_exporters() -> Iterable[ExporterProvider]:  # type: ignore[empty-body]
+    """Ways to hand a plan to a trainer, for ``layerlens export --to NAME``."""
+
+
 #: Hook name -> kind of provider that it returns.
 HOOKS = {
     "layerlens_metrics": "metric",
     "layerlens_aggregators": "aggregator",
     "layerlens_strategies": "strategy",
     "layerlens_methods": "method",
+    "layerlens_exporters": "exporter",
 }

@@ -23,6 +23,7 @@ from transformers.utils import logging as transformers_logging
 from layerlens_core.data.fields import Form
 from layerlens_core.errors import DataError, ModelError, first_line
 from layerlens_core.profiling.losses import Task
+from layerlens_core.sources import check_source
 
 _AUTO_CLASSES: dict[Task, Any] = {
     "causal-lm": AutoModelForCausalLM,
@@ -51,17 +52,11 @@ class Loaded:
 
 def read_config(source: str) -> Any:
     """A model's configuration, from a local directory or the hub. Raises `ModelError`."""
-    path = Path(source)
-    if path.is_file():
-        raise ModelError(f"the model {source} is a file; name its directory, the output of save_pretrained")
-    if path.is_dir() and not (path / "config.json").exists():
-        raise ModelError(f"the model directory {source} has no config.json; is it the output of save_pretrained?")
-    if not path.exists() and source.startswith((".", "/", "~")):
-        raise ModelError(f"the model directory {source} does not exist")
+    check_source(source)
     try:
         return AutoConfig.from_pretrained(source)
     except Exception as error:
-        what = f"the model {source}" if path.exists() else f"there is no directory {source}, and the model of that name"
+        what = f"the model {source}" if Path(source).exists() else f"there is no directory {source}, and the model of that name"
         raise ModelError(f"{what} cannot be loaded: {first_line(error)}") from error
 
 

@@ -12,6 +12,7 @@ record                what ``load`` returns
 `AggregatorProvider`  ``combine(columns, weights) -> values``: one utility a unit from normalised columns
 `StrategyProvider`    ``select(CandidateSet, Limits, Context)``: decisions, or a `Selection`
 `MethodProvider`      a `layerlens_core.candidates.Method`
+`ExporterProvider`    ``export(Export) -> paths`` of the files that it wrote
 ===================== ==========================================================================
 """
 
@@ -109,7 +110,16 @@ class MethodProvider:
     module: Callable[[], type[Any]] | None = None
 
 
-Provider = MetricProvider | AggregatorProvider | StrategyProvider | MethodProvider
+@frozen(kw_only=True)
+class ExporterProvider:
+    """A way to hand a plan to a trainer: files that it reads, or a refusal that says what it cannot express."""
+
+    name: str = _name()
+    summary: str = field(validator=instance_of(str))
+    load: Callable[[], Callable[..., Any]]
+
+
+Provider = MetricProvider | AggregatorProvider | StrategyProvider | MethodProvider | ExporterProvider
 
 #: Kind of provider -> record type. The hook of a kind is ``layerlens_<kind>s``.
 KINDS: dict[str, type[Any]] = {
@@ -117,6 +127,7 @@ KINDS: dict[str, type[Any]] = {
     "aggregator": AggregatorProvider,
     "strategy": StrategyProvider,
     "method": MethodProvider,
+    "exporter": ExporterProvider,
 }
 
 

@@ -4,7 +4,7 @@ import os
 
 import click
 
-from layerlens_core.cli import allocate, apply, demo, explain, plan, plugins, profile, scenarios
+from layerlens_core.cli import allocate, apply, demo, explain, export, plan, plugins, profile, scenarios
 from layerlens_core.errors import LayerLensError
 
 
@@ -36,5 +36,5 @@ def main(blocked: tuple[str, ...]) -> None:
         os.environ[DISABLE_VARIABLE] = ",".join([os.environ.get(DISABLE_VARIABLE, ""), *blocked])
 
 
-for module in (demo, plan, profile, allocate, explain, apply, plugins, scenarios):
+for module in (demo, plan, profile, allocate, explain, apply, export, plugins, scenarios):
     main.add_command(module.command)

@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from layerlens_core.cli.options import SEED, run_argument
+from layerlens_core.cli.options import run_argument, start_options
 
 if TYPE_CHECKING:
     from layerlens_core.adaptation.apply import Init
+    from layerlens_core.plan import Plan
+    from layerlens_core.profiles import Profile
 
 
 @click.command("apply", short_help="Write an adapter directory that is ready to train.")
@@ -16,17 +18,9 @@ if TYPE_CHECKING:
 @click.option("--model", required=True, help="The planned model: a local directory or a hub id.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory of the adapter.")
 @click.option("--overwrite", is_flag=True, help="Replace the adapter that is there.")
-@click.option(
-    "--init",
-    type=click.Choice(["random", "gradient"]),
-    default="random",
-    show_default=True,
-    help="How LoRA's A starts: gradient takes the leading directions in RUN.",
-)
-@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the adapters' initial weights.")
+@start_options
 def command(run: Path, model: str, out: Path, overwrite: bool, init: "Init", seed: int) -> None:
     """Attach the plan of RUN to the model and write the initialised adapter, in PEFT's format."""
-    from layerlens_core.cli.running import say
     from layerlens_core.errors import FileError
     from layerlens_core.files import check_directory
     from layerlens_core.plan import Plan
@@ -36,11 +30,20 @@ def command(run: Path, model: str, out: Path, overwrite: bool, init: "Init", see
     check_directory(out)
     if (out / "adapter_config.json").exists() and not overwrite:
         raise FileError(f"{out} already holds an adapter; use --overwrite or another --out")
+    write_adapter(run, plan, profile, model, out, init=init, seed=seed)
+    click.echo(out)
 
+
+def write_adapter(
+    run: Path, plan: "Plan", profile: "Profile", model: str, out: Path, *, init: "Init", seed: int
+) -> tuple[Path, ...]:
+    """Load the model, apply the plan of the run, write the adapter whole or not at all; returns its files."""
     import torch
 
     from layerlens_core.adaptation.apply import apply, check_applicable, read_directions_of
     from layerlens_core.adaptation.parts import trainable_parameters
+    from layerlens_core.cli.running import say
+    from layerlens_core.files import filling
     from layerlens_core.loading import load, read_config
 
     check_applicable(plan)
@@ -50,7 +53,9 @@ def command(run: Path, model: str, out: Path, overwrite: bool, init: "Init", see
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         wrapped = apply(loaded, plan, init=init, directions=run)
-    wrapped.save_pretrained(str(out))
+    with filling(out) as staging:
+        wrapped.save_pretrained(str(staging))
+        names = sorted(path.name for path in staging.iterdir())
     adapters, heads = trainable_parameters(wrapped)
     say(f"{adapters:,} trainable parameters, as planned" + (f", and {heads:,} in the head" if heads else ""))
-    click.echo(out)
+    return tuple(out / name for name in names)

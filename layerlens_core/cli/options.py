@@ -106,6 +106,17 @@ decision_options = _together(
     click.option("--aggregator", help="How metrics combine; see 'layerlens plugins'.  [default: weighted-mean]"),
 )
 
+start_options = _together(
+    click.option(
+        "--init",
+        type=click.Choice(["random", "gradient"]),
+        default="random",
+        show_default=True,
+        help="How LoRA's A starts: gradient takes the leading directions in RUN.",
+    ),
+    click.option("--seed", type=SEED, default=0, show_default=True, help="Of the adapters' initial weights."),
+)
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 
 

@@ -4,7 +4,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from layerlens_core.hookspecs import hookimpl
-from layerlens_core.providers import AggregatorProvider, MethodProvider, MetricProvider, StrategyProvider
+from layerlens_core.providers import (
+    AggregatorProvider,
+    ExporterProvider,
+    MethodProvider,
+    MetricProvider,
+    StrategyProvider,
+)
 
 
 def _load(module: str, attribute: str) -> Any:
@@ -117,4 +123,28 @@ def layerlens_methods() -> Iterable[MethodProvider]:
         applicable=True,
         default=False,
         load=lambda: _load("methods.lora_experts", "METHOD"),
+    )
+
+
+@hookimpl
+def layerlens_exporters() -> Iterable[ExporterProvider]:
+    yield ExporterProvider(
+        name="peft",
+        summary="an initialised adapter directory, which trainers on PEFT take ranks from",
+        load=lambda: _load("exporters.peft", "export"),
+    )
+    yield ExporterProvider(
+        name="trl",
+        summary="keys for TRL's command line, where one rank serves all modules",
+        load=lambda: _load("exporters.trl", "export"),
+    )
+    yield ExporterProvider(
+        name="axolotl",
+        summary="an initialised adapter and axolotl's keys, patterns included",
+        load=lambda: _load("exporters.axolotl", "export"),
+    )
+    yield ExporterProvider(
+        name="llama-factory",
+        summary="an initialised adapter and the keys with which LLaMA-Factory continues it",
+        load=lambda: _load("exporters.llama_factory", "export"),
     )

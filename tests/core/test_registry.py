@@ -11,7 +11,14 @@ from layerlens_core import hookspecs, registry
 from layerlens_core.errors import PluginError
 from layerlens_core.hookspecs import HOOKS, hookimpl
 from layerlens_core.inventory import Inventory, Layer, LinearModule
-from layerlens_core.providers import KINDS, AggregatorProvider, MethodProvider, MetricProvider, StrategyProvider
+from layerlens_core.providers import (
+    KINDS,
+    AggregatorProvider,
+    ExporterProvider,
+    MethodProvider,
+    MetricProvider,
+    StrategyProvider,
+)
 from layerlens_core.registry import Registry, describe
 from layerlens_core.scores import RawScores
 
@@ -412,6 +419,7 @@ def test_every_hook_is_used_by_the_built_in_plugin(hook):
             "layerlens_methods",
             MethodProvider(name="own", summary="", capacity=1, applicable=True, load=lambda: "loaded"),
         ),
+        ("layerlens_exporters", ExporterProvider(name="own", summary="", load=lambda: "loaded")),
     ],
 )
 def test_every_hook_brings_its_providers(hook, provider):

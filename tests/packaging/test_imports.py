@@ -15,12 +15,14 @@ CHEAP = {
     "import layerlens_core": "import layerlens_core",
     "layerlens --help": COMMAND.format(arguments=["--help"]),
     "layerlens plan --help": COMMAND.format(arguments=["plan", "--help"]),
+    "layerlens export --help": COMMAND.format(arguments=["export", "--help"]),
     "layerlens plugins": COMMAND.format(arguments=["plugins"]),
     "layerlens plugins --json": COMMAND.format(arguments=["plugins", "--json"]),
     "the registry": "from layerlens_core.registry import default\ndefault()",
     "the values": (
         "import layerlens_core as ll\n"
-        "ll.Budget, ll.Plan, ll.Profile, ll.allocate, ll.hookimpl, ll.register, ll.strategy, ll.MetricProvider"
+        "ll.Budget, ll.Plan, ll.Profile, ll.allocate, ll.hookimpl, ll.register, ll.strategy, ll.MetricProvider\n"
+        "from layerlens_core import exports"
     ),
 }
 TOP_LEVEL = """

@@ -1,0 +1,57 @@
+"""``layerlens export``: a plan for the trainer that somebody uses."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from layerlens_core.cli.options import run_argument, start_options
+
+if TYPE_CHECKING:
+    from layerlens_core.adaptation.apply import Init
+
+
+@click.command("export", short_help="Write the plan for a trainer: PEFT, TRL, axolotl, LLaMA-Factory.")
+@run_argument
+@click.option("--to", required=True, metavar="EXPORTER", help="peft, trl, axolotl, llama-factory or a plugin's.")
+@click.option("--model", required=True, help="The planned model: a local directory or a hub id.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory of the files.")
+@click.option("--overwrite", is_flag=True, help="Write into a directory that holds files already.")
+@start_options
+def command(run: Path, to: str, model: str, out: Path, overwrite: bool, init: "Init", seed: int) -> None:
+    """Write what a trainer needs for the plan of RUN: an initialised adapter, its own configuration keys, or both.
+
+    A trainer that cannot express the plan is refused, and nothing is written.
+    """
+    from layerlens_core.cli.apply import write_adapter
+    from layerlens_core.cli.running import say
+    from layerlens_core.errors import FileError, PluginError
+    from layerlens_core.exports import Export, Exporter
+    from layerlens_core.files import check_directory
+    from layerlens_core.plan import Plan
+    from layerlens_core.profiles import Profile
+    from layerlens_core.registry import default
+    from layerlens_core.sources import check_source
+
+    export: Exporter = default().load("exporter", to)
+    plan, profile = Plan.load(run), Profile.load(run)
+    check_directory(out)
+    there = sorted(path.name for path in out.iterdir()) if out.exists() else []
+    if there and not overwrite:
+        more = f" and {len(there) - 1} more" if len(there) > 1 else ""
+        raise FileError(f"{out} already holds {there[0]}{more}; use --overwrite or another --out")
+    check_source(model)
+    request = Export(
+        plan=plan,
+        profile=profile,
+        model=model,
+        out=out,
+        init=init,
+        adapter=lambda: write_adapter(run, plan, profile, model, out, init=init, seed=seed),
+        say=say,
+    )
+    written = export(request)
+    if not isinstance(written, tuple) or not all(isinstance(path, Path) and path.is_file() for path in written):
+        raise PluginError(f"exporter {to!r} must return a tuple of the paths that it wrote, but returned {written!r}")
+    for path in written:
+        click.echo(path)

@@ -1,0 +1,16 @@
+"""Where a model comes from: what can be said of its name before anything heavy is imported."""
+
+from pathlib import Path
+
+from layerlens_core.errors import ModelError
+
+
+def check_source(source: str) -> None:
+    """Raises `ModelError` where a local model cannot be one; a hub id is left to those who load it."""
+    path = Path(source)
+    if path.is_file():
+        raise ModelError(f"the model {source} is a file; name its directory, the output of save_pretrained")
+    if path.is_dir() and not (path / "config.json").exists():
+        raise ModelError(f"the model directory {source} has no config.json; is it the output of save_pretrained?")
+    if not path.exists() and source.startswith((".", "/", "~")):
+        raise ModelError(f"the model directory {source} does not exist")

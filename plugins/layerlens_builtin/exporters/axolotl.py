@@ -1,0 +1,42 @@
+"""axolotl: the initialised adapter, and keys that say the same (axolotl 0.19, ``utils/schemas/peft.py``).
+
+With ``lora_model_dir`` axolotl trains the adapter that is there, and warns unless the patterns in its configuration
+equal the adapter's. For DPO, IPO and KTO it builds LoRA from the keys instead, so both must be right. A list of
+target modules would be matched by the ends of names; a string is a pattern that must match the whole name.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from layerlens_core.exports import Export, require_causal, require_lora, write_keys
+
+FILE_NAME = "axolotl.yaml"
+
+
+def export(request: Export) -> tuple[Path, ...]:
+    """Write the adapter and ``axolotl.yaml``. Raises `PlanError` where the plan has other methods or another task."""
+    require_lora(request.plan, "axolotl")
+    require_causal(request.plan, "axolotl")
+    written = request.adapter()
+
+    from layerlens_core.adaptation.configuration import lora_config
+
+    config = lora_config(request.plan)
+    keys: dict[str, Any] = {
+        "base_model": request.base,
+        "adapter": "lora",
+        "lora_model_dir": str(request.out.resolve()),
+        "lora_r": config.r,
+        "lora_alpha": config.lora_alpha,
+        "lora_dropout": config.lora_dropout,
+        "lora_target_modules": config.target_modules,
+    }
+    if config.rank_pattern:  # α/r is constant, so the one is empty exactly where the other is
+        keys |= {"lora_rank_pattern": config.rank_pattern, "lora_alpha_pattern": config.alpha_pattern}
+    comment = (
+        f"LayerLens plan {request.plan.id} for axolotl: add these keys to your configuration.\n"
+        "Leave lora_target_linear out: it would add all other linear modules where the adapter is made from the keys."
+    )
+    path = write_keys(request.out / FILE_NAME, keys, comment)
+    request.say(f"add the keys of {path.name} to your axolotl configuration; training goes on from the adapter beside it")
+    return (*written, path)

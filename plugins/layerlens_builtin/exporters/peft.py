@@ -1,0 +1,18 @@
+"""PEFT: the initialised adapter directory, which every trainer on PEFT takes ranks from."""
+
+from pathlib import Path
+
+from layerlens_core.exports import Export, other_methods
+
+
+def export(request: Export) -> tuple[Path, ...]:
+    """Write the adapter, and say who can load it."""
+    written = request.adapter()
+    others = ", ".join(other_methods(request.plan))
+    loads = (
+        f"it holds {others}: PeftModel.from_pretrained loads it after 'import layerlens_core', which must be installed"
+        if others
+        else "pure LoRA: PeftModel.from_pretrained loads it, with is_trainable=True to train; no LayerLens needed"
+    )
+    request.say(loads)
+    return written
