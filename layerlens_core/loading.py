@@ -56,7 +56,11 @@ def read_config(source: str) -> Any:
     try:
         return AutoConfig.from_pretrained(source)
     except Exception as error:
-        what = f"the model {source}" if Path(source).exists() else f"there is no directory {source}, and the model of that name"
+        what = (
+            f"the model {source}"
+            if Path(source).exists()
+            else f"there is no directory {source}, and the model of that name"
+        )
         raise ModelError(f"{what} cannot be loaded: {first_line(error)}") from error
 
 

@@ -346,20 +346,26 @@ def test_a_failure_leaves_the_run_that_was_to_be_overwritten(
 # --------------------------------------------------------------------------------- runs that are not right
 
 
-@pytest.mark.parametrize("command", ["allocate", "explain", "apply"])
+def _needed(command: str, tmp_path: Path) -> tuple[object, ...]:
+    """Options without which a command on a run does not start."""
+    model = ("--model", "any", "--out", tmp_path / "adapter")
+    return {"apply": model, "export": (*model, "--to", "peft")}.get(command, ())
+
+
+@pytest.mark.parametrize("command", ["allocate", "explain", "apply", "export"])
 def test_a_run_that_does_not_exist_is_named(layerlens: Any, tmp_path: Path, command: str) -> None:
-    options = ("--model", "any", "--out", tmp_path / "adapter") if command == "apply" else ()
+    options = _needed(command, tmp_path)
     message = layerlens.refused(command, tmp_path / "nowhere", *options)
     assert f"{tmp_path / 'nowhere'}" in message
     assert f"does not exist; is {tmp_path / 'nowhere'} the directory of a run?" in message
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", ["allocate", "explain", "apply"])
+@pytest.mark.parametrize("command", ["allocate", "explain", "apply", "export"])
 def test_a_run_that_is_a_file_is_named(layerlens: Any, tmp_path: Path, command: str) -> None:
     file = tmp_path / "file"
     file.touch()
-    options = ("--model", "any", "--out", tmp_path / "adapter") if command == "apply" else ()
+    options = _needed(command, tmp_path)
     assert "is " + str(file) + " the directory of a run?" in layerlens.refused(command, file, *options)
 
 
@@ -400,14 +406,20 @@ def _damage(path: Path, change: str) -> None:
 )
 @pytest.mark.parametrize(
     ("command", "name"),
-    [("explain", "plan.json"), ("apply", "plan.json"), ("allocate", "plan.json"), ("allocate", "profile.json")],
+    [
+        ("explain", "plan.json"),
+        ("apply", "plan.json"),
+        ("export", "plan.json"),
+        ("allocate", "plan.json"),
+        ("allocate", "profile.json"),
+    ],
 )
 def test_files_that_are_damaged_or_of_another_version_are_named(
     layerlens: Any, run: Callable[..., Path], tmp_path: Path, command: str, name: str, change: str, said: str
 ) -> None:
     there = run()
     _damage(there / name, change)
-    options = ("--model", "any", "--out", tmp_path / "adapter") if command == "apply" else ()
+    options = _needed(command, tmp_path)
     message = layerlens.refused(command, there, *options, out=there)
     assert f"{there / name} {said}" in message
     assert not (tmp_path / "adapter").exists()
@@ -518,3 +530,30 @@ def test_apply_refuses_an_output_that_is_a_file(
             "apply", finished_runs["llama"], "--model", model("llama"), "--out", place, out=file
         )
         assert f"{file} is a file" in message
+
+
+# --------------------------------------------------------------------------------------------- export
+
+
+@pytest.mark.parametrize("to", ["peft", "trl"])
+def test_export_names_a_model_that_is_not_there(
+    layerlens: Any, finished_runs: dict[str, Path], tmp_path: Path, out: Path, to: str
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "empty").mkdir()
+    said = {"file": "is a file; name its directory", "empty": "has no config.json", "nowhere": "does not exist"}
+    for name, reason in said.items():
+        arguments = ("export", finished_runs["llama"], "--to", to, "--model", tmp_path / name)
+        message = layerlens.refused(*arguments, "--out", out, out=out)
+        assert f"{tmp_path / name} {reason}" in message
+
+
+def test_export_refuses_an_output_that_is_a_file(
+    layerlens: Any, finished_runs: dict[str, Path], model: Model, tmp_path: Path
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("precious")
+    for place in (file, file / "below"):
+        arguments = ("export", finished_runs["llama"], "--to", "peft", "--model", model("llama"))
+        message = layerlens.refused(*arguments, "--out", place, out=file)
+        assert message == f"Error: {file} is a file; --out must name a directory\n"

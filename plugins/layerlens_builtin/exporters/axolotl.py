@@ -38,5 +38,7 @@ def export(request: Export) -> tuple[Path, ...]:
         "Leave lora_target_linear out: it would add all other linear modules where the adapter is made from the keys."
     )
     path = write_keys(request.out / FILE_NAME, keys, comment)
-    request.say(f"add the keys of {path.name} to your axolotl configuration; training goes on from the adapter beside it")
+    request.say(
+        f"add the keys of {path.name} to your axolotl configuration; training goes on from the adapter beside it"
+    )
     return (*written, path)

@@ -22,7 +22,7 @@ def export(request: Export) -> tuple[Path, ...]:
     if len(ranks) > 1:
         raise PlanError(
             f"TRL's command line gives every module the one rank lora_r and has no rank pattern, but this plan has "
-            f"ranks {min(ranks)} to {max(ranks)}; export it --to peft and give the model to SFTTrainer, as {EXAMPLE} does"
+            f"ranks {min(ranks)} to {max(ranks)}; export it --to peft, and train with SFTTrainer as {EXAMPLE} does"
         )
     from layerlens_core.adaptation.configuration import lora_config
 
