@@ -34,7 +34,7 @@ class Export:
     @property
     def base(self) -> str:
         """The model, as a configuration can name it from any working directory: a local one by its full path."""
-        path = Path(self.model).expanduser()
+        path = Path(self.model)
         return str(path.resolve()) if path.is_dir() else self.model
 
 

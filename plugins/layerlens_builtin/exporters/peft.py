@@ -10,7 +10,7 @@ def export(request: Export) -> tuple[Path, ...]:
     written = request.adapter()
     others = ", ".join(other_methods(request.plan))
     loads = (
-        f"it holds {others}: PeftModel.from_pretrained loads it after 'import layerlens_core', which must be installed"
+        f"it holds {others}, which PEFT alone does not know: layerlens_core must be installed where it is loaded"
         if others
         else "pure LoRA: PeftModel.from_pretrained loads it, with is_trainable=True to train; no LayerLens needed"
     )
