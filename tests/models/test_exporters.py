@@ -30,6 +30,8 @@ pytestmark = [
     # Of PEFT, where a test calls it itself.
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
     pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False:UserWarning"),
+    # Of TRL, which sets an option of transformers by its old name.
+    pytest.mark.filterwarnings("ignore:`gradient_checkpointing` is deprecated:FutureWarning"),
 ]
 
 FAMILIES = ("llama", "bert-classifier", "roberta-classifier", "distilbert-classifier", "gpt2", "t5", "vit")
