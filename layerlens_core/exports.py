@@ -19,6 +19,7 @@ class Export:
 
     profile: of the run: the inventory, the task, the names of the classes. model: the planned model, a local
     directory or a hub id, as it was typed. out: the directory to write to; it may not exist yet.
+    init: how LoRA starts in the adapter, ``random`` or ``gradient``.
     adapter: loads the model, applies the plan and writes the initialised adapter into ``out``, whole or not at
     all; returns the files. An exporter that needs keys alone never calls it, so that no model is loaded.
     say: prints one line for people, beside the results.
@@ -28,6 +29,7 @@ class Export:
     profile: Profile
     model: str
     out: Path
+    init: str = "random"
     adapter: Callable[[], tuple[Path, ...]]
     say: Callable[[str], object]
 
@@ -42,11 +44,15 @@ class Export:
 Exporter = Callable[[Export], tuple[Path, ...]]
 
 
+#: The methods that are LoRA to PEFT: of linear modules, and of stacked experts' parameters.
+_LORA = ("lora", "lora-experts")
+
+
 def other_methods(plan: Plan) -> dict[str, list[str]]:
     """Layers by method, for the methods other than LoRA that train something."""
     layers: dict[str, list[str]] = {}
     for decision in plan.decisions:
-        if decision.method not in ("lora", "none"):
+        if decision.method not in (*_LORA, "none"):
             layers.setdefault(decision.method, []).append(decision.unit)
     return dict(sorted(layers.items()))
 
@@ -59,7 +65,7 @@ def require_lora(plan: Plan, trainer: str) -> None:
             f"{trainer} trains LoRA alone, but this plan gives {named}; allocate again with --methods lora,none, "
             "or export it --to peft"
         )
-    if not plan.sizes("lora"):
+    if not any(plan.sizes(method) for method in _LORA):
         raise PlanError("the plan trains nothing: every layer is 'none'")
 
 

@@ -25,10 +25,10 @@ source, data, run = sys.argv[1:]
 plan, labels = ll.Plan.load(run), ll.Profile.load(run).labels
 
 tokenizer = AutoTokenizer.from_pretrained(source)
+torch.manual_seed(0)  # the new head is random, and so is LoRA's A
 model = AutoModelForSequenceClassification.from_pretrained(
     source, id2label=dict(enumerate(labels)), label2id={label: index for index, label in enumerate(labels)}
 )
-torch.manual_seed(0)  # LoRA's A is random
 model = ll.apply(model, plan)
 model.print_trainable_parameters()
 

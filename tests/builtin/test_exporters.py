@@ -11,10 +11,11 @@ import yaml
 
 import layerlens_core as ll
 from layerlens_builtin.exporters import axolotl, llama_factory, peft, trl
+from layerlens_core.adaptation.configuration import lora_config
 from layerlens_core.allocation import allocate
 from layerlens_core.errors import FileError, PlanError
-from layerlens_core.exports import Export, write_keys
-from layerlens_core.inventory import Head
+from layerlens_core.exports import Export, other_methods, write_keys
+from layerlens_core.inventory import Experts, Head
 from layerlens_core.registry import Registry
 
 SCHEMAS = Path(__file__).parents[1] / "fixtures" / "schemas"
@@ -86,7 +87,7 @@ def plan(make_profile):
 
 @pytest.fixture
 def request_for(make_profile, tmp_path):
-    """Makes a request whose adapter is two empty files, and which counts how often it was made."""
+    """Makes a request whose adapter has no weights, and which counts how often it was made."""
 
     def make(plan, *, out=None, model="somebody/model"):
         out = out or tmp_path / "out"
@@ -95,6 +96,8 @@ def request_for(make_profile, tmp_path):
         def adapter():
             calls.append(out)
             out.mkdir(parents=True, exist_ok=True)
+            if not other_methods(plan):
+                lora_config(plan).save_pretrained(out)
             for name in ADAPTER_FILES:
                 (out / name).touch()
             return tuple(out / name for name in ADAPTER_FILES)
@@ -165,10 +168,10 @@ def test_patterns_are_left_out_where_one_rank_serves_all(plan, request_for):
     assert set(scales.values()) == {2.0}
 
 
-def test_patterns_of_any_length_can_be_read(plan, request_for):
+def test_patterns_of_any_length_can_be_read(tmp_path):
     """YAML readers take a key of more than 1,024 characters only where it is marked as one."""
-    keys = keys_of(axolotl, request_for(plan(range(1, 60)))[0])
-    assert max(map(len, keys["lora_rank_pattern"])) > 5000
+    keys = {"lora_rank_pattern": {"q" * 5000: 4, "v": 2}}
+    assert yaml.safe_load(write_keys(tmp_path / "keys.yaml", keys, "long").read_text()) == keys
 
 
 @pytest.mark.parametrize("exporter", PUBLISHED)
@@ -220,6 +223,17 @@ def test_trl_refuses_several_ranks(plan, request_for):
         trl.export(request)
     assert not request.out.exists()
     assert (Path(__file__).parents[2] / trl.EXAMPLE).is_file()
+
+
+def test_trl_refuses_a_start_that_it_would_draw_anew_and_experts(plan, request_for):
+    request, _, _ = request_for(plan(rank=4))
+    with pytest.raises(PlanError, match="--init gradient needs --to peft"):
+        trl.export(attrs.evolve(request, init="gradient"))
+    experts = Experts(name="mlp", layer=None, count=2, active=1, parameters=9)
+    inventory = attrs.evolve(request.profile.inventory, experts=(experts,))
+    with pytest.raises(PlanError, match="mixtures of experts"):
+        trl.export(attrs.evolve(request, profile=attrs.evolve(request.profile, inventory=inventory)))
+    assert not request.out.exists()
 
 
 def test_llama_factory_refuses_a_directory_that_it_would_split(plan, request_for, tmp_path):

@@ -1,10 +1,12 @@
 """axolotl: the initialised adapter, and keys that say the same (axolotl 0.19, ``utils/schemas/peft.py``).
 
 With ``lora_model_dir`` axolotl trains the adapter that is there, and warns unless the patterns in its configuration
-equal the adapter's. For DPO, IPO and KTO it builds LoRA from the keys instead, so both must be right. A list of
-target modules would be matched by the ends of names; a string is a pattern that must match the whole name.
+equal the adapter's. For DPO, IPO and KTO it builds LoRA from the keys instead, so both must be right: they are read
+from the adapter. A list of target modules is matched by the ends of names; a string is a pattern that must match the
+whole name.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +20,18 @@ def export(request: Export) -> tuple[Path, ...]:
     require_lora(request.plan, "axolotl")
     require_causal(request.plan, "axolotl")
     written = request.adapter()
-
-    from layerlens_core.adaptation.configuration import lora_config
-
-    config = lora_config(request.plan)
+    config = json.loads((request.out / "adapter_config.json").read_text(encoding="utf-8"))
     keys: dict[str, Any] = {
         "base_model": request.base,
         "adapter": "lora",
         "lora_model_dir": str(request.out.resolve()),
-        "lora_r": config.r,
-        "lora_alpha": config.lora_alpha,
-        "lora_dropout": config.lora_dropout,
-        "lora_target_modules": config.target_modules,
+        "lora_r": config["r"],
+        "lora_alpha": config["lora_alpha"],
+        "lora_dropout": config["lora_dropout"],
+        "lora_target_modules": config["target_modules"],
     }
-    if config.rank_pattern:  # α/r is constant, so the one is empty exactly where the other is
-        keys |= {"lora_rank_pattern": config.rank_pattern, "lora_alpha_pattern": config.alpha_pattern}
+    further = ("target_parameters", "rank_pattern", "alpha_pattern")
+    keys |= {f"lora_{name}": config[name] for name in further if config[name]}
     comment = (
         f"LayerLens plan {request.plan.id} for axolotl: add these keys to your configuration.\n"
         "Leave lora_target_linear out: it would add all other linear modules where the adapter is made from the keys."

@@ -15,9 +15,19 @@ EXAMPLE = "docs/examples/sft.py"
 
 
 def export(request: Export) -> tuple[Path, ...]:
-    """Write ``trl.yaml``. Raises `PlanError` where the plan has several ranks, other methods or another task."""
+    """Write ``trl.yaml``.
+
+    Raises `PlanError` where the plan has several ranks, other methods or another task, or the model has experts.
+    """
     require_lora(request.plan, "TRL")
     require_causal(request.plan, "TRL's command line")
+    if request.init != "random":
+        raise PlanError(f"TRL's command line draws LoRA's start itself, so --init {request.init} needs --to peft")
+    if request.profile.inventory.experts:
+        raise PlanError(
+            "PEFT rewrites the patterns of some mixtures of experts, and TRL's command line cannot name modules "
+            "otherwise; export it --to peft"
+        )
     ranks = set(request.plan.sizes("lora").values())
     if len(ranks) > 1:
         raise PlanError(
