@@ -10,8 +10,7 @@ def export(request: Export) -> tuple[Path, ...]:
     written = request.adapter()
     others = ", ".join(other_methods(request.plan))
     loads = (
-        f"it holds {others}, so layerlens_core must be installed where it is loaded, and "
-        "layerlens_core.adaptation.apply imported before PeftModel.from_pretrained"
+        f"it holds {others}: layerlens_core.load(model, directory) loads it, so LayerLens must be installed there"
         if others
         else "pure LoRA: PeftModel.from_pretrained loads it, with is_trainable=True to train; no LayerLens needed"
     )
