@@ -10,9 +10,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
-import cattrs
-from cattrs.preconf.json import make_converter
-
 from layerlens_core.errors import FileError
 
 T = TypeVar("T")
@@ -101,6 +98,8 @@ def read(path: Path, kind: type[T], *, schema: str, version: int) -> T:
         raise FileError(f"{path} is not a {schema} file")
     if document.get("version") != version:
         raise FileError(f"{path} is of version {document.get('version')}; this LayerLens reads version {version}")
+    import cattrs  # here, so that models are adapted also where nothing that reads files is installed
+
     try:
         fields = {name: value for name, value in document.items() if name not in ("schema", "version")}
         structured: T = _converter().structure(fields, kind)
@@ -112,6 +111,8 @@ def read(path: Path, kind: type[T], *, schema: str, version: int) -> T:
 
 @cache
 def _converter() -> Any:
+    from cattrs.preconf.json import make_converter
+
     return make_converter(forbid_extra_keys=True)
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterator
+from dis import get_instructions
 from inspect import unwrap
 
 import torch
@@ -261,15 +262,21 @@ def _attentions(model: PreTrainedModel, layer: str, names: dict[str, nn.Module])
                 key_value_heads=grouped,
                 key_dim=key_dim,
                 value_dim=value_dim,
-                interface=_calls_interface(module),
+                interface=calls_interface(module),
             )
 
 
-def _calls_interface(attention: nn.Module) -> bool:
-    """Whether an attention looks its implementation up by name at every call, in its own configuration."""
+def calls_interface(attention: nn.Module) -> bool:
+    """Whether an attention looks its implementation up by name, in its own configuration, and for nothing else.
+
+    Sparse attentions like DeepSeek-V3.2's choose their mask by that name too, and would go without under another one.
+    """
     code = getattr(unwrap(type(attention).forward), "__code__", None)
-    names = code.co_names if code is not None else ()
-    return "ALL_ATTENTION_FUNCTIONS" in names and "_attn_implementation" in names and hasattr(attention, "config")
+    if code is None or "ALL_ATTENTION_FUNCTIONS" not in code.co_names or not hasattr(attention, "config"):
+        return False
+    reads: int = sum(instruction.argval == "_attn_implementation" for instruction in get_instructions(code))
+    # GPT-2 asks for it again, for a path of its own that few models are configured to take.
+    return reads == (2 if getattr(attention, "reorder_and_upcast_attn", None) is False else 1)
 
 
 def _projected_width(attention: nn.Module, pattern: re.Pattern[str]) -> int | None:

@@ -6,7 +6,8 @@ nor caches nor positions know of the prefix. Li & Liang (2021, arXiv 2101.00190)
 under one softmax, which changes the model from the start.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import copy
 from inspect import unwrap
 from typing import Any
@@ -17,11 +18,14 @@ from torch.nn.functional import pad
 from transformers import AttentionInterface
 
 from layerlens_core.adaptation.configuration import Entry
+from layerlens_core.adaptation.inspect import calls_interface
 from layerlens_core.adaptation.side import SideModule
 from layerlens_core.errors import ModelError
 
 #: The name in transformers' attention interface; only attentions with a prefix are configured to use it.
 IMPLEMENTATION = "layerlens_prefix"
+#: Those that never ask for their own name; for them no attribute is exchanged while the model runs.
+_INDIFFERENT = ("eager", "sdpa", "flex_attention")
 
 
 class GatedPrefix(SideModule):
@@ -48,11 +52,10 @@ class GatedPrefix(SideModule):
 
     @classmethod
     def check(cls, host: nn.Module, name: str, entry: Entry) -> None:
-        code = getattr(unwrap(type(host).forward), "__code__", None)
-        if code is None or "ALL_ATTENTION_FUNCTIONS" not in code.co_names or not hasattr(host, "config"):
+        if not calls_interface(host):
             raise ModelError(
-                f"{type(host).__name__} ({name}) does not use transformers' attention interface, through which "
-                "prefixes are added; allocate again with --methods that leave out prefix"
+                f"{type(host).__name__} ({name}) does not leave its attention to transformers' attention interface, "
+                "through which prefixes are added; allocate again with --methods that leave out prefix"
             )
 
     def add(self, adapter: str, entry: Entry) -> None:
@@ -83,6 +86,18 @@ class GatedPrefix(SideModule):
         function: Callable[..., Any] = self._functions.get_interface(self.config._attn_implementation, self._eager)
         return function
 
+    @contextmanager
+    def own_configuration(self, module: Any) -> Iterator[None]:
+        """The module with the model's own configuration, in which flash attention looks up which kernel it is."""
+        if self.config._attn_implementation in _INDIFFERENT:
+            yield
+            return
+        replaced, module.config = module.config, self.config
+        try:
+            yield
+        finally:
+            module.config = replaced
+
     def forward(self, query: Tensor, output: Tensor, scaling: float | None) -> Tensor:
         """The attention's output [B, T, H_q, d_v] with the prefix's added, for the query [B, H_q, T, d_k]."""
         dtype = output.dtype
@@ -107,7 +122,8 @@ def _attend(
     """The attention interface's function: the model's own attention, with the prefix's output added."""
     side = module._modules[GatedPrefix.child]
     assert isinstance(side, GatedPrefix)
-    output, weights = side.implementation(module, query, key, value, attention_mask, **options)
+    with side.own_configuration(module):
+        output, weights = side.implementation(module, query, key, value, attention_mask, **options)
     return side(query, output, options.get("scaling")), weights
 
 
