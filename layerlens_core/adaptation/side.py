@@ -6,13 +6,15 @@ becomes its child; the model's names, and what other code expects of them, stay 
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self, TypeVar
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from layerlens_core.adaptation.configuration import Entry
+
+New = TypeVar("New", nn.Module, nn.Linear, torch.Tensor)
 
 
 class SideModule(nn.Module, BaseTunerLayer):  # type: ignore[misc]
@@ -94,10 +96,16 @@ class SideModule(nn.Module, BaseTunerLayer):  # type: ignore[misc]
     def parameters_of(cls, entry: Entry) -> int:
         """How many parameters an adapter takes."""
 
-    def like_host(self) -> dict[str, Any]:
-        """Device and dtype for new parameters: those of the host's own floating-point weights."""
-        weight = next((p for p in self.host.parameters() if p.is_floating_point()), None)
-        return {} if weight is None else {"device": weight.device, "dtype": weight.dtype}
+    def beside_host(self, new: New) -> New:
+        """A new tensor or module, on the device and in the dtype of the host's own floating-point weights.
+
+        New parameters are drawn on the CPU, so that a seed gives the same ones whatever the device. Where PEFT makes
+        empty ones on the meta device, to be loaded, they stay there.
+        """
+        if isinstance(new, nn.Module) and any(parameter.is_meta for parameter in new.parameters()):
+            return new
+        device, dtype = self._get_base_layer_device_and_dtype(self.host)
+        return new.to(device=device, dtype=dtype)
 
     # What follows is PEFT's interface of a layer.
 
@@ -105,8 +113,10 @@ class SideModule(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         return self.host
 
     def _get_base_layer_device_and_dtype(self, base_layer: nn.Module) -> tuple[torch.device | None, torch.dtype | None]:
-        like = self.like_host()
-        return like.get("device"), like.get("dtype")
+        own = {id(parameter) for parameter in self.parameters()}
+        weights = (p for p in base_layer.parameters() if p.is_floating_point() and id(p) not in own)
+        weight = next(weights, None)
+        return (None, None) if weight is None else (weight.device, weight.dtype)
 
     def supports_lora_conversion(self, adapter_name: str = "default") -> bool:
         return False

@@ -187,7 +187,8 @@ def launch(device, out, *cases, processes=2):
 def check(seen, expected, dtype, adapter, device="cpu"):
     """Hold a case to what one process saw, and what it saved to what it had."""
     assert isinstance(seen, dict), seen
-    tolerance = TOLERANCE[dtype]
+    # On a GPU sums of halves of a batch differ from those of the whole by more.
+    tolerance = TOLERANCE[dtype] * (5 if device == "cuda" else 1)
     start = randomised(mixed(torch.float32 if dtype == "fp32" else torch.bfloat16))
     start = {
         name: parameter.detach().float() for name, parameter in start.named_parameters() if parameter.requires_grad

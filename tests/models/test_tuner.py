@@ -261,7 +261,9 @@ def test_a_prefix_outside_the_attention_interface_is_refused_by_name(named_famil
     (entry,) = config.entries.values()
     config.entries = {"transformer.h.0.self_attention": entry}
     before = snapshot(model)
-    with pytest.raises(ModelError, match=r"BloomAttention \(transformer\.h\.0\.self_attention\) does not leave its attention"):
+    with pytest.raises(
+        ModelError, match=r"BloomAttention \(transformer\.h\.0\.self_attention\) does not leave its attention"
+    ):
         get_peft_model(model, config)
     assert snapshot(model) == before
 

@@ -35,11 +35,10 @@ class Bottleneck(SideModule):
 
     def add(self, adapter: str, entry: Entry) -> None:
         width = _width(entry)
-        down = nn.Linear(width, entry.size, **self.like_host())
-        up = nn.Linear(entry.size, width, **self.like_host())
+        down, up = nn.Linear(width, entry.size), nn.Linear(entry.size, width)
         nn.init.zeros_(up.weight)
         nn.init.zeros_(up.bias)
-        self.lora_down[adapter], self.lora_up[adapter] = down, up
+        self.lora_down[adapter], self.lora_up[adapter] = self.beside_host(down), self.beside_host(up)
 
     def connect(self) -> None:
         self.host.register_forward_hook(_correct)

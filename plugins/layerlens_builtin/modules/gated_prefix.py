@@ -64,8 +64,8 @@ class GatedPrefix(SideModule):
             (self.lora_prefix_key, (heads, length, entry.shape["key_dim"])),
             (self.lora_prefix_value, (heads, length, entry.shape["value_dim"])),
         ):
-            holder[adapter] = nn.Parameter(torch.randn(shape, **self.like_host()))
-        self.lora_prefix_gate[adapter] = nn.Parameter(torch.zeros(entry.shape["query_heads"], **self.like_host()))
+            holder[adapter] = nn.Parameter(self.beside_host(torch.randn(shape)))
+        self.lora_prefix_gate[adapter] = nn.Parameter(self.beside_host(torch.zeros(entry.shape["query_heads"])))
 
     def connect(self) -> None:
         config: Any = copy(self.config)
