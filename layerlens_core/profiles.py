@@ -28,9 +28,10 @@ class Profile:
     labels: names of the classes, in order, for classification from data with named labels.
     data: digest of the samples. samples: how many counted. loss: their mean loss in nats.
     settings: what else the numbers depend on (group size, seed …). versions: of what ran.
-    activations: what the forward pass keeps for backward. latency: by method, seconds of one target at any size,
-    and of each further unit of size, on the device that was profiled on. directions: sha256 digest of the side file of
-    singular vectors, in hexadecimal, where one was written.
+    activations: what the forward pass keeps for backward. latency: by method, seconds of one target at any size, and
+    of each further unit of size, on the device that was profiled on. stability: by metric, the mean rank correlation
+    between layers as scored by one half of the samples and by the other. directions: sha256 digest of the side file
+    of singular vectors, in hexadecimal, where one was written.
     """
 
     inventory: Inventory
@@ -46,6 +47,7 @@ class Profile:
     versions: Mapping[str, str] = field(factory=dict)
     activations: Activations | None = None
     latency: Mapping[str, tuple[float, float]] = field(factory=dict)
+    stability: Mapping[str, float] = field(factory=dict)
     directions: str | None = None
 
     def save(self, run: str | Path) -> Path:

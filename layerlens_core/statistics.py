@@ -6,17 +6,18 @@ Notation: gᵢ = ∂ℓᵢ/∂W is the gradient of sample i's own mean loss with
 
 from attrs import frozen
 
-#: Statistics that a metric may ask for, with what they are.
+#: Statistics that a metric may ask for, with what they are. Only what some metric asks for is gathered.
 STATISTICS = {
-    "gradient_norms": "Σ‖gᵢ‖², Σ‖gᵢ‖⁴, Σ‖ḡ‖² over groups",
-    "weight_gradient": "Σ over groups of mean |W ⊙ ḡ|",
+    "sample_norms": "Σ‖gᵢ‖², Σ‖gᵢ‖⁴",
+    "gradient_norms": "Σ‖gᵢ‖², Σ‖gᵢ‖⁴, Σ‖ḡ‖², Σ‖ḡ‖⁴ over groups",
+    "weight_gradient": "Σ over groups of mean |W ⊙ ḡ| and of its square",
     "spectrum": "leading singular values of the mean gradient",
 }
 
 
 @frozen(kw_only=True)
 class ModuleStatistics:
-    """Sums over the calibration samples for one module.
+    """Sums over the calibration samples for one module; None for what no metric asked for.
 
     module: qualified name.
     weights: number of elements of W.
@@ -24,10 +25,12 @@ class ModuleStatistics:
     sum_squared_norm: Σᵢ ‖gᵢ‖²_F, in (nats / weight)².
     sum_fourth_power: Σᵢ ‖gᵢ‖⁴_F.
     sum_group_squared_norm: Σ over full groups of ‖ḡ‖²_F.
+    sum_group_fourth_power: Σ over full groups of ‖ḡ‖⁴_F.
     sum_grouped_squared_norm: Σᵢ ‖gᵢ‖²_F over the samples of full groups.
-    sum_weight_gradient: Σ over full groups of mean |W ⊙ ḡ|, or None where it was not gathered.
+    sum_weight_gradient: Σ over full groups of mean |W ⊙ ḡ|.
+    sum_squared_weight_gradient: Σ over full groups of (mean |W ⊙ ḡ|)².
     spectrum: the leading singular values of the mean gradient over all samples, descending, and last the sum of
-        those left out; empty where it was not gathered.
+        those left out, which is an estimate for large modules; empty where it was not gathered.
     """
 
     module: str
@@ -35,28 +38,35 @@ class ModuleStatistics:
     samples: int
     groups: int
     group_size: int
-    sum_squared_norm: float
-    sum_fourth_power: float
-    sum_group_squared_norm: float
-    sum_grouped_squared_norm: float
+    sum_squared_norm: float | None = None
+    sum_fourth_power: float | None = None
+    sum_group_squared_norm: float | None = None
+    sum_group_fourth_power: float | None = None
+    sum_grouped_squared_norm: float | None = None
     sum_weight_gradient: float | None = None
+    sum_squared_weight_gradient: float | None = None
     spectrum: tuple[float, ...] = ()
 
     @property
     def fisher(self) -> float:
         """Trace of the empirical Fisher information of W: mean over samples of ‖gᵢ‖²_F."""
-        return self.sum_squared_norm / self.samples
+        return _gathered(self.sum_squared_norm, "sample_norms") / self.samples
 
     @property
     def fisher_standard_error(self) -> float:
         """Standard error of `fisher` over the calibration samples."""
-        variance = max(self.sum_fourth_power / self.samples - self.fisher**2, 0.0)
-        return float((variance / max(self.samples - 1, 1)) ** 0.5)
+        return _standard_error(self.fisher, _gathered(self.sum_fourth_power, "sample_norms"), self.samples)
 
     @property
     def gradient_energy(self) -> float:
         """Mean over groups of ‖ḡ‖²_F. Only energies of equal ``group_size`` compare."""
-        return self.sum_group_squared_norm / self.groups
+        return _gathered(self.sum_group_squared_norm, "gradient_norms") / self.groups
+
+    @property
+    def gradient_energy_standard_error(self) -> float:
+        """Standard error of `gradient_energy` over the groups."""
+        fourth = _gathered(self.sum_group_fourth_power, "gradient_norms")
+        return _standard_error(self.gradient_energy, fourth, self.groups)
 
     @property
     def mean_gradient_squared_norm(self) -> float:
@@ -67,11 +77,29 @@ class ModuleStatistics:
         pairs = self.groups * self.group_size * (self.group_size - 1)
         if pairs == 0:
             raise ValueError("‖E g‖² needs groups of at least two samples")
-        return (self.group_size**2 * self.sum_group_squared_norm - self.sum_grouped_squared_norm) / pairs
+        together = _gathered(self.sum_group_squared_norm, "gradient_norms")
+        singly = _gathered(self.sum_grouped_squared_norm, "gradient_norms")
+        return (self.group_size**2 * together - singly) / pairs
 
     @property
     def weight_gradient(self) -> float:
         """Mean over groups of mean |W ⊙ ḡ|, in nats a weight (GoRA's importance, arXiv 2502.12171)."""
-        if self.sum_weight_gradient is None:
-            raise ValueError("the statistic 'weight_gradient' was not gathered")
-        return self.sum_weight_gradient / self.groups
+        return _gathered(self.sum_weight_gradient, "weight_gradient") / self.groups
+
+    @property
+    def weight_gradient_standard_error(self) -> float:
+        """Standard error of `weight_gradient` over the groups."""
+        squares = _gathered(self.sum_squared_weight_gradient, "weight_gradient")
+        return _standard_error(self.weight_gradient, squares, self.groups)
+
+
+def _gathered(value: float | None, statistic: str) -> float:
+    if value is None:
+        raise ValueError(f"the statistic {statistic!r} was not gathered; a metric must declare that it needs it")
+    return value
+
+
+def _standard_error(mean: float, squares: float, count: int) -> float:
+    """Of a mean, from the sum of squares of its ``count`` terms."""
+    variance = max(squares / count - mean * mean, 0.0)
+    return float((variance / max(count - 1, 1)) ** 0.5)

@@ -19,6 +19,19 @@ F = TypeVar("F", bound=Callable[..., Any])
 SEED = click.IntRange(0, 2**32 - 1)
 
 
+class MicroBatchSize(click.IntRange):
+    """A number from 1 on, or ``auto``."""
+
+    name = "integer or auto"
+
+    def __init__(self) -> None:
+        super().__init__(min=1)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See `click.ParamType.convert`."""
+        return value if value == "auto" else super().convert(value, param, ctx)
+
+
 def _together(*options: Callable[[F], F]) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         for option in reversed(options):
@@ -52,8 +65,8 @@ profile_options = _together(
     click.option("--seed", type=SEED, default=0, show_default=True),
     click.option("--group", type=click.IntRange(1), default=2, show_default=True, help="Samples in a gradient's mean."),
     click.option(
-        "--micro-batch", type=click.IntRange(1), default=8, show_default=True,
-        help="Samples in one pass; scores do not depend on it.",
+        "--micro-batch", type=MicroBatchSize(), default="auto", show_default=True,
+        help="Samples in one pass, or auto: as many as memory allows. Scores do not depend on it.",
     ),
     click.option("--spectrum", is_flag=True, help="Also find gradients' singular values, for LoRA's gain by rank."),
     click.option(

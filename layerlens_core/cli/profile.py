@@ -23,6 +23,7 @@ def command(
     """
     from layerlens_core import plan
     from layerlens_core.cli.running import check_output, run_profile, save_profile, say, staging, traced
+    from layerlens_core.cli.tables import stability_lines
 
     check_output(out, overwrite)
     weights = parse_weights(metrics)
@@ -32,6 +33,8 @@ def command(
         save_profile(result, out, staged)
         (out / plan.FILE_NAME).unlink(missing_ok=True)
     say(f"{result.samples} samples, mean loss {result.loss:.4f} nats, {len(result.statistics)} modules scored")
+    for line in stability_lines(result):
+        say(line)
     for skipped in result.unscored:
         say(f"not scored: {skipped.name}: {skipped.reason}")
     click.echo(out)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -71,7 +71,7 @@ def run_profile(
     device: str | None,
     seed: int,
     group: int,
-    micro_batch: int,
+    micro_batch: int | Literal["auto"],
     latency: bool = False,
     spectrum: bool = False,
     directions: Path | None = None,
@@ -118,8 +118,7 @@ def run_profile(
             )
         except torch.OutOfMemoryError as error:
             raise ModelError(
-                f"{where} ran out of memory with micro-batches of {micro_batch}; use a smaller --micro-batch "
-                "or --max-length"
+                f"{where} ran out of memory; use a smaller --micro-batch (it was {micro_batch}) or --max-length"
             ) from error
 
 

@@ -30,7 +30,18 @@ def print_plan(plan: Plan, profile: Profile | None = None) -> None:
     if prefix:
         console.print(f"layers of [bold]{prefix.rstrip('.')}[/]")
     console.print(table)
+    for line in stability_lines(profile) if profile else ():
+        console.print(line)
     console.print(spending(plan), soft_wrap=True)
+
+
+def stability_lines(profile: Profile) -> list[str]:
+    """For each metric a line on how far its ranking of the layers can be trusted."""
+    return [
+        f"{metric}: layers as ranked by one half of the {profile.samples} samples and by the other correlate "
+        f"{value:.2f} (1: the same order, 0: chance)"
+        for metric, value in profile.stability.items()
+    ]
 
 
 def _layers(plan: Plan, prefix: str, columns: Mapping[str, Mapping[str, float]], bars: bool) -> Table:

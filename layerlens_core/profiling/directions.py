@@ -137,7 +137,7 @@ class RangeFinder:
 
     def _accumulate(self, *parts: Tensor) -> None:
         if not self.sums:
-            self.sums = tuple(part.clone() for part in parts)
+            self.sums = parts
             return
         for total, part in zip(self.sums, parts, strict=True):
             total.add_(part)

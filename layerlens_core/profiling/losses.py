@@ -1,15 +1,16 @@
 """Per-sample losses: each sample's own mean over its labels, so that scores do not depend on the batch."""
 
+from collections.abc import Callable
 from typing import Literal, get_args
 
-import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, pad
 from transformers import PreTrainedModel
 from transformers.models.auto import modeling_auto
 
 from layerlens_core.errors import DataError, ModelError
 from layerlens_core.profiling.samples import IGNORED, Sample
+from layerlens_core.profiling.vocabulary import VocabularyHead, at_least_float32
 
 Task = Literal["causal-lm", "masked-lm", "seq2seq-lm", "sequence-classification"]
 
@@ -61,36 +62,52 @@ def count_labels(sample: Sample, task: Task) -> int:
     return int((labels != IGNORED).sum())
 
 
-def per_sample_losses(model: PreTrainedModel, batch: Sample, task: Task) -> Tensor:
+def per_sample_losses(model: PreTrainedModel, batch: Sample, task: Task, head: VocabularyHead | None = None) -> Tensor:
     """ℓᵢ [samples], in nats: the mean cross-entropy over sample i's labels, at least in float32.
 
     ``batch`` is padded on the right. For a causal model label t is predicted from position t − 1, and only
-    where that position holds a token of the sample.
+    where that position holds a token of the sample. head: computes no logits but the labelled positions'; None
+    computes all.
     """
+    run, targets = _prepared(model, batch, task)
+    labelled = targets != IGNORED
+    if head is not None:
+        positions = labelled.flatten().nonzero().flatten()
+        terms = head.terms(run, positions, targets.flatten()[positions])
+        singly = terms.new_zeros(targets.shape).masked_scatter(labelled.to(terms.device), terms)
+    else:
+        logits = at_least_float32(run())
+        singly = cross_entropy(
+            logits.flatten(0, 1), targets.to(logits.device).flatten(), ignore_index=IGNORED, reduction="none"
+        ).view_as(targets)
+    return singly.sum(dim=1) / labelled.sum(dim=1).clamp(min=1).to(singly.device)
+
+
+def vocabulary_head(model: PreTrainedModel, batch: Sample, task: Task) -> VocabularyHead | None:
+    """The head that computes labelled positions alone, tried on this batch; None where all must be computed."""
+    if task == "sequence-classification":
+        return None
+    run, targets = _prepared(model, batch, task)
+    return VocabularyHead.find(model, run, (targets != IGNORED).flatten().nonzero().flatten())
+
+
+def _prepared(model: PreTrainedModel, batch: Sample, task: Task) -> tuple[Callable[[], Tensor], Tensor]:
+    """What gives the logits [samples, positions, classes], and the target at each of these positions."""
     inputs = {key: value for key, value in batch.items() if key != "labels"}
     labels = batch.get("labels")
     if task == "causal-lm":
         tokens = inputs["input_ids"]
         labels = tokens if labels is None else labels
         predicting = inputs["attention_mask"][:, :-1].bool() & inputs["attention_mask"][:, 1:].bool()
-        targets = labels[:, 1:].masked_fill(~predicting, IGNORED)
-        logits = _logits(model, inputs, cache=False)[:, :-1]
-    else:
-        assert labels is not None  # count_labels saw to it
-        targets = labels
-        if task == "seq2seq-lm":
-            inputs["decoder_input_ids"] = model.prepare_decoder_input_ids_from_labels(labels=labels)
-        elif task == "sequence-classification":
-            targets = labels[:, None]
-        logits = _logits(model, inputs, cache=task != "seq2seq-lm")
-        logits = logits[:, None] if task == "sequence-classification" else logits
-    if not logits.is_floating_point() or logits.dtype in (torch.float16, torch.bfloat16):
-        logits = logits.float()
-    terms = cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none").view_as(
-        targets
-    )
-    counts = (targets != IGNORED).sum(dim=1)
-    return terms.sum(dim=1) / counts.clamp(min=1)
+        targets = pad(labels[:, 1:].masked_fill(~predicting, IGNORED), (0, 1), value=IGNORED)
+        return lambda: _logits(model, inputs, cache=False), targets
+    assert labels is not None  # count_labels saw to it
+    if task == "seq2seq-lm":
+        inputs["decoder_input_ids"] = model.prepare_decoder_input_ids_from_labels(labels=labels)
+        return lambda: _logits(model, inputs, cache=False), labels
+    if task == "sequence-classification":
+        return lambda: _logits(model, inputs, cache=True)[:, None], labels[:, None]
+    return lambda: _logits(model, inputs, cache=True), labels
 
 
 def _logits(model: PreTrainedModel, inputs: Sample, *, cache: bool) -> Tensor:

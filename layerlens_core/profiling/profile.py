@@ -18,7 +18,9 @@ from layerlens_core.profiling.direction_files import write_directions
 from layerlens_core.profiling.engine import Measurements, measure
 from layerlens_core.profiling.latency import measure_latency
 from layerlens_core.profiling.losses import Task, task_of
+from layerlens_core.profiling.micro_batch import Size
 from layerlens_core.profiling.samples import Sample, digest, split
+from layerlens_core.profiling.stability import split_half
 from layerlens_core.providers import MetricProvider
 from layerlens_core.registry import Registry
 from layerlens_core.scores import RawScores
@@ -57,7 +59,7 @@ def profile(
     metrics: Iterable[str] = DEFAULT_METRICS,
     task: Task | None = None,
     group: int = 2,
-    micro_batch: int = 8,
+    micro_batch: Size = "auto",
     seed: int = 0,
     labels: Sequence[str] = (),
     latency: bool = False,
@@ -72,12 +74,13 @@ def profile(
     iterable of mappings with ``input_ids`` (or ``pixel_values``), ``attention_mask`` and ``labels``; causal
     models predict their own input where ``labels`` are missing. metrics: names of metric providers.
     task: by default that of the model's class. group: samples whose mean gradient makes one gradient energy.
-    micro_batch: samples in one pass; the scores do not depend on it. seed: for metrics that draw.
-    labels: class names, kept with the profile. latency: also time what the methods would add to a forward pass
-    on the model's device, which budgets on latency need; times differ from run to run. spectrum: also find
-    the singular values of every module's mean gradient, from which LoRA's gain by rank is then predicted.
-    directions: the run's directory, into which ``directions.safetensors`` is written: the leading right singular
-    vectors of every module's mean gradient, for a gradient-aligned start. Both come from sketches in the same pass.
+    micro_batch: samples in one pass, ``auto`` by free memory; the scores do not depend on it.
+    seed: for metrics that draw, and for sketches. labels: class names, kept with the profile. latency: also time what
+    the methods would add to a forward pass on the model's device, which budgets on latency need; times differ from
+    run to run. spectrum: also find the singular values of every module's mean gradient, from which LoRA's gain by
+    rank is then predicted. directions: the run's directory, into which ``directions.safetensors`` is written: the
+    leading right singular vectors of every module's mean gradient, for a gradient-aligned start. Both come from
+    sketches in the same pass.
 
     Raises `DataError`, `ModelError`, `NonFiniteError` and `PluginError`, each naming what and where.
     """
@@ -102,7 +105,7 @@ def profile(
         seed=seed,
         progress=lambda done, total: report("gradients", done, total),
     )
-    activations = measure_activations(model, inventory, samples, task, batch=min(micro_batch, SAMPLES))
+    activations = measure_activations(model, inventory, samples, task, batch=min(measured.micro_batch, SAMPLES))
     scores = []
     for provider in providers:
         if provider.active:
@@ -112,7 +115,7 @@ def profile(
                 scored=_scored_layers(inventory, measured),
                 samples=tuple(samples),
                 task=task,
-                micro_batch=micro_batch,
+                micro_batch=measured.micro_batch,
                 seed=seed,
                 progress=lambda done, total, name=provider.name: report(name, done, total),  # type: ignore[misc]
             )
@@ -144,6 +147,7 @@ def profile(
         versions=versions(),
         activations=activations,
         latency=measure_latency(model, inventory) if latency else {},
+        stability=_stabilities(providers, functions, inventory, measured, seed),
         directions=None if directions is None else _write(directions, measured, inventory, seed),
     )
     tracing.profile_finished(result)
@@ -157,6 +161,37 @@ def _write(run: str | Path, measured: Measurements, inventory: Inventory, seed: 
     return write_directions(
         run, measured.vectors, fingerprint=inventory.fingerprint, seed=seed, samples=measured.samples
     )
+
+
+def _stabilities(
+    providers: Sequence[MetricProvider],
+    functions: Mapping[str, Callable[..., float]],
+    inventory: Inventory,
+    measured: Measurements,
+    seed: int,
+) -> dict[str, float]:
+    """By metric, how well the layers' ranking repeats itself; metrics that are no mere sums over samples have none."""
+    scored = {statistics.module: statistics.weights for statistics in measured.statistics}
+    found = {}
+    for provider in providers:
+        if provider.active or not provider.needs or "spectrum" in provider.needs:
+            continue
+
+        def by_layer(groups: Sequence[int], provider: MetricProvider = provider) -> list[float]:
+            values = {
+                module: functions[provider.name](measured.ledger.statistics(module, weights, groups=groups))
+                for module, weights in scored.items()
+            }
+            raw = RawScores(
+                metric=provider.name, unit=provider.unit, granularity="module", values=values,
+                reduction=provider.reduction,
+            )  # fmt: skip
+            return list(raw.by_layer(inventory).values())
+
+        stability = split_half(by_layer, measured.ledger.groups, seed=seed)
+        if stability is not None:
+            found[provider.name] = stability
+    return found
 
 
 def _scored_layers(inventory: Inventory, measured: Measurements) -> tuple[str, ...]:

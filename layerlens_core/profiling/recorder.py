@@ -1,23 +1,14 @@
-"""Reduce what a tap hears on one module to sums."""
-
-import math
-from collections.abc import Sequence
+"""Collect what a tap hears on one module in a micro-batch, and reduce it to a few numbers a sample."""
 
 import torch
 from attrs import define, field, frozen
 from torch import Tensor
 
-from layerlens_core.errors import NonFiniteError
 from layerlens_core.profiling.directions import RangeFinder
-from layerlens_core.profiling.products import (
-    Route,
-    cheaper,
-    gram_products,
-    per_sample_gradients,
-    squared_norms,
-)
+from layerlens_core.profiling.ledger import Entries, Ledger, Numbers
+from layerlens_core.profiling.products import Route, Rows, Wanted, cheapest, reduce
 from layerlens_core.profiling.samples import Sample
-from layerlens_core.statistics import ModuleStatistics
+from layerlens_core.profiling.shared_inputs import SharedInputs
 
 
 @frozen
@@ -48,45 +39,98 @@ class BatchShape:
         return None
 
 
-@define(kw_only=True)
+@define(kw_only=True, eq=False)
+class Block:
+    """The numbers of one piece of work, on the devices where they arise, until all are fetched at once.
+
+    shape: modules, samples and groups. Modules that the loss does not reach keep their zeros.
+    """
+
+    ledger: Ledger
+    samples: int
+    group: int
+    _parts: dict[torch.device, tuple[Tensor, Tensor, Tensor]] = field(factory=dict)
+
+    def on(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """‖gᵢ‖² [modules, samples], ‖Σ gᵢ‖² [modules, groups] and Σ |W ⊙ Σ gᵢ| [modules, groups] on a device."""
+        if device not in self._parts:
+            rows, groups = len(self.ledger.modules), self.samples // self.group
+            shapes = ((rows, self.samples), (rows, groups), (rows, groups))
+            norms, group_norms, products = (torch.zeros(s, dtype=torch.float64, device=device) for s in shapes)
+            self._parts[device] = (norms, group_norms, products)
+        return self._parts[device]
+
+    def fetch(self, losses: Tensor, weights: Tensor) -> Entries:
+        """All numbers on the CPU, by one transfer a device. weights: elements of each module's weight [modules]."""
+        widths = [self.samples, self.samples // self.group, self.samples // self.group]
+        together = torch.cat(
+            [torch.cat(part, dim=1).cpu()[None] for part in self._parts.values()] or [_nothing(self, widths)]
+        )
+        norms, group_norms, products = torch.split(together.sum(dim=0), widths, dim=1)
+        size = self.group if self.samples >= self.group else 1
+        return Entries(
+            losses=_numbers(losses),
+            norms=_numbers(norms),
+            group_norms=_numbers(group_norms / size**2),
+            weight_gradients=_numbers(products / (size * weights[:, None])),
+        )
+
+
+def _nothing(block: Block, widths: list[int]) -> Tensor:
+    return torch.zeros((1, len(block.ledger.modules), sum(widths)), dtype=torch.float64)
+
+
+def _numbers(tensor: Tensor) -> Numbers:
+    result: Numbers = tensor.to("cpu", torch.float64).numpy()
+    return result
+
+
+@define(kw_only=True, eq=False)
 class Recorder:
-    """The sums of one module over all micro-batches.
+    """One module's part of the pass.
+
+    row: the module's in the ledger. weight: [out, in], where mean |W ⊙ ḡ| is wanted. sharers: modules that are likely
+    to share the input, by which the work is reckoned. finder: gathers the mean gradient's sketches.
 
     Calls of one micro-batch are joined along the tokens: a module that runs several times, as in ALBERT, has
-    one weight gradient, the sum over its calls. Groups are counted over the whole pass; one that a
-    micro-batch cuts is carried over as the sum of its gradients so far.
+    one weight gradient, the sum over its calls. Where a micro-batch is smaller than a group, the rows of the group's
+    earlier samples are kept until it is complete.
     """
 
     name: str
-    weight: Tensor | None  # [out, in], where Σ mean |W ⊙ ḡ| is wanted
-    group: int
+    row: int
+    weight: Tensor | None
+    wanted: Wanted
     route: Route | None
-    directions: RangeFinder | None = None
+    sharers: int
+    finder: RangeFinder | None
+    shared: SharedInputs
+
+    _units: frozenset[int] = frozenset()
+    _found_in: frozenset[int] = frozenset()
+    _block: Block | None = None
+    _last: bool = True
+    _first: int = 0
+    _carried: list[tuple[int, Tensor, Tensor]] = field(factory=list)
 
     _shape: BatchShape = BatchShape(0, frozenset())
     _in_forward: bool = False
     _calls: int = 0
     _pending: list[tuple[Tensor, Tensor]] = field(factory=list)
-    _reduced: bool = False
 
     _called: bool = False
     _reached: bool = False
     _lost_shape: tuple[int, ...] | None = None
 
-    _in_group: int = 0
-    _carried: Tensor | None = None
-    _carried_squares: float = 0.0
+    def start(self, units: frozenset[int], block: Block) -> None:
+        """A piece of work begins, perhaps again after it failed."""
+        self._units, self._block = units, block
+        self._carried.clear()
 
-    _squares: float = 0.0
-    _fourths: float = 0.0
-    _groups: int = 0
-    _group_squares: float = 0.0
-    _grouped_squares: float = 0.0
-    _weight_gradients: float = 0.0
-
-    def begin(self, shape: BatchShape) -> None:
-        """A micro-batch's forward pass begins."""
-        self._shape, self._in_forward, self._calls, self._reduced = shape, True, 0, False
+    def begin(self, shape: BatchShape, *, first: int, last: bool) -> None:
+        """A forward pass begins. first: its first sample's place in the piece of work. last: none follows."""
+        self._shape, self._in_forward, self._calls = shape, True, 0
+        self._first, self._last = first, last
         self._pending.clear()
 
     def count_call(self) -> None:
@@ -102,85 +146,99 @@ class Recorder:
     def receive(self, inputs: Tensor, gradients: Tensor) -> None:
         """One call's inputs [..., in] and output gradients [..., out]; reduced once all calls have come."""
         self._reached = True
-        rows, columns = self._shape.by_sample(inputs), self._shape.by_sample(gradients)
-        if rows is None or columns is None:
+        if self._shape.by_sample(inputs) is None or self._shape.by_sample(gradients) is None:
             self._lost_shape = tuple(inputs.shape)
             return
-        self._pending.append((_at_least_float32(rows), _at_least_float32(columns)))
+        self._pending.append((inputs.detach(), gradients.detach()))
         if len(self._pending) == self._calls:
-            self._reduce()
+            self._collected()
 
-    def finish(self, batch: int) -> None:
-        """The backward pass is over. Raises `NonFiniteError` where a gradient was not finite."""
+    def finish(self) -> None:
+        """The backward pass is over."""
         if self._pending:  # some calls' outputs do not reach the loss
-            self._reduce()
-        elif not self._reduced:
-            for size in self._segments(self._shape.samples):
-                self._add([0.0] * size, None)
-        if not math.isfinite(self._squares + self._weight_gradients):
-            raise NonFiniteError(
-                f"the gradient of {self.name} is not finite in batch {batch}; look at that batch's data, "
-                "or load the model in float32"
-            )
+            self._collected()
+        elif self._last and self._carried:  # nothing came from the group's last samples
+            self._reduce(*self._joined())
 
-    def _reduce(self) -> None:
-        inputs = torch.cat([rows for rows, _ in self._pending], dim=1)
-        gradients = torch.cat([columns for _, columns in self._pending], dim=1)
+    def drop(self) -> None:
+        """Let go of all tensors; the piece of work failed, or the pass is over."""
         self._pending.clear()
-        self._reduced = True
-        if self.directions is not None:
-            self.directions.add(inputs, gradients)
-        start = 0
-        for size in self._segments(len(inputs)):
-            self._reduce_segment(inputs[start : start + size], gradients[start : start + size])
-            start += size
+        self._carried.clear()
+        self._block = None
 
-    def _segments(self, samples: int) -> list[int]:
-        """Sizes of the runs of consecutive samples that lie in one group each."""
-        sizes, room = [], self.group - self._in_group
-        while samples > 0:
-            sizes.append(min(samples, room))
-            samples, room = samples - sizes[-1], self.group
-        return sizes
-
-    def _reduce_segment(self, inputs: Tensor, gradients: Tensor) -> None:
-        route = self.route or cheaper(len(inputs), inputs.shape[1], inputs.shape[2], gradients.shape[2])
-        if route == "gram" and len(inputs) == self.group and self.weight is None:
-            inner = gram_products(inputs, gradients)
-            norms = inner.diagonal().tolist()
-            self._count(norms)
-            self._close(norms, float(inner.sum()), 0.0)
-        else:
-            per_sample = per_sample_gradients(inputs, gradients)
-            total = per_sample.sum(dim=0)
-            self._add(squared_norms(per_sample).tolist(), total)
-
-    def _add(self, norms: Sequence[float], total: Tensor | None) -> None:
-        """Samples within one group: their squared norms, and the sum of their gradients (None where zero)."""
-        self._count(norms)
-        if self._carried is not None:
-            total = self._carried if total is None else self._carried + total
-        squares = [*norms, self._carried_squares]
-        self._in_group += len(norms)
-        if self._in_group < self.group:
-            self._carried, self._carried_squares = total, math.fsum(squares)
+    def _collected(self) -> None:
+        """All calls of this micro-batch are there."""
+        if len(self._pending) == 1 and self._last and not self._carried:
+            ((inputs, gradients),) = self._pending
+            self._pending.clear()
+            rows = self.shared.find(inputs)
+            if rows is None:
+                rows = self.shared.remember(inputs, Rows(self._rows(inputs)))
+            self._reduce(rows, Rows(self._rows(gradients)))
             return
-        product = 0.0
-        if self.weight is not None and total is not None:
-            product = float((self.weight.to(total) * total).abs().mean(dtype=torch.float64)) / self.group
-        self._close(squares, float(squared_norms(total)) if total is not None else 0.0, product)
+        inputs = torch.cat([self._rows(x) for x, _ in self._pending], dim=1)
+        gradients = torch.cat([self._rows(d) for _, d in self._pending], dim=1)
+        self._pending.clear()
+        self._carried.append((self._first, inputs, gradients))
+        if self._last:
+            self._reduce(*self._joined())
 
-    def _count(self, norms: Sequence[float]) -> None:
-        self._squares += math.fsum(norms)
-        self._fourths += math.fsum(norm * norm for norm in norms)
+    def _joined(self) -> tuple[Rows, Rows]:
+        """The rows of all samples of the piece of work, padded with zeros to one length."""
+        assert self._block is not None
+        longest = max(inputs.shape[1] for _, inputs, _ in self._carried)
+        _, *like = self._carried[0]
+        joined = [part.new_zeros(self._block.samples, longest, part.shape[2]) for part in like]
+        for first, *parts in self._carried:
+            for whole, part in zip(joined, parts, strict=True):
+                whole[first : first + len(part), : part.shape[1]] = part
+        self._carried.clear()
+        return Rows(joined[0]), Rows(joined[1])
 
-    def _close(self, squares: Sequence[float], norm_of_sum: float, product: float) -> None:
-        """A group is full: ‖ḡ‖² is ‖Σ gᵢ‖² / group²."""
-        self._groups += 1
-        self._group_squares += norm_of_sum / self.group**2
-        self._grouped_squares += math.fsum(squares)
-        self._weight_gradients += product
-        self._in_group, self._carried, self._carried_squares = 0, None, 0.0
+    def _rows(self, tensor: Tensor) -> Tensor:
+        rows = self._shape.by_sample(tensor)
+        assert rows is not None  # `receive` saw to it
+        return rows.to(torch.promote_types(rows.dtype, torch.float32))
+
+    def _reduce(self, inputs: Rows, gradients: Rows) -> None:
+        block, x, d = self._block, inputs.rows, gradients.rows
+        assert block is not None
+        group = min(block.group, len(x))
+        route = self.route or cheapest(
+            self.wanted, group=group, tokens=x.shape[1], inputs=x.shape[2], outputs=d.shape[2],
+            sharers=self.sharers, device=x.device.type,
+        )  # fmt: skip
+        norms, group_norms, products = block.on(x.device)
+        weight = None if self.weight is None else self.weight.to(x.dtype)
+        finding = self.finder is not None and not self._units <= self._found_in
+        formed = finding and self.finder is not None and self.finder.exact and route in ("direct", "mixed")
+        total: list[Tensor] = []
+
+        def consume(sums: Tensor, first: int) -> None:
+            if formed:
+                part = sums.sum(dim=0)
+                total[:] = [part if not total else total[0] + part]
+            if weight is not None and block.samples >= block.group:
+                sizes = sums.mul_(weight).abs_().sum(dim=-1).sum(dim=-1, dtype=torch.float64)
+                products[self.row, first : first + len(sums)] = sizes
+
+        found, together = None, None
+        if self.wanted.norms or self.wanted.group_sums:
+            found, together = reduce(
+                inputs, gradients, group=group, wanted=self.wanted, route=route,
+                consume=consume if formed or weight is not None else None,
+            )  # fmt: skip
+        if found is not None:
+            norms[self.row] = found
+        if together is not None and block.samples >= block.group:
+            group_norms[self.row] = together
+        if finding and self.finder is not None:
+            # Sums, unlike the ledger, must not get a sample twice: work that failed half-way is done again in parts.
+            if total:
+                self.finder.add_gradient(total[0])
+            else:
+                self.finder.add(x, d)
+            self._found_in = self._units
 
     @property
     def why_unscored(self) -> str | None:
@@ -190,23 +248,3 @@ class Recorder:
         if self._lost_shape is not None:
             return f"its inputs {self._lost_shape} have lost the batch dimension; profile with micro_batch=1"
         return None if self._reached else "its output does not reach the loss"
-
-    def statistics(self, samples: int, weights: int, spectrum: tuple[float, ...]) -> ModuleStatistics:
-        """The sums so far, over this many samples, for a module with this many weights."""
-        return ModuleStatistics(
-            module=self.name,
-            weights=weights,
-            samples=samples,
-            groups=self._groups,
-            group_size=self.group,
-            sum_squared_norm=self._squares,
-            sum_fourth_power=self._fourths,
-            sum_group_squared_norm=self._group_squares,
-            sum_grouped_squared_norm=self._grouped_squares,
-            sum_weight_gradient=self._weight_gradients if self.weight is not None else None,
-            spectrum=spectrum,
-        )
-
-
-def _at_least_float32(tensor: Tensor) -> Tensor:
-    return tensor.detach().to(torch.promote_types(tensor.dtype, torch.float32))

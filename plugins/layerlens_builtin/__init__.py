@@ -32,7 +32,7 @@ def layerlens_metrics() -> Iterable[MetricProvider]:
         name="fisher",
         summary="trace of the empirical Fisher information: mean squared norm of per-sample gradients",
         unit="(nats/weight)²",
-        needs=("gradient_norms",),
+        needs=("sample_norms",),
         load=lambda: _load("metrics.fisher", "score"),
     )
     yield MetricProvider(

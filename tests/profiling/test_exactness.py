@@ -62,7 +62,7 @@ def test_scores_equal_one_backward_pass_per_sample(family, build, samples, refer
         agree(statistics, expected(truth[name], weight_of(modules[name]).detach(), GROUP), tolerance)
 
 
-@pytest.mark.parametrize("route", ["direct", "gram"])
+@pytest.mark.parametrize("route", ["group-gram", "direct", "mixed"])
 def test_every_route_is_exact(family, build, samples, reference, route):
     model, data = build(family), samples(family, count=6)
     targets = inspect(model).modules

@@ -1,0 +1,60 @@
+"""How many samples go through the model at once: as given, or as memory allows."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+from attrs import define
+
+#: Samples or ``auto``: as many as fit into free memory.
+Size = int | Literal["auto"]
+
+#: On a CPU more samples at once gain nothing.
+ON_CPU = 8
+#: More samples or tokens than these gain nothing on a GPU either.
+MOST_SAMPLES, MOST_TOKENS = 64, 16_384
+#: The share of free memory that is used; the rest is for what does not grow evenly with the samples.
+SHARE = 0.8
+
+
+@define
+class MicroBatch:
+    """The size in force. measured: no more measuring is needed."""
+
+    size: int
+    device: torch.device
+    measured: bool
+
+    @classmethod
+    def of(cls, size: Size, group: int, device: torch.device) -> "MicroBatch":
+        """Begin with one group on a GPU, which shows what a sample takes."""
+        if size != "auto":
+            return cls(size, device, measured=True)
+        if device.type != "cuda":
+            return cls(max(ON_CPU, group), device, measured=True)
+        return cls(group, device, measured=False)
+
+    @contextmanager
+    def watched(self, samples: int, tokens: int) -> Iterator[None]:
+        """Run the first micro-batch inside: its peak tells what later ones may take. tokens: of one sample."""
+        if self.measured:
+            yield
+            return
+        torch.cuda.synchronize(self.device)
+        torch.cuda.reset_peak_memory_stats(self.device)
+        before = torch.cuda.memory_allocated(self.device)
+        yield
+        torch.cuda.synchronize(self.device)
+        peak = torch.cuda.max_memory_allocated(self.device) - before
+        cached = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+        free = torch.cuda.mem_get_info(self.device)[0] + cached
+        fitting = int(SHARE * free * samples / max(peak, 1))
+        self.size = max(samples, min(fitting, MOST_SAMPLES, MOST_TOKENS // max(tokens, 1)))
+        self.measured = True
+
+    def halve(self) -> None:
+        """After memory ran out: half as many samples, at least one."""
+        self.size, self.measured = max(self.size // 2, 1), True
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()

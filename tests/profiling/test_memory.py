@@ -1,0 +1,72 @@
+"""Memory that runs out: the micro-batch is halved and nothing is counted twice."""
+
+import pytest
+import torch
+
+from layerlens_core.adaptation.inspect import inspect
+from layerlens_core.errors import DataError, ModelError
+from layerlens_core.profiling.engine import measure
+from layerlens_core.profiling.micro_batch import ON_CPU, MicroBatch
+from layerlens_core.statistics import STATISTICS
+
+
+def same(one, other):
+    for a, b in zip(one.statistics, other.statistics, strict=True):
+        assert (a.module, a.samples, a.groups) == (b.module, b.samples, b.groups)
+        assert b.fisher == pytest.approx(a.fisher, rel=1e-10)
+        assert b.gradient_energy == pytest.approx(a.gradient_energy, rel=1e-10)
+        assert b.weight_gradient == pytest.approx(a.weight_gradient, rel=1e-10)
+        assert b.spectrum == pytest.approx(a.spectrum, rel=1e-8, abs=1e-10 * a.spectrum[0])
+
+
+@pytest.mark.parametrize("group", [2, 3])
+@pytest.mark.parametrize("fits", [1, 2, 3])
+@pytest.mark.parametrize("when", ["forward", "backward"])
+def test_the_pass_goes_on_with_smaller_micro_batches(named_family, build, samples, group, fits, when):
+    family = named_family("llama")
+    model, data = build(family), samples(family, count=10)
+    targets = inspect(model).modules
+    options = {"needs": tuple(STATISTICS), "group": group}
+    plain = measure(model, targets, data, "causal-lm", micro_batch=6, **options)
+    failed = []
+
+    def refuse(module, args, output):
+        def fail(gradient=None):
+            failed.append(len(output))
+            raise torch.OutOfMemoryError("out of memory")
+
+        if len(output) > fits:
+            if when == "forward":
+                fail()
+            output.register_hook(fail)  # half of the modules have had their gradients by then
+
+    handle = model.model.layers[1].mlp.register_forward_hook(refuse)
+    other = measure(model, targets, data, "causal-lm", micro_batch=8, **options)
+    handle.remove()
+    assert failed
+    assert other.micro_batch <= fits or other.micro_batch // group * group <= fits  # whole groups, where they fit
+    same(plain, other)
+
+
+def test_a_single_sample_that_does_not_fit_is_said_in_a_line(named_family, build, samples):
+    family = named_family("llama")
+    model = build(family)
+
+    def fail(*_):
+        raise torch.OutOfMemoryError("out of memory")
+
+    handle = model.model.layers[1].register_forward_hook(fail)
+    with pytest.raises(ModelError, match=r"ran out of memory with a single sample of 12 tokens"):
+        measure(model, inspect(model).modules, samples(family), "causal-lm", needs=("sample_norms",))
+    handle.remove()
+
+
+def test_auto_is_fixed_on_a_cpu_and_holds_a_group(named_family, build, samples):
+    cpu = torch.device("cpu")
+    assert MicroBatch.of("auto", 2, cpu).size == ON_CPU
+    assert MicroBatch.of("auto", 12, cpu).size == 12
+    assert MicroBatch.of(3, 2, cpu).size == 3
+    family = named_family("llama")
+    model = build(family)
+    with pytest.raises(DataError, match="at least 1"):
+        measure(model, inspect(model).modules, samples(family), "causal-lm", needs=(), micro_batch=0)

@@ -1,0 +1,113 @@
+"""Norms of gradients by every route against their definition; inputs that are shared are prepared once."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from layerlens_core.adaptation.inspect import inspect
+from layerlens_core.profiling import engine, products
+from layerlens_core.profiling.engine import measure
+from layerlens_core.profiling.products import Rows, Wanted, cheapest, reduce
+from layerlens_core.profiling.shared_inputs import SharedInputs
+
+WANTED = [
+    Wanted(norms=norms, group_norms=group_norms, group_sums=sums)
+    for norms, group_norms, sums in [(1, 0, 0), (1, 1, 0), (1, 1, 1), (1, 0, 1), (0, 0, 1)]
+]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    wanted=st.sampled_from(WANTED), groups=st.integers(1, 4), group=st.integers(1, 4), tokens=st.integers(1, 6),
+    inputs=st.integers(1, 7), outputs=st.integers(1, 7), held=st.sampled_from([1, 60, 10**6]), data=st.data(),
+)  # fmt: skip
+def test_every_route_gives_the_definition(wanted, groups, group, tokens, inputs, outputs, held, data):
+    route = data.draw(st.sampled_from(wanted.routes))
+    generator = torch.Generator().manual_seed(groups * 64 + tokens)
+    x, d = (
+        torch.randn(groups * group, tokens, width, generator=generator, dtype=torch.float64)
+        for width in (inputs, outputs)
+    )
+    sums = {}
+    consume = (
+        (lambda part, first: sums.update({first + i: each.clone() for i, each in enumerate(part)}))
+        if (wanted.group_sums)
+        else None
+    )
+    before, products.HELD["cpu"] = products.HELD["cpu"], held
+    try:
+        norms, group_norms = reduce(Rows(x), Rows(d), group=group, wanted=wanted, route=route, consume=consume)
+    finally:
+        products.HELD["cpu"] = before
+    gradients = torch.stack([b.T @ a for a, b in zip(x, d, strict=True)])
+    together = gradients.view(groups, group, outputs, inputs).sum(dim=1)
+    if wanted.norms:
+        assert norms.tolist() == pytest.approx(gradients.square().sum(dim=(1, 2)).tolist(), rel=1e-10)
+    if wanted.group_norms:
+        scale = float(gradients.square().sum())
+        expected = together.square().sum(dim=(1, 2)).tolist()
+        assert group_norms.tolist() == pytest.approx(expected, rel=1e-10, abs=1e-12 * scale)
+    if wanted.group_sums:
+        assert torch.allclose(torch.stack([sums[i] for i in range(groups)]), together, rtol=1e-10)
+
+
+def test_the_cheapest_route_follows_the_shapes():
+    norms, both = Wanted(norms=True, group_norms=False, group_sums=False), WANTED[1]
+    shape = {"group": 2, "inputs": 4096, "outputs": 4096}
+    assert cheapest(norms, tokens=128, **shape) == "sample-gram"
+    assert cheapest(both, tokens=128, **shape) == "group-gram"
+    assert cheapest(norms, tokens=8192, **shape) == "direct"
+    assert cheapest(both, tokens=2, group=64, inputs=3, outputs=3) in ("direct", "mixed")
+    with pytest.raises(ValueError, match="does not give"):
+        reduce(Rows(torch.ones(2, 1, 1)), Rows(torch.ones(2, 1, 1)), group=2, wanted=both, route="sample-gram")
+
+
+def test_memory_that_was_freed_and_used_again_is_no_shared_input():
+    shared = SharedInputs()
+    tensor = torch.ones(2, 3, 4)
+    rows = shared.remember(tensor, Rows(tensor))
+    assert shared.find(tensor.detach()) is rows
+    assert shared.find(tensor[:, :2]) is None
+    assert shared.find(tensor.clone()) is None
+    tensor.add_(1)
+    assert shared.find(tensor) is None
+    address = tensor.data_ptr()
+    del tensor, rows
+    assert all(torch.ones(2, 3, 4).data_ptr() != address for _ in range(20))  # the entry keeps it
+
+
+@pytest.mark.parametrize("reentrant", [None, False, True])
+def test_shared_inputs_are_prepared_once_and_right(named_family, build, samples, reference, reentrant, monkeypatch):
+    family = named_family("llama")
+    model, data = build(family), samples(family, count=6)
+    targets = inspect(model).modules
+    if reentrant is not None:
+        model.activation_checkpointing_enable({"use_reentrant": reentrant})
+    made = []
+
+    class Counted(SharedInputs):
+        def remember(self, tensor, rows):
+            made.append(rows)
+            return super().remember(tensor, rows)
+
+    monkeypatch.setattr(engine, "SharedInputs", Counted)
+    measured = measure(model, targets, data, "causal-lm", needs=("gradient_norms",), micro_batch=2, route="group-gram")
+    assert len(made) == 3 * 3 * 4  # batches, layers, inputs: of attention, of o_proj, of gate and up, of down_proj
+    model.gradient_checkpointing_disable()
+    truth = reference(model, [t.name for t in targets], data)
+    for statistics in measured.statistics:
+        expected = float(truth[statistics.module].square().sum()) / len(data)
+        assert statistics.fisher == pytest.approx(expected, rel=1e-10)
+
+
+def test_fisher_alone_by_grams_of_samples(family, build, samples, reference):
+    model, data = build(family), samples(family, count=5)
+    targets = inspect(model).modules
+    for route in ("sample-gram", "direct"):
+        measured = measure(model, targets, data, family.task, needs=("sample_norms",), micro_batch=2, route=route)
+        truth = reference(model, [t.name for t in targets], data)
+        for statistics in measured.statistics:
+            expected = float(truth[statistics.module].square().sum()) / len(data)
+            assert statistics.fisher == pytest.approx(expected, rel=1e-10), route
+            assert statistics.sum_group_squared_norm is None
