@@ -105,7 +105,7 @@ def measure(
         run = _Pass(
             model=model, task=task, samples=counted, pad=pad, ledger=ledger, recorders=recorders,
             weights=torch.tensor([float(target.in_features * target.out_features) for target in targets]),
-            head=vocabulary_head(model, _on(input_device(model), collate(counted[:1], pad)), task),
+            head=vocabulary_head(model, _on(input_device(model), collate([min(counted, key=_tokens)], pad)), task),
         )  # fmt: skip
         handles = [
             tap(model.get_submodule(recorder.name), recorder.receive, recorder.count_call) for recorder in recorders
@@ -154,7 +154,9 @@ class _Pass:
 
     def all(self, size: MicroBatch, progress: Progress) -> None:
         """Every unit that the ledger lacks, the longest first."""
-        length = {unit: max(self._length(i) for i in self.ledger.samples_of(unit)) for unit in self.ledger.missing()}
+        length = {
+            unit: max(_tokens(self.samples[i]) for i in self.ledger.samples_of(unit)) for unit in self.ledger.missing()
+        }
         whole = sorted((unit for unit in length if unit < self.ledger.groups), key=lambda unit: (-length[unit], unit))
         pending = [*whole, *(unit for unit in length if unit >= self.ledger.groups)]
         done = self.ledger.samples - sum(len(self.ledger.samples_of(unit)) for unit in pending)
@@ -237,10 +239,11 @@ class _Pass:
                 f"look at {_named([self.samples[i] for i in numbers])}, or load the model in float32"
             )
 
-    def _length(self, number: int) -> int:
-        """Tokens of a sample; pixels have no length."""
-        ids = self.samples[number].get("input_ids")
-        return 1 if ids is None else len(ids)
+
+def _tokens(sample: Sample) -> int:
+    """Tokens of a sample; pixels have no length."""
+    ids = sample.get("input_ids")
+    return 1 if ids is None else len(ids)
 
 
 def _on(device: torch.device, batch: Sample) -> Sample:

@@ -47,11 +47,10 @@ class VocabularyHead:
         positions = positions.flip(0)  # what depends on the neighbours will not be the same
         try:
             with torch.no_grad():
-                plain = run().flatten(0, 1)[positions]
-                same = _same(head._selected(run, positions), plain)
-                large = head._selected(run, positions, scale=_ENLARGED)
-                hidden, _ = head._replaced(run, positions, keep=1, scale=_ENLARGED)
-                head.chunked = _same(module(hidden), large)
+                hidden, logits = head._replaced(run, positions, keep=None, scale=_ENLARGED)
+                plain = logits.flatten(0, 1)[positions]
+                same = _same(head._selected(run, positions, scale=_ENLARGED), plain)
+                head.chunked = _same(module(hidden), plain)
         except (RuntimeError, ValueError, IndexError, TypeError):
             return None  # its forward pass needs every position, in ways that only it knows
         return head if same else None
@@ -72,14 +71,17 @@ class VocabularyHead:
             raise ValueError(f"the model gives logits of shape {tuple(logits.shape)}")
         return logits[0]
 
-    def _replaced(self, run: Run, positions: Tensor, *, keep: int, scale: float = 1.0) -> tuple[Tensor, Tensor]:
-        """Run with ``keep`` positions in front of the head: the hidden states of all [N, features], and the logits."""
+    def _replaced(self, run: Run, positions: Tensor, *, keep: int | None, scale: float = 1.0) -> tuple[Tensor, Tensor]:
+        """Run with ``keep`` of the positions in front of the head, None for the model's own.
+
+        Gives the hidden states at all positions [N, features], and the logits.
+        """
         seen: list[Tensor] = []
 
         def select(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
             states = args[0].flatten(0, -2)
             seen.append(states[positions.to(states.device)] * scale)
-            return (seen[-1][None, :keep], *args[1:])
+            return (args[0] * scale if keep is None else seen[-1][None, :keep], *args[1:])
 
         handle = self.module.register_forward_pre_hook(select)
         try:
