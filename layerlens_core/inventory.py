@@ -68,7 +68,8 @@ class ExpertWeight:
 class Layer:
     """One repeated block of the model, the unit for which a method is chosen.
 
-    blocks: mixtures of experts as a whole, which write to the residual stream where no linear module does.
+    blocks: modules that write to the residual stream as a whole, where no linear module can be corrected for them:
+        mixtures of experts, and Mamba's mixers, whose kernels read the weight of the last projection.
     experts: their stacked weights.
     """
 
@@ -170,7 +171,8 @@ class Inventory:
             for attention in layer.attentions:
                 shapes[attention.name] = {name: getattr(attention, name) for name in _HEADS}
             for block in layer.blocks:
-                shapes[block.name] = {"features": block.features}
+                # JetMoE's attention is a mixture of experts itself, a place of both kinds.
+                shapes[block.name] = {**shapes.get(block.name, {}), "features": block.features}
             for weight in layer.experts:
                 shapes[weight.name] = {
                     "experts": weight.experts,

@@ -10,6 +10,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from layerlens_core.adaptation.obstacles import obstacle
 from layerlens_core.errors import ModelError
 from layerlens_core.inventory import (
     AttentionModule,
@@ -27,7 +28,9 @@ from layerlens_core.inventory import (
 #: How transformers names the projections that are added to the residual stream.
 _RESIDUAL_WRITER = re.compile(
     r"(^|\.)(o_proj|out_proj|out_lin|c_proj|down_proj|wo|Wo|fc2|fc_out|lin2|ffn_output|output_dense|dense_4h_to_h|w2"
-    r"|SelfAttention\.o|EncDecAttention\.o|((self_)?attention|(self_)?attn|output)\.dense|ff\.layer_2)$"
+    r"|linear_out|post_proj|output_linear|pwconv2|ff\.layer_2|ffn\.linear_2|mlp\.(dense2|linear_fc2)|feed_forward\d?\.linear2"
+    r"|\w*SelfAttention\.o|EncDecAttention\.o|(self_)?attn\.(o|output)|((self_)?attn|attention)\.proj(ection)?"
+    r"|feed_forward\.output|(?<!bottleneck\.)((self_)?attention|(self_)?attn|output)\.dense)$"
 )
 _KEY_PROJECTION = re.compile(r"(^|\.)(k_proj|key|k_lin|k)$")
 _VALUE_PROJECTION = re.compile(r"(^|\.)(v_proj|value|v_lin|v)$")
@@ -58,7 +61,7 @@ def inspect(model: PreTrainedModel) -> Inventory:
     skipped: list[Skipped] = []
     by_layer: dict[str, list[LinearModule]] = {name: [] for name in layer_names}
     layer_set = frozenset(layer_names)
-    inside: dict[str, dict[str, nn.Module]] = {name: {} for name in layer_names}
+    inside: dict[str, dict[str, nn.Module]] = {name: {name: names[name]} for name in layer_names}
     for name, module in names.items():
         if (within := _layer_of(name, layer_set)) is not None:
             inside[within][name] = module
@@ -80,6 +83,8 @@ def inspect(model: PreTrainedModel) -> Inventory:
             output_spec = _linear(name, module, kind, None)
         elif any(name == head or name.startswith(f"{head}.") for head in heads):
             skipped.append(Skipped(name=name, reason="part of the task head, which trains in full"))
+        elif (reason := _obstacle(name, names)) is not None:
+            skipped.append(Skipped(name=name, reason=reason))
         else:
             layer = _layer_of(name, layer_set)
             spec = _linear(name, module, kind, layer)
@@ -89,7 +94,7 @@ def inspect(model: PreTrainedModel) -> Inventory:
             name=name,
             modules=tuple(modules),
             attentions=tuple(_attentions(model, name, inside[name])),
-            blocks=tuple(_expert_blocks(model, name, inside[name])),
+            blocks=tuple(_blocks(model, name, inside[name])),
             experts=tuple(_expert_weights(name, inside[name])),
         )
         for name, modules in by_layer.items()
@@ -206,13 +211,34 @@ def _expert_weights(layer: str, names: dict[str, nn.Module]) -> Iterator[ExpertW
                     yield ExpertWeight(name=f"{name}.{key}", experts=count, in_features=n_in, out_features=n_out)
 
 
-def _expert_blocks(model: PreTrainedModel, layer: str, names: dict[str, nn.Module]) -> Iterator[ResidualWriter]:
-    """The mixtures of experts of a layer: the modules right under it that hold stacked experts."""
+def _obstacle(name: str, names: dict[str, nn.Module]) -> str | None:
+    parent, _, key = name.rpartition(".")
+    return obstacle(names[name], names[parent], key) if parent else None
+
+
+def _blocks(model: PreTrainedModel, layer: str, names: dict[str, nn.Module]) -> Iterator[ResidualWriter]:
+    """The modules of a layer that write to the residual stream as a whole.
+
+    Mixtures of experts, stacked or in a list, and modules whose last linear map cannot be corrected by itself.
+    """
+    found: dict[str, int] = {}
     width = getattr(model.config.get_text_config(), "hidden_size", None)
-    blocks = [weight.name.removeprefix(f"{layer}.").partition(".")[0] for weight in _expert_weights(layer, names)]
-    if width is not None:
-        for block in dict.fromkeys(blocks):
-            yield ResidualWriter(name=f"{layer}.{block}", features=width)
+    for name, module in names.items():
+        if not name.startswith(f"{layer}."):
+            continue
+        inside = name.removeprefix(f"{layer}.").split(".")
+        writes = linear_kind(module) is not None and _RESIDUAL_WRITER.search(name) is not None
+        in_expert = next((at for at, part in enumerate(inside) if "expert" in part), None)
+        if _is_stacked_experts(module):
+            if width is not None:
+                found[".".join(inside[: -1 if in_expert is None else in_expert])] = width
+        elif writes and in_expert:
+            found[".".join(inside[:in_expert])] = _linear(name, module, "linear", layer).out_features
+        elif writes and _obstacle(name, names) is not None:
+            found[".".join(inside[:-1])] = _linear(name, module, "linear", layer).out_features
+    for block, features in found.items():
+        if block:
+            yield ResidualWriter(name=f"{layer}.{block}", features=features)
 
 
 def _is_parallel(model: PreTrainedModel) -> bool:
@@ -251,6 +277,10 @@ def _attentions(model: PreTrainedModel, layer: str, names: dict[str, nn.Module])
             continue
         grouped = _first_int(config, "num_key_value_heads") or heads
         key = _projected_width(module, _KEY_PROJECTION)
+        own = _first_int(module, *_KEY_DIM)
+        if key and own and key % own == 0:
+            # Whisper's configuration gives the encoder's heads for key-value heads, its decoder's too.
+            grouped = key // own
         value = _projected_width(module, _VALUE_PROJECTION)
         key_dim = key // grouped if key else _first_int(module, *_KEY_DIM) or _first_int(config, *_KEY_DIM)
         value_dim = value // grouped if value else _first_int(module, *_VALUE_DIM) or _first_int(config, *_VALUE_DIM)

@@ -35,6 +35,8 @@ class SideModule(nn.Module, BaseTunerLayer):  # type: ignore[misc]
 
     def __init__(self, host: nn.Module, entry: Entry) -> None:
         super().__init__()
+        #: Of the host, for messages.
+        self.name = ""
         # In a tuple, since a module as an attribute would become a child of its own child.
         self._host = (host,)
         self.merged_adapters: list[str] = []
@@ -46,6 +48,7 @@ class SideModule(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         side = host._modules.get(cls.child)
         if side is None:
             side = cls(host, entry)
+            side.name = name
             side.train(host.training)
             host.add_module(cls.child, side)
             side.connect()

@@ -104,6 +104,7 @@ class GatedPrefix(SideModule):
         for adapter in self.running():
             gate = self.lora_prefix_gate[adapter]
             key, value = self.lora_prefix_key[adapter], self.lora_prefix_value[adapter]
+            self._check_shapes(query, output, key, value)
             # [B, H_kv, groups, T, d_k], as the heads of a group lie side by side.
             batch, _, length, width = query.shape
             grouped = query.to(key.dtype).reshape(batch, key.shape[0], self.groups, length, width)
@@ -114,6 +115,17 @@ class GatedPrefix(SideModule):
             attended = pad(attended, (0, output.shape[-1] - attended.shape[-1]))
             output = output + gate[:, None] * attended
         return output.to(dtype)
+
+    def _check_shapes(self, query: Tensor, output: Tensor, key: Tensor, value: Tensor) -> None:
+        """Raises `ModelError` where the attention computes with other heads or widths than were planned."""
+        heads = key.shape[0] * self.groups
+        found = (query.shape[1], query.shape[-1], output.shape[-2])
+        if found != (heads, key.shape[-1], heads) or output.shape[-1] < value.shape[-1]:
+            raise ModelError(
+                f"the prefix at {self.name} was planned for {heads} query heads of {key.shape[-1]} and values of "
+                f"{value.shape[-1]}, but that attention has queries {list(query.shape)} and gives "
+                f"{list(output.shape)}; allocate again with --methods that leave out prefix"
+            )
 
 
 def _attend(
