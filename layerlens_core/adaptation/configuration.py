@@ -15,6 +15,8 @@ from layerlens_core.plan import Plan
 
 #: The type that adapter_config.json names for plans that plain PEFT has no words for.
 PEFT_TYPE = "LAYERLENS"
+#: Of the entries, as they are written.
+VERSION = 1
 #: Matches no name, and keeps PEFT from condensing a list of names.
 NOTHING = "(?!)"
 #: How plain PEFT can be told of a plan: by patterns, by a list of full names, or not at all.
@@ -48,6 +50,7 @@ class LayerLensConfig(LoraConfig):  # type: ignore[misc]
     entries: dict[str, dict[str, Any]] = field(default_factory=dict)
     scale: float = 2.0
     plain: Plain = "no"
+    version: int = VERSION
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -15,9 +15,9 @@ from peft.utils import AuxiliaryTrainingWrapper, ModulesToSaveWrapper
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from layerlens_core.adaptation.configuration import LORA_METHODS, PEFT_TYPE, Entry, LayerLensConfig
+from layerlens_core.adaptation.configuration import LORA_METHODS, PEFT_TYPE, VERSION, Entry, LayerLensConfig
 from layerlens_core.adaptation.side import SideModule
-from layerlens_core.errors import ModelError, PlanError
+from layerlens_core.errors import FileError, ModelError, PlanError
 from layerlens_core.registry import default
 
 
@@ -25,13 +25,16 @@ class LayerLensModel(LoraModel):  # type: ignore[misc]
     """Attaches what a `LayerLensConfig` says, to exactly the modules that it names.
 
     It checks every entry before it changes anything: a module that is missing, of another shape, or of a kind that
-    its method cannot attach to raises `ModelError`; a method that nothing provides raises `PluginError`.
+    its method cannot attach to raises `ModelError`; a method that nothing provides raises `PluginError`; entries of
+    another version raise `FileError`.
     """
 
     # Side modules are layers of PEFT's too, which it trains, switches and saves like its own.
     tuner_layer_cls = BaseTunerLayer
 
     def _pre_injection_hook(self, model: nn.Module, config: LayerLensConfig, adapter_name: str) -> None:
+        if config.version != VERSION:
+            raise FileError(f"the adapter is of version {config.version}; this LayerLens reads version {VERSION}")
         sides = side_modules_of(config)
         modules = dict(model.named_modules(remove_duplicate=False))
         for name in config.entries:

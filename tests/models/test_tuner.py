@@ -16,7 +16,7 @@ from layerlens_core.adaptation.gradients import check_gradients
 from layerlens_core.adaptation.initialisation import ROW_NORM, align
 from layerlens_core.adaptation.inspect import inspect
 from layerlens_core.adaptation.parts import lora_layers, side_modules
-from layerlens_core.errors import ModelError, PlanError, PluginError
+from layerlens_core.errors import FileError, ModelError, PlanError, PluginError
 from layerlens_core.registry import default
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
@@ -244,6 +244,12 @@ def test_an_adapter_of_a_method_that_nothing_provides_is_refused(mixed, family, 
     mixed.save_pretrained(tmp_path)
     edited(tmp_path, lambda c: [e.update(method="vera") for e in c["entries"].values() if e["method"] == "prefix"])
     refused(family.build(), tmp_path, snapshot, PluginError, "no method is named 'vera'")
+
+
+def test_an_adapter_of_another_version_is_refused(mixed, family, snapshot, tmp_path):
+    mixed.save_pretrained(tmp_path)
+    edited(tmp_path, lambda config: config.update(version=2))
+    refused(family.build(), tmp_path, snapshot, FileError, "of version 2; this LayerLens reads version 1")
 
 
 def test_an_adapter_on_a_model_that_carries_one_is_refused(mixed, tmp_path):
