@@ -9,7 +9,7 @@ from attrs import frozen
 
 from layerlens_core import files
 from layerlens_core.errors import PlanError
-from layerlens_core.plan import Plan
+from layerlens_core.plan import LORA_METHODS, Plan
 from layerlens_core.profiles import Profile
 
 
@@ -44,15 +44,11 @@ class Export:
 Exporter = Callable[[Export], tuple[Path, ...]]
 
 
-#: The methods that are LoRA to PEFT: of linear modules, and of stacked experts' parameters.
-_LORA = ("lora", "lora-experts")
-
-
 def other_methods(plan: Plan) -> dict[str, list[str]]:
     """Layers by method, for the methods other than LoRA that train something."""
     layers: dict[str, list[str]] = {}
     for decision in plan.decisions:
-        if decision.method not in (*_LORA, "none"):
+        if decision.method not in {*LORA_METHODS, "none"}:
             layers.setdefault(decision.method, []).append(decision.unit)
     return dict(sorted(layers.items()))
 
@@ -65,7 +61,7 @@ def require_lora(plan: Plan, trainer: str) -> None:
             f"{trainer} trains LoRA alone, but this plan gives {named}; allocate again with --methods lora,none, "
             "or export it --to peft"
         )
-    if not any(plan.sizes(method) for method in _LORA):
+    if not any(plan.sizes(method) for method in LORA_METHODS):
         raise PlanError("the plan trains nothing: every layer is 'none'")
 
 

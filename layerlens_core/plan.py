@@ -16,6 +16,9 @@ from layerlens_core.inventory import Head, Inventory
 FILE_NAME = "plan.json"
 SCHEMA, VERSION = "layerlens/plan", 1
 
+#: The methods whose sizes are LoRA ranks, which PEFT attaches: to linear modules, and to stacked experts too.
+LORA_METHODS = frozenset({"lora", "lora-experts"})
+
 #: LoRA's α/r, constant over modules so that servers with one global scale stay right.
 DEFAULT_SCALE = 2
 

@@ -11,13 +11,13 @@ from peft import PeftModel, get_peft_model
 from transformers import PreTrainedModel
 
 from layerlens_core.adaptation.attachment import attach
-from layerlens_core.adaptation.configuration import LORA_METHODS, Entry, LayerLensConfig, Plain, peft_config
+from layerlens_core.adaptation.configuration import Entry, LayerLensConfig, Plain, peft_config
 from layerlens_core.adaptation.inspect import inspect
 from layerlens_core.adaptation.parts import lora_layers, side_modules, trainable_parameters
 from layerlens_core.adaptation.restoring import restored_on_error
 from layerlens_core.adaptation.tuner import side_module
 from layerlens_core.errors import ModelError, PlanError, nearest
-from layerlens_core.plan import Plan
+from layerlens_core.plan import LORA_METHODS, Plan
 from layerlens_core.registry import default
 
 #: How the A of LoRA starts: as PEFT draws it, or along the leading directions of the profiled gradient.

@@ -11,7 +11,7 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from layerlens_core.adaptation.patterns import exactly
 from layerlens_core.errors import PlanError
 from layerlens_core.inventory import Inventory
-from layerlens_core.plan import Plan
+from layerlens_core.plan import LORA_METHODS, Plan
 
 #: The type that adapter_config.json names for plans that plain PEFT has no words for.
 PEFT_TYPE = "LAYERLENS"
@@ -21,8 +21,6 @@ VERSION = 1
 NOTHING = "(?!)"
 #: How plain PEFT can be told of a plan: by patterns, by a list of full names, or not at all.
 Plain = Literal["patterns", "names", "no"]
-#: The methods whose sizes are LoRA ranks, which PEFT attaches.
-LORA_METHODS = frozenset({"lora", "lora-experts"})
 
 
 @frozen(kw_only=True)

@@ -15,9 +15,10 @@ from peft.utils import AuxiliaryTrainingWrapper, ModulesToSaveWrapper
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from layerlens_core.adaptation.configuration import LORA_METHODS, PEFT_TYPE, VERSION, Entry, LayerLensConfig
+from layerlens_core.adaptation.configuration import PEFT_TYPE, VERSION, Entry, LayerLensConfig
 from layerlens_core.adaptation.side import SideModule
 from layerlens_core.errors import FileError, ModelError, PlanError
+from layerlens_core.plan import LORA_METHODS
 from layerlens_core.registry import default
 
 
