@@ -59,6 +59,7 @@ def filling(path: Path) -> Iterator[Path]:
     try:
         yield staging
         for file in sorted(staging.iterdir()):
+            os.chmod(file, 0o666 & ~_umask())  # safetensors keeps its files to their owner
             os.replace(file, path / file.name)
         staging.rmdir()
     except BaseException:

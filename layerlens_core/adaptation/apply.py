@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from layerlens_core.adaptation.attachment import attach
 from layerlens_core.adaptation.configuration import Entry, LayerLensConfig, Plain, peft_config
-from layerlens_core.adaptation.inspect import inspect
+from layerlens_core.adaptation.inspect import check_bare, inspect
 from layerlens_core.adaptation.parts import lora_layers, side_modules, trainable_parameters
 from layerlens_core.adaptation.restoring import restored_on_error
 from layerlens_core.adaptation.tuner import side_module
@@ -40,6 +40,17 @@ def apply(
     be applied, or is not consistent in itself, `PluginError` where nothing provides a method, and `FileError` for
     directions that are missing, damaged or of another profile; in all cases before anything is changed.
     """
+    if not isinstance(plan, Plan):
+        raise PlanError(f"apply takes a Plan, not {plan!r}; ll.Plan.load(run) reads one")
+    if isinstance(model, torch.nn.Module):
+        check_bare(model)
+    if not isinstance(model, PreTrainedModel):
+        raise ModelError(
+            f"apply takes a model of transformers as it was loaded, not {type(model).__name__}; "
+            "compile or wrap it afterwards"
+        )
+    if not plan.scale > 0:
+        raise PlanError(f"the plan's scale α/r is {plan.scale:g}; it must be above 0")
     check_applicable(plan)
     inventory = inspect(model)
     if (difference := plan.difference(inventory)) is not None:

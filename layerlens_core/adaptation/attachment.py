@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from layerlens_core.adaptation.configuration import Entry, LayerLensConfig, configure
 from layerlens_core.adaptation.inspect import check_bare, inspect
 from layerlens_core.adaptation.restoring import remember, restored_on_error
+from layerlens_core.adaptation.saved import check_adapter, check_loaded, find_adapter
 from layerlens_core.adaptation.tuner import LayerLensModel  # noqa: F401  makes the type known to PEFT
 from layerlens_core.errors import ModelError
 
@@ -39,6 +40,8 @@ def _quietly() -> Iterator[None]:
         with warnings.catch_warnings():
             # PEFT 0.21 reads an attribute that transformers 5.23 has renamed and still serves.
             warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
+            # What is missing in a file is an error of ours, not a warning.
+            warnings.filterwarnings("ignore", message="Found missing adapter keys")
             yield
     finally:
         if enabled:
@@ -72,15 +75,31 @@ def attach_lora(
         return attach(model, configure(entries, scale=scale, heads=heads))
 
 
-def load(model: PreTrainedModel, directory: str | Path, *, trainable: bool = False) -> PeftModel:
-    """An adapter that was saved, on its base model: `PeftModel.from_pretrained`, for which LayerLens is known to PEFT.
+def load(model: PreTrainedModel, source: str | Path, *, trainable: bool = False) -> PeftModel:
+    """An adapter that was saved, on its base model: `PeftModel.from_pretrained`, with everything checked.
 
-    trainable: to go on training it. Raises what `LayerLensModel` raises where the model is another one, and
-    `ModelError` where it carries adapters already; in both cases nothing is changed.
+    source: the adapter's directory, or a hub id. trainable: to go on training it; otherwise it is frozen.
+
+    Raises `FileError` where the adapter's files are missing or damaged, `ModelError` where the model carries adapters
+    already or is another one, and what `LayerLensModel` raises; in all cases nothing is changed.
     """
     check_bare(model)
+    directory = find_adapter(source)
+    names = check_adapter(directory)
     with restored_on_error(model), _quietly():
-        return PeftModel.from_pretrained(model, str(directory), is_trainable=trainable)
+        try:
+            loaded = PeftModel.from_pretrained(model, str(directory), is_trainable=trainable)
+        except (ValueError, RuntimeError, KeyError) as error:
+            # PEFT's words for modules that it does not find, torch's for shapes that differ.
+            raise ModelError(f"{directory} does not fit this {type(model).__name__}: {_brief(error)}") from error
+        check_loaded(loaded, names, directory)
+    return loaded
+
+
+def _brief(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    # Torch lists the sizes that differ below a heading.
+    return (lines[1] if len(lines) > 1 and "size mismatch" in lines[1] else lines[0]).strip()[:200]
 
 
 def _check_heads(model: PreTrainedModel, heads: Collection[str]) -> None:

@@ -1,7 +1,7 @@
 """What the tuner is told: every module that it adapts by its full name, with method, size and shape."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from attrs import asdict, frozen
@@ -13,8 +13,15 @@ from layerlens_core.errors import PlanError
 from layerlens_core.inventory import Inventory
 from layerlens_core.plan import LORA_METHODS, Plan
 
+
+class _PeftType(str):
+    """A name that PEFT's closed enumeration of types lacks; in places PEFT and transformers ask for its ``value``."""
+
+    value = property(str)
+
+
 #: The type that adapter_config.json names for plans that plain PEFT has no words for.
-PEFT_TYPE = "LAYERLENS"
+PEFT_TYPE = _PeftType("LAYERLENS")
 #: Of the entries, as they are written.
 VERSION = 1
 #: Matches no name, and keeps PEFT from condensing a list of names.
@@ -71,16 +78,15 @@ class LayerLensConfig(LoraConfig):  # type: ignore[misc]
             self.as_lora(self.plain).save_pretrained(save_directory, **kwargs)
 
     def as_lora(self, plain: Plain) -> LoraConfig:
-        """PEFT's own configuration of the same LoRA, told of in this way."""
+        """PEFT's own configuration of the same LoRA, told of in this way; all other settings are as in this one."""
+        ranks = {name: entry["size"] for name, entry in self.entries.items()}
         config = plain_lora(
-            {name: entry["size"] for name, entry in self.entries.items()},
-            scale=self.scale,
-            heads=self.modules_to_save or (),
-            parameters=self.target_parameters or (),
-            listed=plain == "names",
-        )
-        for name in ("base_model_name_or_path", "revision", "task_type", "inference_mode", "auto_mapping"):
-            setattr(config, name, getattr(self, name))
+            ranks, scale=self.scale, parameters=self.target_parameters or (), listed=plain == "names"
+        )  # fmt: skip
+        told = ("r", "lora_alpha", "target_modules", "target_parameters", "rank_pattern", "alpha_pattern", "peft_type")
+        for setting in fields(LoraConfig):
+            if setting.name not in told:
+                setattr(config, setting.name, getattr(self, setting.name))
         return config
 
 

@@ -18,6 +18,8 @@ def check_gradients(model: PeftModel, batch: Mapping[str, Tensor], *, seed: int 
     Weights, gradients, modes and the random state are as before afterwards, also after an exception.
     """
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if not trained:
+        raise ModelError("nothing in the model trains; load an adapter with trainable=True, and do not disable it")
     before = {name: (p.detach().clone(), p.grad) for name, p in trained.items()}
     devices = list({p.device for p in trained.values() if p.device.type == "cuda"})
     with torch.random.fork_rng(devices=devices):
@@ -27,10 +29,11 @@ def check_gradients(model: PeftModel, batch: Mapping[str, Tensor], *, seed: int 
                 for parameter in trained.values():
                     parameter.add_(0.02 * torch.randn_like(parameter))
                     parameter.grad = None
-            loss = model(**batch).loss
-            if loss is None:
-                raise ModelError("the model returned no loss; give a batch with labels")
-            torch.autograd.backward(loss)
+            with torch.enable_grad():
+                loss = model(**batch).loss
+                if loss is None:
+                    raise ModelError("the model returned no loss; give a batch with labels")
+                torch.autograd.backward(loss)
             reached = {name for name, p in trained.items() if p.grad is not None and bool(p.grad.any())}
         finally:
             with torch.no_grad():

@@ -21,7 +21,7 @@ def lora_layers(model: PeftModel) -> dict[str, Any]:
 def side_modules(model: PeftModel) -> dict[str, SideModule]:
     """Adapters, prefixes and their like by the name of the module beside which they stand."""
     return {
-        name.removesuffix(f".{module.child}"): module
+        name.replace(".base_layer", "").removesuffix(f".{module.child}"): module
         for name, module in model.get_base_model().named_modules()
         if isinstance(module, SideModule)
     }

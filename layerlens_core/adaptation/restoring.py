@@ -12,25 +12,27 @@ def remember(model: nn.Module) -> Callable[[], None]:
 
     Hooks, attributes and the random state, from which adapters are drawn, go back with them.
     """
-    children = [(module, dict(module._modules)) for module in model.modules()]
-    attributes = [(module, dict(vars(module))) for module in model.modules()]
+    # Every dictionary of a module with its contents: children, parameters, hooks, and what adapters keep by name.
+    attributes = [
+        (
+            module,
+            dict(vars(module)),
+            {name: dict(held) for name, held in vars(module).items() if isinstance(held, dict)},
+        )
+        for module in model.modules()
+    ]
     required = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    hooks = [(module, dict(module._forward_hooks)) for module in model.modules()]
     random = torch.get_rng_state()
 
     def restore() -> None:
-        for module, named in children:
-            module._modules.clear()
-            module._modules.update(named)
-        for module, known in attributes:
-            for attribute in set(vars(module)) - set(known):
-                del module.__dict__[attribute]
-            vars(module).update(known)
+        for module, known, contents in attributes:
+            module.__dict__.clear()
+            module.__dict__.update(known)
+            for name, content in contents.items():
+                known[name].clear()
+                known[name].update(content)
         for parameter, requires_grad in required:
             parameter.requires_grad_(requires_grad)
-        for module, known_hooks in hooks:
-            for added in set(module._forward_hooks) - set(known_hooks):
-                del module._forward_hooks[added]
         torch.set_rng_state(random)
 
     return restore

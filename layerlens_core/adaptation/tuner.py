@@ -5,6 +5,7 @@ adapters, and trainers that take a ``peft_config`` take ours.
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from copy import copy
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from layerlens_core.adaptation.configuration import PEFT_TYPE, VERSION, Entry, LayerLensConfig
+from layerlens_core.adaptation.restoring import restored_on_error
 from layerlens_core.adaptation.side import SideModule
 from layerlens_core.errors import FileError, ModelError, PlanError
 from layerlens_core.plan import LORA_METHODS
@@ -33,24 +35,20 @@ class LayerLensModel(LoraModel):  # type: ignore[misc]
     # Side modules are layers of PEFT's too, which it trains, switches and saves like its own.
     tuner_layer_cls = BaseTunerLayer
 
-    def _pre_injection_hook(self, model: nn.Module, config: LayerLensConfig, adapter_name: str) -> None:
-        if config.version != VERSION:
-            raise FileError(f"the adapter is of version {config.version}; this LayerLens reads version {VERSION}")
-        sides = side_modules_of(config)
-        modules = dict(model.named_modules(remove_duplicate=False))
-        for name in config.entries:
-            entry = config.of(name)
-            assert entry is not None
-            if "experts" in entry.shape:
-                _check_experts(modules, name, entry)
-            elif name not in modules:
-                raise ModelError(f"the plan puts {entry.method} on {name}, which this {type(model).__name__} lacks")
-            elif entry.method in LORA_METHODS:
-                _check_linear(modules[name], name, entry)
-            else:
-                sides[entry.method].check(_bare(modules[name]), name, entry)
-        # An adapter that is added beside another one finds the linear modules wrapped already.
-        self._sides = sides
+    def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
+        """Attach an adapter; also one that is added beside others, for which PEFT calls no hooks."""
+        config = self.peft_config[adapter_name]
+        try:
+            self._sides = check_fits(model, config)
+            with restored_on_error(model):
+                super().inject_adapter(model, adapter_name, *args, **kwargs)
+                made = set(self._made(adapter_name))
+                if made != config.entries.keys():
+                    differing = min(made ^ config.entries.keys())
+                    raise PlanError(f"the plan was not built as it stands: {differing} is a module that differs")
+        except BaseException:
+            del self.peft_config[adapter_name]
+            raise
 
     @staticmethod
     def _check_target_module_exists(config: LayerLensConfig, key: str) -> bool:
@@ -83,12 +81,6 @@ class LayerLensModel(LoraModel):  # type: ignore[misc]
             single, adapter_name, target, target_name, parent, current_key, parameter_name=parameter_name
         )
 
-    def _post_injection_hook(self, model: nn.Module, config: LayerLensConfig, adapter_name: str) -> None:
-        made = set(self._made(adapter_name))
-        if made != config.entries.keys():
-            differing = min(made ^ config.entries.keys())
-            raise PlanError(f"the plan was not built as it stands: {differing} is one of the modules that differ")
-
     def _mark_only_adapters_as_trainable(self, model: nn.Module) -> None:
         # As PEFT's, for models without trained biases, in one pass that compares no names.
         trained: set[int] = set()
@@ -105,10 +97,10 @@ class LayerLensModel(LoraModel):  # type: ignore[misc]
     def _made(self, adapter: str) -> Iterator[str]:
         """The entries that this adapter has in the model, by name."""
         for name, module in self.model.named_modules():
+            bare = name.replace(".base_layer", "")
             if isinstance(module, SideModule) and module.has(adapter):
-                yield name.removesuffix(f".{module.child}")
+                yield bare.removesuffix(f".{module.child}")
             elif isinstance(module, LoraLayer) and adapter in module.r:
-                bare = name.replace(".base_layer", "")
                 parameter = getattr(module, "parameter_name", None)
                 yield f"{bare}.{parameter}" if parameter else bare
 
@@ -120,21 +112,55 @@ class LayerLensModel(LoraModel):  # type: ignore[misc]
     def merge_lora(self, safe_merge: bool = False) -> None:
         """Merge the LoRA part of a mixed plan into the weights for good; what else there is stays and trains on.
 
-        Afterwards ``save_pretrained`` writes the adapters and prefixes alone, for the base model as it is then: the
-        one that ``unload()`` returns.
+        Afterwards ``save_pretrained`` writes the adapters and prefixes alone, for the base model as it is then, which
+        a copy's ``unload()`` returns; no name of a base model is saved with them.
+
+        safe_merge: raise ``ValueError``, with nothing merged, where a weight would not be finite.
+        Raises `PlanError` for a plan of LoRA alone, and where several adapters hold LoRA, of which one set of weights
+        can take in one.
         """
-        wrapped = [(name, module) for name, module in self.model.named_modules() if isinstance(module, LoraLayer)]
+        holding = [name for name, c in self.peft_config.items() if _methods(c) & LORA_METHODS]
+        if len(holding) != 1 or holding != self.active_adapters:
+            raise PlanError(
+                f"merge_lora merges the LoRA of one adapter, the active one, but there is LoRA in: "
+                f"{', '.join(holding) or 'none'}; delete the others, or merge a copy"
+            )
+        (config,) = (self.peft_config[name] for name in holding)
+        if _methods(config) <= LORA_METHODS:
+            raise PlanError("the plan is of LoRA alone, of which nothing would remain; use merge_and_unload()")
         # From the inside out: stacked experts are wrapped once for each of their parameters.
-        for name, module in sorted(wrapped, key=lambda item: -item[0].count(".")):
-            module.merge(safe_merge=safe_merge)
+        wrapped = sorted(
+            ((name, module) for name, module in self.model.named_modules() if isinstance(module, LoraLayer)),
+            key=lambda item: -item[0].count("."),
+        )
+        try:
+            for _, module in wrapped:
+                module.merge(safe_merge=safe_merge)
+        except BaseException:
+            for _, module in reversed(wrapped):
+                if module.merged:
+                    module.unmerge()
+            raise
+        for name, module in wrapped:
             parent, _, child = name.rpartition(".")
             setattr(self.model.get_submodule(parent), child, module.base_layer)
-        for config in self.peft_config.values():
-            config.entries = {
-                name: entry for name, entry in config.entries.items() if entry["method"] not in LORA_METHODS
-            }
-            config.target_parameters = None
-            config.plain = "no"
+        config.entries = {n: entry for n, entry in config.entries.items() if entry["method"] not in LORA_METHODS}
+        config.target_parameters = None
+        config.plain = "no"
+        config.base_model_name_or_path = None
+
+    def add_weighted_adapter(self, *_args: Any, **_kwargs: Any) -> None:
+        """Refused: it would give every module the same rank. Raises `PlanError`."""
+        raise PlanError(
+            "add_weighted_adapter is for adapters of one rank; load plans of LoRA alone with PEFT's from_pretrained, "
+            "and add those"
+        )
+
+    def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> AbstractContextManager[None]:
+        if kwargs.get("adapter_names") is not None:
+            self._check_all_lora("adapter_names")
+        hooks: AbstractContextManager[None] = super()._enable_peft_forward_hooks(*args, **kwargs)
+        return hooks
 
     def _unload_and_optionally_merge(self, merge: bool = True, **kwargs: Any) -> nn.Module:
         if merge:
@@ -151,7 +177,7 @@ class LayerLensModel(LoraModel):  # type: ignore[misc]
         return model
 
     def _check_all_lora(self, asked: str) -> None:
-        others = sorted({e["method"] for c in self.peft_config.values() for e in c.entries.values()} - LORA_METHODS)
+        others = sorted(set().union(*map(_methods, self.peft_config.values())) - LORA_METHODS)
         if others:
             raise PlanError(
                 f"{asked} is for plans of LoRA alone, but this one has {', '.join(others)}, which no weight can take "
@@ -163,9 +189,38 @@ PEFT_TYPE_TO_TUNER_MAPPING[PEFT_TYPE] = LayerLensModel
 PEFT_TYPE_TO_PREFIX_MAPPING[PEFT_TYPE] = LoraModel.prefix
 
 
+def check_fits(model: nn.Module, config: LayerLensConfig) -> Mapping[str, type[SideModule]]:
+    """The side modules that a configuration needs, by method, once all of it is held against the model.
+
+    Raises as `LayerLensModel` does.
+    """
+    if config.version != VERSION:
+        raise FileError(f"the adapter is of version {config.version}; this LayerLens reads version {VERSION}")
+    if config.use_rslora or config.use_dora or config.bias != "none":
+        raise PlanError("plans hold LoRA at one scale α/r; use_rslora, use_dora and trained biases do not go with them")
+    sides = side_modules_of(config)
+    modules = {name.replace(".base_layer", ""): m for name, m in model.named_modules(remove_duplicate=False)}
+    for name in config.entries:
+        entry = config.of(name)
+        assert entry is not None
+        if "experts" in entry.shape:
+            _check_experts(modules, name, entry)
+        elif name not in modules:
+            raise ModelError(f"the plan puts {entry.method} on {name}, which this {type(model).__name__} lacks")
+        elif entry.method in LORA_METHODS:
+            _check_linear(_bare(modules[name]), name, entry)
+        else:
+            sides[entry.method].check(_bare(modules[name]), name, entry)
+    return sides
+
+
+def _methods(config: LayerLensConfig) -> set[str]:
+    return {entry["method"] for entry in config.entries.values()}
+
+
 def side_modules_of(config: LayerLensConfig) -> Mapping[str, type[SideModule]]:
     """The side module of every method of a configuration but LoRA. Raises `PluginError` where nothing provides it."""
-    methods = sorted({entry["method"] for entry in config.entries.values()} - LORA_METHODS)
+    methods = sorted(_methods(config) - LORA_METHODS)
     return {method: side_module(method) for method in methods}
 
 

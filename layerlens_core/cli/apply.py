@@ -17,21 +17,31 @@ if TYPE_CHECKING:
 @run_argument
 @click.option("--model", required=True, help="The planned model: a local directory or a hub id.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory of the adapter.")
-@click.option("--overwrite", is_flag=True, help="Replace the adapter that is there.")
+@click.option("--overwrite", is_flag=True, help="Write into a directory that holds files already.")
 @start_options
 def command(run: Path, model: str, out: Path, overwrite: bool, init: "Init", seed: int) -> None:
     """Attach the plan of RUN to the model and write the initialised adapter, in PEFT's format."""
-    from layerlens_core.errors import FileError
-    from layerlens_core.files import check_directory
     from layerlens_core.plan import Plan
     from layerlens_core.profiles import Profile
 
     plan, profile = Plan.load(run), Profile.load(run)
-    check_directory(out)
-    if (out / "adapter_config.json").exists() and not overwrite:
-        raise FileError(f"{out} already holds an adapter; use --overwrite or another --out")
+    check_free(out, model, overwrite)
     write_adapter(run, plan, profile, model, out, init=init, seed=seed)
     click.echo(out)
+
+
+def check_free(out: Path, model: str, overwrite: bool) -> None:
+    """Raises `FileError` where a directory holds files that nobody allowed us to replace, or is the model's own."""
+    from layerlens_core.errors import FileError
+    from layerlens_core.files import check_directory
+
+    check_directory(out)
+    if out.resolve() == Path(model).resolve():
+        raise FileError(f"{out} is the directory of the model; an adapter there would be taken for a part of it")
+    there = sorted(path.name for path in out.iterdir()) if out.exists() else []
+    if there and not overwrite:
+        more = f" and {len(there) - 1} more" if len(there) > 1 else ""
+        raise FileError(f"{out} already holds {there[0]}{more}; use --overwrite or another --out")
 
 
 def write_adapter(
@@ -53,6 +63,9 @@ def write_adapter(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         wrapped = apply(loaded, plan, init=init, directions=run)
+    if Path(model).is_dir():
+        # By its full path, so that the adapter finds its base from any directory.
+        wrapped.peft_config["default"].base_model_name_or_path = str(Path(model).resolve())
     with filling(out) as staging:
         wrapped.save_pretrained(str(staging))
         names = sorted(path.name for path in staging.iterdir())

@@ -23,11 +23,10 @@ def command(run: Path, to: str, model: str, out: Path, overwrite: bool, init: "I
 
     A trainer that cannot express the plan is refused, and nothing is written.
     """
-    from layerlens_core.cli.apply import write_adapter
+    from layerlens_core.cli.apply import check_free, write_adapter
     from layerlens_core.cli.running import say
-    from layerlens_core.errors import FileError, PluginError
+    from layerlens_core.errors import PluginError
     from layerlens_core.exports import Export, Exporter
-    from layerlens_core.files import check_directory
     from layerlens_core.plan import Plan
     from layerlens_core.profiles import Profile
     from layerlens_core.registry import default
@@ -35,11 +34,7 @@ def command(run: Path, to: str, model: str, out: Path, overwrite: bool, init: "I
 
     export: Exporter = default().load("exporter", to)
     plan, profile = Plan.load(run), Profile.load(run)
-    check_directory(out)
-    there = sorted(path.name for path in out.iterdir()) if out.exists() else []
-    if there and not overwrite:
-        more = f" and {len(there) - 1} more" if len(there) > 1 else ""
-        raise FileError(f"{out} already holds {there[0]}{more}; use --overwrite or another --out")
+    check_free(out, model, overwrite)
     check_source(model)
     request = Export(
         plan=plan,

@@ -249,7 +249,7 @@ def test_the_adapter_directory_says_who_can_load_it(plan, request_for, method):
     assert peft.export(request) == tuple(request.out / name for name in ADAPTER_FILES)
     (line,) = said
     assert ("pure LoRA" in line) == (method == "lora")
-    assert ("it holds adapter" in line and "must be installed" in line) == (method == "adapter")
+    assert ("it holds adapter" in line and "that needs LayerLens" in line) == (method == "adapter")
 
 
 def test_a_local_model_is_named_by_its_full_path_and_another_as_typed(plan, request_for, tmp_path, monkeypatch):

@@ -64,7 +64,7 @@ def test_an_adapter_that_is_there_is_kept_without_overwrite(
     arguments = ("apply", finished_runs["llama"], "--model", model("llama"), "--out", out)
     layerlens.ok(*arguments)
     message = layerlens.refused(*arguments, out=out)
-    assert message == f"Error: {out} already holds an adapter; use --overwrite or another --out\n"
+    assert message == f"Error: {out} already holds README.md and 2 more; use --overwrite or another --out\n"
     before = (out / "adapter_model.safetensors").read_bytes()
     layerlens.ok(*arguments, "--overwrite", "--seed", 1)
     assert (out / "adapter_model.safetensors").read_bytes() != before

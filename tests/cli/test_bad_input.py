@@ -520,6 +520,16 @@ def test_apply_refuses_a_plan_that_trains_nothing(
     assert "the plan trains nothing" in message
 
 
+def test_apply_refuses_the_directory_of_the_model(
+    layerlens: Any, finished_runs: dict[str, Path], own_model: Callable[[str], Path]
+) -> None:
+    model = own_model("llama")
+    message = layerlens.refused(
+        "apply", finished_runs["llama"], "--model", model, "--out", model, "--overwrite", out=model
+    )
+    assert "is the directory of the model" in message
+
+
 def test_apply_refuses_an_output_that_is_a_file(
     layerlens: Any, finished_runs: dict[str, Path], model: Model, tmp_path: Path
 ) -> None:

@@ -199,9 +199,9 @@ def test_it_is_attention_from_scratch(named_family, plan_with, name, padding, im
         scaling=1.0 if name == "t5" else shape["key_dim"] ** -0.5,
         visible=lambda b, t, s: (name == "vit" or mask[b, s] == 1) and (s <= t or not causal),
         prefix=(
-            side.lora_prefix_key["default"].double(),
-            side.lora_prefix_value["default"].double(),
-            side.lora_prefix_gate["default"].double(),
+            side.lora_prefix["default"].key.double(),
+            side.lora_prefix["default"].value.double(),
+            side.lora_prefix["default"].gate.double(),
         ),
         base=10_000.0 if name == "llama" else None,
     )
@@ -244,8 +244,8 @@ def test_what_it_adds_is_attention_over_the_prefix_wherever_it_stands(named_fami
     assert len(results) == len(calls) >= len(prefixes(wrapped))
     for (module, query, scaling, output), (side, result) in zip(calls, results, strict=True):
         assert side.host is module
-        keys, values = side.lora_prefix_key["default"], side.lora_prefix_value["default"]
-        gates = side.lora_prefix_gate["default"]
+        prefix = side.lora_prefix["default"]
+        keys, values, gates = prefix.key, prefix.value, prefix.gate
         group = query.shape[1] // len(keys)
         for b, h, t in itertools.product(*map(range, query.shape[:3])):
             added = gates[h] * attend(query[b, h, t], keys[h // group], values[h // group], scaling)
@@ -439,7 +439,7 @@ def test_a_copy_runs_its_own_parameters(named_family, plan_with, name, copied):
     # What nothing adds is as before: each part switched off in the copy alone.
     with torch.no_grad():
         for parameter_name, parameter in other.named_parameters():
-            if "lora_prefix_gate" in parameter_name or ".lora_up." in parameter_name or ".lora_B." in parameter_name:
+            if parameter_name.endswith(".gate") or ".lora_up." in parameter_name or ".lora_B." in parameter_name:
                 parameter.zero_()
     assert torch.equal(logits(other, inputs), before)
     assert torch.equal(logits(wrapped, inputs), trained)

@@ -3,10 +3,12 @@
 import copy
 import json
 
+import attrs
 import pytest
 import torch
 import transformers
 from peft import PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from layerlens_core.adaptation.apply import apply
@@ -283,3 +285,147 @@ def test_a_copy_of_the_model_runs_its_own_parameters(mixed, family):
     for side in side_modules(clone).values():
         assert side.host in set(clone.modules())
     assert not torch.allclose(changed, expected)
+
+
+# --- several adapters, and what PEFT does with them
+
+
+def lora_only(family, plan_with):
+    model = family.build()
+    wrapped = apply(model, plan_with(model, {"model.layers.0": ("lora", 3), "model.layers.2": ("lora", 2)})).eval()
+    perturb(wrapped)
+    return wrapped
+
+
+def test_a_second_adapter_of_other_methods_is_built_whole(family, plan_with):
+    wrapped = lora_only(family, plan_with)
+    base = family.build()
+    plan = plan_with(base, {"model.layers.0": ("prefix", 3), "model.layers.1": ("adapter", 2)})
+    wrapped.add_adapter("two", peft_config(plan, inspect(base)))
+    wrapped.set_adapter("two")
+    assert torch.equal(logits(wrapped, family), logits(base, family))
+    perturb(wrapped)
+    assert not torch.allclose(logits(wrapped, family), logits(base, family))
+
+
+def test_a_second_adapter_that_does_not_fit_is_refused_and_leaves_nothing(family, plan_with, named_family):
+    wrapped = lora_only(family, plan_with)
+    before, names = logits(wrapped, family), [name for name, _ in wrapped.named_modules()]
+    other = named_family("qwen3").build()
+    config = peft_config(plan_with(other, {"model.layers.0": ("lora", 2)}), inspect(other))
+    with pytest.raises(ModelError, match=r"q_proj of 32→64, but here it is 32→32"):
+        wrapped.add_adapter("two", config)
+    assert list(wrapped.peft_config) == ["default"]
+    assert [name for name, _ in wrapped.named_modules()] == names
+    assert torch.equal(logits(wrapped, family), before)
+
+
+def test_names_of_an_adapters_parameters_hold_its_own_as_a_part(mixed):
+    # Preference trainers copy an adapter's parameters to a reference by this part of their names.
+    trained = [name for name, parameter in mixed.named_parameters() if parameter.requires_grad]
+    assert [name for name in trained if ".default." not in name] == []
+
+
+def test_weighted_sums_and_adapters_by_row_are_refused(mixed, family, plan_with):
+    with pytest.raises(PlanError, match="add_weighted_adapter is for adapters of one rank"):
+        lora_only(family, plan_with).add_weighted_adapter(["default"], [1.0], "sum")
+    with pytest.raises(PlanError, match="adapter_names is for plans of LoRA alone"):
+        mixed(**family.inputs(), adapter_names=["__base__", "default"])
+    wrapped = lora_only(family, plan_with)
+    by_row = wrapped(**family.inputs(), adapter_names=["__base__", "default"]).logits
+    torch.testing.assert_close(by_row[0], logits(family.build(), family)[0])
+    torch.testing.assert_close(by_row[1], logits(wrapped, family)[1])
+
+
+def test_merging_the_lora_part_is_refused_where_it_would_lose_something(mixed, family, plan_with):
+    with pytest.raises(PlanError, match="nothing would remain; use merge_and_unload"):
+        lora_only(family, plan_with).merge_lora()
+    base = family.build()
+    mixed.add_adapter("two", peft_config(plan_with(base, {"model.layers.0": ("lora", 2)}), inspect(base)))
+    with pytest.raises(PlanError, match="there is LoRA in: default, two"):
+        mixed.merge_lora()
+
+
+def test_a_merge_that_fails_leaves_nothing_merged(mixed, family):
+    expected = logits(mixed, family)
+    last = list(lora_layers(mixed).values())[-1].lora_B["default"].weight
+    with torch.no_grad():
+        last[0, 0] = torch.nan
+    with pytest.raises(ValueError, match="NaNs detected"):
+        mixed.merge_lora(safe_merge=True)
+    with torch.no_grad():
+        last[0, 0] = 0.0
+    assert len(lora_layers(mixed)) == 7
+    with mixed.disable_adapter():
+        torch.testing.assert_close(logits(mixed, family), logits(family.build(), family))
+    assert not torch.allclose(logits(mixed, family), expected * 0)
+
+
+def test_settings_of_a_configuration_are_saved_with_it_and_those_that_change_scales_are_refused(
+    family, plan_with, tmp_path
+):  # fmt: skip
+    model = family.build()
+    config = peft_config(plan_with(model, {"model.layers.0": ("lora", 2)}), inspect(model))
+    config.lora_dropout = 0.25
+    get_peft_model(model, config).save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "adapter_config.json").read_text())["lora_dropout"] == 0.25
+    config.use_rslora = True
+    with pytest.raises(PlanError, match="use_rslora, use_dora and trained biases do not go with them"):
+        get_peft_model(family.build(), config)
+
+
+def test_transformers_loads_a_mixed_adapter_by_itself(mixed, family, tmp_path):
+    mixed.save_pretrained(tmp_path)
+    model = family.build()
+    model.load_adapter(str(tmp_path))
+    assert torch.equal(logits(model, family), logits(mixed, family))
+
+
+# --- saved adapters that do not fit, or are damaged
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.pop("peft_type"), "an adapter of type None"),
+        (lambda c: c.update(peft_type="FOO"), "an adapter of type FOO; LayerLens loads LORA and LAYERLENS"),
+        (lambda c: c.pop("version"), "of version None; this LayerLens reads version 1"),
+        (lambda c: c.pop("entries"), "it has no entries"),
+        (lambda c: next(iter(c["entries"].values())).pop("shape"), r"the entry of model\.layers.* is not a method"),
+        (lambda c: next(iter(c["entries"].values())).update(size="3"), r"the entry of model\.layers.* is not a method"),
+        (lambda c: next(iter(c["entries"].values())).update(size=0), r"the entry of model\.layers.* is not a method"),
+    ],
+)
+def test_a_damaged_configuration_is_refused(mixed, family, snapshot, tmp_path, change, message):
+    mixed.save_pretrained(tmp_path)
+    edited(tmp_path, change)
+    refused(family.build(), tmp_path, snapshot, FileError, message)
+
+
+def test_files_that_are_missing_or_damaged_are_named(mixed, family, snapshot, tmp_path):
+    model, folder = family.build(), tmp_path / "adapter"
+    refused(model, folder, snapshot, FileError, "is no directory, and no adapter of the hub")
+    folder.mkdir()
+    refused(model, folder, snapshot, FileError, "holds no adapter_config.json, so it is no adapter")
+    mixed.save_pretrained(folder / "style")
+    refused(model, folder, snapshot, FileError, r"; there is one in .*style")
+    weights = folder / "style" / "adapter_model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[: len(content) // 2])
+    refused(model, folder / "style", snapshot, FileError, r"adapter_model\.safetensors is damaged")
+    weights.unlink()
+    refused(model, folder / "style", snapshot, FileError, "so the adapter has no weights")
+    (folder / "style" / "adapter_config.json").write_text("{")
+    refused(model, folder / "style", snapshot, FileError, r"adapter_config\.json is damaged")
+
+
+def test_tensors_that_are_not_the_models_are_refused(mixed, family, plan_with, snapshot, tmp_path):
+    mixed.save_pretrained(tmp_path)
+    path = tmp_path / "adapter_model.safetensors"
+    tensors = load_file(path)
+    save_file({name: value for name, value in tensors.items() if "prefix" not in name}, path)
+    refused(family.build(), tmp_path, snapshot, ModelError, r"lacks .*lora_prefix.* \(3 tensors are missing\)")
+    wrapped = lora_only(family, plan_with)
+    wrapped.save_pretrained(tmp_path / "lora")
+    shallow = attrs.evolve(family, config={**family.config, "num_hidden_layers": 2}).build()
+    refused(shallow, tmp_path / "lora", snapshot, ModelError, r"layers\.2.* for which this model has no place")

@@ -10,7 +10,7 @@ def export(request: Export) -> tuple[Path, ...]:
     written = request.adapter()
     others = ", ".join(other_methods(request.plan))
     loads = (
-        f"it holds {others}: layerlens_core.load(model, directory) loads it, so LayerLens must be installed there"
+        f"it holds {others}: layerlens_core.load(model, directory, trainable=True) loads it; that needs LayerLens"
         if others
         else "pure LoRA: PeftModel.from_pretrained loads it, with is_trainable=True to train; no LayerLens needed"
     )

@@ -28,21 +28,31 @@ IMPLEMENTATION = "layerlens_prefix"
 _INDIFFERENT = ("eager", "sdpa", "flex_attention")
 
 
+class _Prefix(nn.Module):
+    """One adapter's prefix: keys [H_kv, n, d_k], values [H_kv, n, d_v] and gates [H_q]."""
+
+    def __init__(self, entry: Entry) -> None:
+        super().__init__()
+        shape = entry.shape
+        groups = (shape["key_value_heads"], entry.size)
+        self.key = nn.Parameter(torch.randn(*groups, shape["key_dim"]))
+        self.value = nn.Parameter(torch.randn(*groups, shape["value_dim"]))
+        self.gate = nn.Parameter(torch.zeros(shape["query_heads"]))
+
+
 class GatedPrefix(SideModule):
     """Beside an attention module, whose configuration it replaces by a copy that names our implementation.
 
-    Keys [H_kv, n, d_k] and values [H_kv, n, d_v] are drawn from N(0, 1), gates [H_q] are zero at first.
+    Keys and values are drawn from N(0, 1), gates are zero at first.
     """
 
     child = "layerlens_prefix"
     places = (("query_heads", "key_value_heads", "key_dim", "value_dim"),)
-    adapter_layer_names = ("lora_prefix_key", "lora_prefix_value", "lora_prefix_gate")
+    adapter_layer_names = ("lora_prefix",)
 
     def __init__(self, host: nn.Module, entry: Entry) -> None:
         super().__init__(host, entry)
-        self.lora_prefix_key = nn.ParameterDict()
-        self.lora_prefix_value = nn.ParameterDict()
-        self.lora_prefix_gate = nn.ParameterDict()
+        self.lora_prefix = nn.ModuleDict()
         self.groups = entry.shape["query_heads"] // entry.shape["key_value_heads"]
         self.config: Any = host.config
         # Looked up now, as torch.compile cannot do it while it traces.
@@ -59,13 +69,7 @@ class GatedPrefix(SideModule):
             )
 
     def add(self, adapter: str, entry: Entry) -> None:
-        heads, length = entry.shape["key_value_heads"], entry.size
-        for holder, shape in (
-            (self.lora_prefix_key, (heads, length, entry.shape["key_dim"])),
-            (self.lora_prefix_value, (heads, length, entry.shape["value_dim"])),
-        ):
-            holder[adapter] = nn.Parameter(self.beside_host(torch.randn(shape)))
-        self.lora_prefix_gate[adapter] = nn.Parameter(self.beside_host(torch.zeros(entry.shape["query_heads"])))
+        self.lora_prefix[adapter] = self.beside_host(_Prefix(entry))
 
     def connect(self) -> None:
         config: Any = copy(self.config)
@@ -102,8 +106,9 @@ class GatedPrefix(SideModule):
         """The attention's output [B, T, H_q, d_v] with the prefix's added, for the query [B, H_q, T, d_k]."""
         dtype = output.dtype
         for adapter in self.running():
-            gate = self.lora_prefix_gate[adapter]
-            key, value = self.lora_prefix_key[adapter], self.lora_prefix_value[adapter]
+            prefix = self.lora_prefix[adapter]
+            assert isinstance(prefix, _Prefix)
+            key, value = prefix.key, prefix.value
             self._check_shapes(query, output, key, value)
             # [B, H_kv, groups, T, d_k], as the heads of a group lie side by side.
             batch, _, length, width = query.shape
@@ -113,7 +118,7 @@ class GatedPrefix(SideModule):
             attended = torch.einsum("bkgtn,knv->btkgv", weights, value).flatten(2, 3)
             # Some kernels want values as wide as keys and give outputs of that width.
             attended = pad(attended, (0, output.shape[-1] - attended.shape[-1]))
-            output = output + gate[:, None] * attended
+            output = output + prefix.gate[:, None] * attended
         return output.to(dtype)
 
     def _check_shapes(self, query: Tensor, output: Tensor, key: Tensor, value: Tensor) -> None:
