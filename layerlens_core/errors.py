@@ -7,10 +7,12 @@ from difflib import get_close_matches
 class LayerLensError(Exception):
     """The root of all errors that LayerLens raises on purpose.
 
-    ``exit_code`` is what the command line exits with: 2 for bad input, 1 for a failed check.
+    ``exit_code`` is what the command line exits with: 2 for bad input, 1 for a failed check. ``told_by_another``: of
+    several processes that fail alike, another one prints the message.
     """
 
     exit_code = 2
+    told_by_another = False
 
 
 class DataError(LayerLensError):
@@ -43,6 +45,10 @@ class PluginError(LayerLensError):
 
 class FileError(LayerLensError):
     """A file of a run that is missing, damaged, of another version, or in the way."""
+
+
+class WorkersError(LayerLensError):
+    """Processes that should work together and do not, or that see different things."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -16,6 +16,8 @@ from layerlens_core.statistics import ModuleStatistics
 FILE_NAME = "profile.json"
 #: The side file of singular vectors (`layerlens_core.profiling.direction_files`).
 DIRECTIONS_NAME = "directions.safetensors"
+#: How far a profile has come that is not complete (`layerlens_core.profiling.partial`).
+PARTIAL_NAME = "profile.partial"
 SCHEMA, VERSION = "layerlens/profile", 1
 
 
@@ -51,15 +53,22 @@ class Profile:
     directions: str | None = None
 
     def save(self, run: str | Path) -> Path:
-        """Write ``profile.json`` into the run's directory."""
+        """Write ``profile.json`` into the run's directory, where it takes the place of what was partial."""
         path = Path(run) / FILE_NAME
         files.write(path, self, schema=SCHEMA, version=VERSION)
+        for partial in partial_files(run):
+            partial.unlink(missing_ok=True)
         return path
 
     @classmethod
     def load(cls, run: str | Path) -> "Profile":
         """Read the profile of a run. Raises `FileError`."""
         return files.read(Path(run) / FILE_NAME, cls, schema=SCHEMA, version=VERSION)
+
+
+def partial_files(run: str | Path) -> list[Path]:
+    """The files of a profile that is not complete, one a process, by name."""
+    return sorted(Path(run).glob(f"{PARTIAL_NAME}*"))
 
 
 def versions() -> dict[str, str]:

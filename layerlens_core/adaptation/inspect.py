@@ -106,7 +106,7 @@ def inspect(model: PreTrainedModel) -> Inventory:
             "so there is nothing to adapt"
         )
     return Inventory(
-        architecture=type(model).__name__,
+        architecture=class_name(model),
         model_type=str(model.config.model_type),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         layers=layers,
@@ -119,6 +119,11 @@ def inspect(model: PreTrainedModel) -> Inventory:
         experts=tuple(experts),
         parallel=_is_parallel(model),
     )
+
+
+def class_name(model: nn.Module) -> str:
+    """The name of a model's own class, also where FSDP2 has put another in its place."""
+    return next(kind for kind in type(model).__mro__ if not kind.__module__.startswith("torch.distributed")).__name__
 
 
 def check_bare(model: nn.Module) -> None:

@@ -15,7 +15,8 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except LayerLensError as error:
-            click.echo(f"{click.style('Error:', fg='red')} {error}", err=True)
+            if not error.told_by_another:
+                click.echo(f"{click.style('Error:', fg='red')} {error}", err=True)
             ctx.exit(error.exit_code)
 
     def list_commands(self, ctx: click.Context) -> list[str]:

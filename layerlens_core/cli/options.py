@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+#: Rows that ``--samples auto`` takes at most where it is not told.
+AUTO_MOST = 4096
 #: What every random generator takes.
 SEED = click.IntRange(0, 2**32 - 1)
 
@@ -30,6 +32,22 @@ class MicroBatchSize(click.IntRange):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """See `click.ParamType.convert`."""
         return value if value == "auto" else super().convert(value, param, ctx)
+
+
+class SampleNumber(click.IntRange):
+    """A number from 1 on, ``auto``, or ``auto:N`` for at most N. Gives the number, or ``auto`` and the most."""
+
+    name = "integer, auto or auto:N"
+
+    def __init__(self) -> None:
+        super().__init__(min=1)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See `click.ParamType.convert`."""
+        if isinstance(value, str) and value.partition(":")[0] == "auto":
+            most: Any = value.partition(":")[2] if ":" in value else AUTO_MOST
+            return "auto", super().convert(most, param, ctx)
+        return super().convert(value, param, ctx)
 
 
 def _together(*options: Callable[[F], F]) -> Callable[[F], F]:
@@ -57,7 +75,13 @@ data_options = _together(
         type=click.Choice(["causal-lm", "masked-lm", "seq2seq-lm", "sequence-classification"]),
         help="By default, what the data and the model suggest.",
     ),
-    click.option("--samples", type=click.IntRange(1), default=128, show_default=True, help="Rows to profile on."),
+    click.option(
+        "--samples",
+        type=SampleNumber(),
+        default=128,
+        show_default=True,
+        help="Rows to profile on, or auto: until the ranking has settled, on 4096 at most (auto:N: on N at most).",
+    ),
     click.option("--max-length", type=click.IntRange(2), default=256, show_default=True, help="Tokens a sample."),
 )
 
@@ -73,6 +97,8 @@ profile_options = _together(
         "--directions", is_flag=True,
         help="Also write the gradients' leading singular vectors, for a gradient-aligned start.",
     ),
+    click.option("--resume", is_flag=True, help="Go on with a profile that was interrupted in RUN."),
+    click.option("--shard", is_flag=True, help="Under torchrun: spread a model that is too large over the devices."),
     click.option("--latency", is_flag=True, help="Also time what methods add to a forward pass, for latency budgets."),
     click.option("--device", help="Where to run, such as cuda:0 or cpu. By default a GPU if there is one."),
     click.option(

@@ -42,6 +42,7 @@ def command(
     overwrite: bool,
     as_json: bool,
     directions: bool,
+    resume: bool,
     **arguments: Any,
 ) -> None:
     """Plan MODEL, a local directory or a hub id, for your data and budget.
@@ -56,17 +57,29 @@ def command(
         arguments["latency"] = True
     # What is wrong with the command line is told before torch is imported, which takes seconds.
     from layerlens_core.allocation import allocate
-    from layerlens_core.cli.running import check_output, print_result, run_profile, save_profile, staging, traced
+    from layerlens_core.cli.running import (
+        check_output,
+        is_first,
+        print_result,
+        run_profile,
+        save_profile,
+        staging,
+        traced,
+    )
 
-    check_output(out, overwrite)
+    check_output(out, overwrite, resume)
     with traced(out, "plan", shown), staging(directions) as staged:
         result = run_profile(
             model,
             metrics=weights,
             directions=staged,
+            out=out,
+            resume=resume,
             rehearse=lambda prepared: rehearse(prepared.model, weights, decision),
             **arguments,
         )
+        if not is_first():
+            return
         planned = allocate(result, weights=weights or None, **decision)
         save_profile(result, out, staged)
         planned.save(out)

@@ -15,21 +15,29 @@ from layerlens_core.cli.options import data_options, output_options, parse_weigh
 @profile_options
 @output_options
 def command(
-    model: str, metrics: tuple[str, ...], out: Path, overwrite: bool, directions: bool, **arguments: Any
+    model: str,
+    metrics: tuple[str, ...],
+    out: Path,
+    overwrite: bool,
+    resume: bool,
+    directions: bool,
+    **arguments: Any,
 ) -> None:
     """Score the layers of MODEL, a local directory or a hub id, and write RUN/profile.json.
 
     'layerlens allocate' then makes plans from it without touching the model.
     """
     from layerlens_core import plan
-    from layerlens_core.cli.running import check_output, run_profile, save_profile, say, staging, traced
+    from layerlens_core.cli.running import check_output, is_first, run_profile, save_profile, say, staging, traced
     from layerlens_core.cli.tables import stability_lines
 
-    check_output(out, overwrite)
+    check_output(out, overwrite, resume)
     weights = parse_weights(metrics)
     shown = {"model": model, "metrics": metrics, "directions": directions, **arguments}
     with traced(out, "profile", shown), staging(directions) as staged:
-        result = run_profile(model, metrics=weights, directions=staged, **arguments)
+        result = run_profile(model, metrics=weights, directions=staged, out=out, resume=resume, **arguments)
+        if not is_first():
+            return
         save_profile(result, out, staged)
         (out / plan.FILE_NAME).unlink(missing_ok=True)
     say(f"{result.samples} samples, mean loss {result.loss:.4f} nats, {len(result.statistics)} modules scored")

@@ -1,5 +1,6 @@
 """What commands that run a model share: the run's directory, the trace, the progress bar."""
 
+import os
 import shutil
 import time
 import uuid
@@ -18,21 +19,34 @@ from layerlens_core.profiles import Profile, versions
 if TYPE_CHECKING:
     from layerlens_core.preparation import Prepared
     from layerlens_core.profiling.profile import Progress
+    from layerlens_core.profiling.workers import Workers
 
 RUN_FILES = (profiles.FILE_NAME, profiles.DIRECTIONS_NAME, plan.FILE_NAME, tracing.FILE_NAME)
 
 
-def check_output(out: Path, overwrite: bool) -> None:
-    """Refuse a directory that holds a run already. Raises `FileError`."""
+def check_output(out: Path, overwrite: bool, resume: bool = False) -> None:
+    """Refuse a directory that holds a run already, or one to resume. Raises `FileError`."""
     files.check_directory(out)
     there = [name for name in RUN_FILES if (out / name).exists()]
     if there and not overwrite:
         raise FileError(f"{out} already holds a run ({', '.join(there)}); use --overwrite or another --out")
+    if profiles.partial_files(out) and not (overwrite or resume):
+        raise FileError(
+            f"{out} holds a profile that was interrupted; --resume goes on with it, --overwrite begins anew"
+        )
+
+
+def is_first() -> bool:
+    """Whether this process writes and prints; of those that torchrun started, one does."""
+    return os.environ.get("WORLD_SIZE", "1").strip() == "1" or os.environ.get("RANK", "0").strip() == "0"
 
 
 @contextmanager
 def traced(run: Path, command: str, arguments: Mapping[str, Any], *, keep_profile: bool = False) -> Iterator[None]:
     """Write the trace of a command, from start to finish; nothing is written where it fails."""
+    if not is_first():
+        yield
+        return
     from layerlens_core.registry import default
 
     started = time.monotonic()
@@ -53,7 +67,7 @@ def progress_bar() -> Iterator["Progress"]:
 
     columns = (TextColumn("{task.description:>16}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=console, transient=True, disable=not (console.is_terminal and is_first())) as bar:
         tasks: dict[str, Any] = {}
 
         def report(stage: str, done: int, total: int) -> None:
@@ -75,46 +89,89 @@ def run_profile(
     latency: bool = False,
     spectrum: bool = False,
     directions: Path | None = None,
+    samples: int | tuple[Literal["auto"], int] = 128,
+    out: Path | None = None,
+    resume: bool = False,
+    shard: bool = False,
     rehearse: Callable[["Prepared"], object] | None = None,
     **data: Any,
 ) -> Profile:
-    """Load, draw and profile, with a progress bar.
+    """Load, draw and profile, with a progress bar; under torchrun, this process's share of it.
 
-    directions: where to write the side file of singular vectors. rehearse: called between loading and the long work,
-    to raise what would else be raised after it.
+    directions: where to write the side file of singular vectors. samples: how many, or ``auto`` and at most how many.
+    out: the run's directory, where it is written how far the work has come; resume: go on from there. shard: spread the
+    model over the processes. rehearse: called between loading and the long work, to raise what would else be raised
+    after it.
     """
-    import torch
-
-    from layerlens_core.preparation import prepare
-    from layerlens_core.profiling.profile import DEFAULT_METRICS, profile
+    from layerlens_core.profiling.workers import by_torchrun, joined
     from layerlens_core.registry import default
 
     for name in metrics:
         default().get("metric", name)  # an unknown name should not cost the loading of the model
-    where = choose_device(device)
-    prepared = prepare(model, seed=seed, **data)
-    if prepared.untrained:
+    count = samples if isinstance(samples, int) else samples[1]
+    try:
+        with joined(by_torchrun()) as workers:
+            where = workers.agreed(lambda: choose_device(device, workers))
+            prepared = workers.agreed(lambda: _prepare(model, rehearse, seed=seed, samples=count, **data))
+            return _profile(
+                prepared, where, workers, metrics=metrics, group=group, micro_batch=micro_batch, seed=seed,
+                latency=latency, spectrum=spectrum, directions=directions, samples=samples, out=out, resume=resume,
+                shard=shard,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        if out is not None and profiles.partial_files(out) and is_first():
+            say("\ninterrupted; the same command with --resume goes on from where it was")
+        raise
+
+
+def _prepare(model: str, rehearse: Callable[["Prepared"], object] | None, **data: Any) -> "Prepared":
+    from layerlens_core.preparation import prepare
+
+    prepared = prepare(model, **data)
+    if prepared.untrained and is_first():
         say(
             f"Warning: {model} has no {', '.join(prepared.untrained[:3])}{' …' if prepared.untrained[3:] else ''} "
             f"for {prepared.task}: {len(prepared.untrained)} tensors are random, and no plan trains them"
         )
     if rehearse is not None:
         rehearse(prepared)
+    return prepared
+
+
+def _profile(
+    prepared: "Prepared",
+    where: Any,
+    workers: "Workers",
+    *,
+    metrics: Mapping[str, float],
+    samples: int | tuple[Literal["auto"], int],
+    out: Path | None,
+    shard: bool,
+    micro_batch: int | Literal["auto"],
+    **options: Any,
+) -> Profile:
+    import torch
+
+    from layerlens_core.adaptation.inspect import inspect
+    from layerlens_core.profiling import sharding
+    from layerlens_core.profiling.profile import DEFAULT_METRICS, profile
+
     with progress_bar() as report:
         try:
+            if shard:
+                sharding.shard(prepared.model, inspect(prepared.model), where, workers)
             return profile(
-                prepared.model.to(where),
+                prepared.model if shard else prepared.model.to(where),
                 prepared.samples,
                 metrics=tuple(metrics) or DEFAULT_METRICS,
                 task=prepared.task,
-                group=group,
                 micro_batch=micro_batch,
-                seed=seed,
                 labels=prepared.labels,
-                latency=latency,
-                spectrum=spectrum,
-                directions=directions,
+                samples="all" if isinstance(samples, int) else samples[0],
+                run=out,
+                workers=workers,
                 progress=report,
+                **options,
             )
         except torch.OutOfMemoryError as error:
             raise ModelError(
@@ -143,21 +200,45 @@ def save_profile(profile: Profile, out: Path, staged: Path | None) -> None:
     profile.save(out)
 
 
-def choose_device(device: str | None) -> Any:
-    """The device by that name, or a GPU where there is one. Raises `ModelError`."""
+def choose_device(device: str | None, workers: "Workers | None" = None) -> Any:
+    """The device by that name, or a GPU where there is one; of several processes each gets its own.
+
+    Raises `ModelError` where it is not there, or where several processes would share a GPU.
+    """
     import torch
 
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    together = workers is not None and not workers.alone
+    if device is None and not torch.cuda.is_available():
+        return torch.device("cpu")
     try:
-        where = torch.device(device)
+        where: Any = torch.device(device or "cuda")
         if where.type == "meta":
             raise RuntimeError("it holds no data")
+        if together and where.type == "cuda":
+            if where.index is not None:
+                raise RuntimeError("several processes cannot share it; --device cuda gives each its own")
+            where = _own_gpu()
         torch.empty(0, device=where)
     except (RuntimeError, AssertionError) as error:
         raise ModelError(
-            f"the device {device} cannot be used: {first_line(error)}; leave --device out, or use cpu"
+            f"the device {device or 'cuda'} cannot be used: {first_line(error)}; leave --device out, or use cpu"
         ) from None
+    return where
+
+
+def _own_gpu() -> Any:
+    """The GPU of this process, by its number on the machine."""
+    import torch
+
+    from layerlens_core.profiling.workers import local_rank
+
+    if torch.cuda.is_available() and local_rank() >= torch.cuda.device_count():
+        raise RuntimeError(
+            f"process {local_rank()} here wants a GPU of its own, and there are {torch.cuda.device_count()}; "
+            f"start with --nproc-per-node {torch.cuda.device_count()}"
+        )
+    where = torch.device("cuda", local_rank())
+    torch.cuda.set_device(where)
     return where
 
 

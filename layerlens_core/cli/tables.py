@@ -36,12 +36,21 @@ def print_plan(plan: Plan, profile: Profile | None = None) -> None:
 
 
 def stability_lines(profile: Profile) -> list[str]:
-    """For each metric a line on how far its ranking of the layers can be trusted."""
-    return [
+    """For each metric a line on how far its ranking can be trusted, and where ``--samples auto`` ended."""
+    lines = [
         f"{metric}: layers as ranked by one half of the {profile.samples} samples and by the other correlate "
         f"{value:.2f} (1: the same order, 0: chance)"
         for metric, value in profile.stability.items()
     ]
+    settings, samples = profile.settings, profile.samples
+    if "samples_at_most" in settings:
+        most, bound = settings["samples_at_most"], settings["settled_from"]
+        lines.append(
+            f"--samples auto: {samples} of at most {most}, where all of these are at least {bound:.2f}"
+            if settings["settled"]
+            else f"--samples auto: all {samples}, and not all of these are at least {bound:.2f}; more samples may help"
+        )
+    return lines
 
 
 def _layers(plan: Plan, prefix: str, columns: Mapping[str, Mapping[str, float]], bars: bool) -> Table:

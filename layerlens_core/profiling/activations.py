@@ -20,6 +20,7 @@ from layerlens_core.profiling.engine import input_device, pad_token_id
 from layerlens_core.profiling.losses import Task, count_labels, per_sample_losses
 from layerlens_core.profiling.samples import IGNORED, Sample, collate
 from layerlens_core.profiling.untouched import untouched
+from layerlens_core.profiling.weights import is_sharded
 
 #: Samples in the forward pass. What a batch shares (masks, rotary angles) is small beside what each token keeps.
 SAMPLES = 4
@@ -66,6 +67,10 @@ def measure_activations(
     handles = [model.get_input_embeddings().register_forward_hook(_require_gradient)]
     with untouched(model):
         try:
+            if is_sharded(model):
+                for module in modules.values():
+                    handles.append(module.register_forward_pre_hook(watch.gathered))
+                    handles.append(module.register_forward_hook(watch.scattered))
             for at, layer in enumerate(inventory.layers):
                 handles.append(modules[layer.name].register_forward_pre_hook(watch.entering(at), with_kwargs=True))
                 handles.append(modules[layer.name].register_forward_hook(watch.leaving(len(inventory.layers))))
@@ -112,6 +117,14 @@ class _Watch:
             self.alive.append(tensor.detach())
         # An output that its own node keeps, graph and all, would be a cycle that nothing ever frees.
         return tensor.detach()
+
+    def gathered(self, module: nn.Module, _args: tuple[Any, ...]) -> None:
+        """Weights that are sharded lie elsewhere while their module runs."""
+        self.weights.update(_key(parameter) for parameter in module.parameters(recurse=False))
+
+    def scattered(self, module: nn.Module, _args: tuple[Any, ...], _output: object) -> None:
+        """What lies there next is no weight."""
+        self.weights.difference_update(_key(parameter) for parameter in module.parameters(recurse=False))
 
     def entering(self, place: int) -> Any:
         def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

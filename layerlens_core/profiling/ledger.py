@@ -10,7 +10,7 @@ import math
 from collections.abc import Collection, Sequence
 
 import numpy as np
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from numpy.typing import NDArray
 
 from layerlens_core.statistics import ModuleStatistics
@@ -103,6 +103,31 @@ class Ledger:
         if full and self.weight_gradients is not None and entries.weight_gradients is not None:
             self.weight_gradients[:, full] = entries.weight_gradients
         self.losses[samples] = entries.losses  # last, for it says that the unit is done
+
+    def only(self, units: Collection[int]) -> "Ledger":
+        """A copy that knows these units alone."""
+        copy = self.upto(self.samples)
+        others = [unit for unit in range(self.units) if unit not in units]
+        samples = [sample for unit in others for sample in self.samples_of(unit)]
+        full = [unit for unit in others if unit < self.groups]
+        for table, columns in zip(copy._tables(), (samples, samples, full, full), strict=True):
+            if table is not None:
+                table[..., columns] = np.nan
+        return copy
+
+    def upto(self, samples: int) -> "Ledger":
+        """A copy with the first samples alone."""
+        groups = samples // self.group
+        losses, norms, group_norms, products = self._tables()
+        assert losses is not None
+        return evolve(
+            self,
+            samples=samples,
+            losses=losses[:samples].copy(),
+            norms=None if norms is None else norms[:, :samples].copy(),
+            group_norms=None if group_norms is None else group_norms[:, :groups].copy(),
+            weight_gradients=None if products is None else products[:, :groups].copy(),
+        )
 
     def merge(self, other: "Ledger") -> None:
         """Take over what another worker measured. Raises `ValueError` where the ledgers do not belong together."""

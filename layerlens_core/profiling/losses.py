@@ -8,6 +8,7 @@ from torch.nn.functional import cross_entropy, pad
 from transformers import PreTrainedModel
 from transformers.models.auto import modeling_auto
 
+from layerlens_core.adaptation.inspect import class_name
 from layerlens_core.errors import DataError, ModelError
 from layerlens_core.profiling.samples import IGNORED, Sample
 from layerlens_core.profiling.vocabulary import VocabularyHead, at_least_float32
@@ -17,7 +18,7 @@ Task = Literal["causal-lm", "masked-lm", "seq2seq-lm", "sequence-classification"
 
 def task_of(model: PreTrainedModel) -> Task:
     """The task that a model's class is made for. Raises `ModelError` where it is none that can be profiled."""
-    name = type(model).__name__
+    name = class_name(model)
     mappings: dict[Task, tuple[str, ...]] = {
         "sequence-classification": (
             "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",

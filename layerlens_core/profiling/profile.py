@@ -1,8 +1,8 @@
 """Profile a model: one pass for all metrics that read statistics, then the metrics that run the model themselves."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from attrs import frozen
 from transformers import PreTrainedModel
@@ -10,17 +10,21 @@ from transformers import PreTrainedModel
 from layerlens_core import registry as registries
 from layerlens_core import tracing
 from layerlens_core.adaptation.inspect import inspect
-from layerlens_core.errors import ScoreError
+from layerlens_core.errors import ModelError, ScoreError
 from layerlens_core.inventory import Inventory, Skipped
 from layerlens_core.profiles import Profile, versions
 from layerlens_core.profiling.activations import SAMPLES, measure_activations
 from layerlens_core.profiling.direction_files import write_directions
 from layerlens_core.profiling.engine import Measurements, measure
 from layerlens_core.profiling.latency import measure_latency
-from layerlens_core.profiling.losses import Task, task_of
+from layerlens_core.profiling.ledger import Ledger
+from layerlens_core.profiling.losses import Task, count_labels, task_of
 from layerlens_core.profiling.micro_batch import Size
 from layerlens_core.profiling.samples import Sample, digest, split
+from layerlens_core.profiling.settling import auto_settings, settled, stages
 from layerlens_core.profiling.stability import split_half
+from layerlens_core.profiling.weights import is_sharded
+from layerlens_core.profiling.workers import ALONE, Workers
 from layerlens_core.providers import MetricProvider
 from layerlens_core.registry import Registry
 from layerlens_core.scores import RawScores
@@ -65,6 +69,10 @@ def profile(
     latency: bool = False,
     spectrum: bool = False,
     directions: str | Path | None = None,
+    samples: Literal["all", "auto"] = "all",
+    run: str | Path | None = None,
+    resume: bool = False,
+    workers: Workers | None = None,
     progress: Progress | None = None,
     registry: Registry | None = None,
 ) -> Profile:
@@ -81,8 +89,14 @@ def profile(
     rank is then predicted. directions: the run's directory, into which ``directions.safetensors`` is written: the
     leading right singular vectors of every module's mean gradient, for a gradient-aligned start. Both come from
     sketches in the same pass.
+    samples: ``auto`` stops at the first of 32, 64, 128 … samples, in the order given, where the layers' ranking has
+    settled (`layerlens_core.profiling.settling`). run: the run's directory, where it is written every few seconds how
+    far the pass has come; `Profile.save` removes that. resume: go on from there; the scores are then the same to the
+    last bit. workers: the processes that share the work (`layerlens_core.profiling.workers`): all of them call this,
+    and all get the same profile; metrics that run the model themselves, and the timing, are the first one's.
 
-    Raises `DataError`, `ModelError`, `NonFiniteError` and `PluginError`, each naming what and where.
+    Raises `DataError`, `ModelError`, `NonFiniteError`, `PluginError`, `FileError` and `WorkersError`, each naming what
+    and where.
     """
     known = registry if registry is not None else registries.default()
     providers: list[MetricProvider] = [known.get("metric", name) for name in dict.fromkeys(metrics)]
@@ -91,12 +105,24 @@ def profile(
     functions = {provider.name: known.load("metric", provider.name) for provider in providers}
     task = task or task_of(model)
     inventory = inspect(model)
-    samples = split(batches, own_label_length=task == "seq2seq-lm")
+    together = workers or ALONE
+    given = split(batches, own_label_length=task == "seq2seq-lm")
+    if is_sharded(model) and any(provider.active for provider in providers):
+        name = next(provider.name for provider in providers if provider.active)
+        raise ModelError(
+            f"{name} runs the model by itself, which sharded weights do not allow; leave it or --shard out"
+        )
+    ranked = [provider for provider in providers if has_stability(provider)]
+    if samples == "auto" and not ranked:
+        raise ScoreError(
+            f"samples=auto needs a metric that is a mean over samples, such as {DEFAULT_METRICS[0]}; "
+            f"{', '.join(provider.name for provider in providers)} is none"
+        )
     report = progress or (lambda stage, done, total: None)
     measured = measure(
         model,
         inventory.modules,
-        samples,
+        given,
         task,
         needs={need for provider in providers for need in provider.needs} | ({"spectrum"} if spectrum else set()),
         group=group,
@@ -104,8 +130,18 @@ def profile(
         directions=directions is not None,
         seed=seed,
         progress=lambda done, total: report("gradients", done, total),
+        stages=stages(len(given), group) if samples == "auto" else (),
+        enough=lambda ledger, scored: settled(
+            _stabilities(ranked, functions, inventory, ledger, scored, seed), len(ranked)
+        ),
+        workers=together,
+        run=run,
+        resume=resume,
     )
-    activations = measure_activations(model, inventory, samples, task, batch=min(measured.micro_batch, SAMPLES))
+    used = given
+    if samples == "auto":
+        used = [sample for sample in given if count_labels(sample, task) > 0][: measured.samples]
+    activations = measure_activations(model, inventory, used, task, batch=min(measured.micro_batch, SAMPLES))
     scores = []
     for provider in providers:
         if provider.active:
@@ -113,13 +149,19 @@ def profile(
                 model=model,
                 inventory=inventory,
                 scored=_scored_layers(inventory, measured),
-                samples=tuple(samples),
+                samples=tuple(used),
                 task=task,
                 micro_batch=measured.micro_batch,
                 seed=seed,
                 progress=lambda done, total, name=provider.name: report(name, done, total),  # type: ignore[misc]
             )
-            values = _as_mapping(functions[provider.name](context), provider.name)
+            function = functions[provider.name]
+            values = together.agreed(
+                lambda function=function, context=context, name=provider.name: (  # type: ignore[misc]
+                    _as_mapping(function(context), name) if together.rank == 0 else {}
+                )
+            )
+            values = together.first(values)
             granularity = "layer"
         else:
             values = {s.module: functions[provider.name](s) for s in measured.statistics}
@@ -133,6 +175,15 @@ def profile(
                 reduction=provider.reduction,
             )
         )
+    stability = _stabilities(
+        providers, functions, inventory, measured.ledger, [s.module for s in measured.statistics], seed
+    )
+    side = None
+    if directions is not None:
+        side = together.first(_write(directions, measured, inventory, seed) if together.rank == 0 else None)
+    settings: dict[str, int | float | str] = {"group": group, "seed": seed, "dtype": _dtype(model)}
+    if samples == "auto":
+        settings |= auto_settings(stability, len(ranked), len(given))
     result = Profile(
         inventory=inventory,
         task=task,
@@ -140,15 +191,15 @@ def profile(
         statistics=measured.statistics,
         unscored=(*measured.unscored, *_missing_layers(inventory, measured)),
         labels=tuple(labels),
-        data=digest(samples),
+        data=digest(used),
         samples=measured.samples,
         loss=measured.loss,
-        settings={"group": group, "seed": seed, "dtype": str(model.dtype).removeprefix("torch.")},
+        settings=settings,
         versions=versions(),
         activations=activations,
-        latency=measure_latency(model, inventory) if latency else {},
-        stability=_stabilities(providers, functions, inventory, measured, seed),
-        directions=None if directions is None else _write(directions, measured, inventory, seed),
+        latency=together.first(measure_latency(model, inventory) if latency and together.rank == 0 else {}),
+        stability=stability,
+        directions=side,
     )
     tracing.profile_finished(result)
     for item in scores:
@@ -163,24 +214,28 @@ def _write(run: str | Path, measured: Measurements, inventory: Inventory, seed: 
     )
 
 
+def has_stability(provider: MetricProvider) -> bool:
+    """Whether a metric is a mean over samples, so that parts of the samples give scores too."""
+    return not provider.active and bool(provider.needs) and "spectrum" not in provider.needs
+
+
 def _stabilities(
     providers: Sequence[MetricProvider],
     functions: Mapping[str, Callable[..., float]],
     inventory: Inventory,
-    measured: Measurements,
+    ledger: Ledger,
+    scored: Collection[str],
     seed: int,
 ) -> dict[str, float]:
-    """By metric, how well the layers' ranking repeats itself; metrics that are no mere sums over samples have none."""
-    scored = {statistics.module: statistics.weights for statistics in measured.statistics}
+    """By metric, how well the layers' ranking repeats itself."""
+    weights = {module.name: module.in_features * module.out_features for module in inventory.modules}
     found = {}
-    for provider in providers:
-        if provider.active or not provider.needs or "spectrum" in provider.needs:
-            continue
+    for provider in filter(has_stability, providers):
 
         def by_layer(groups: Sequence[int], provider: MetricProvider = provider) -> list[float]:
             values = {
-                module: functions[provider.name](measured.ledger.statistics(module, weights, groups=groups))
-                for module, weights in scored.items()
+                module: functions[provider.name](ledger.statistics(module, weights[module], groups=groups))
+                for module in scored
             }
             raw = RawScores(
                 metric=provider.name, unit=provider.unit, granularity="module", values=values,
@@ -188,10 +243,14 @@ def _stabilities(
             )  # fmt: skip
             return list(raw.by_layer(inventory).values())
 
-        stability = split_half(by_layer, measured.ledger.groups, seed=seed)
+        stability = split_half(by_layer, ledger.groups, seed=seed)
         if stability is not None:
             found[provider.name] = stability
     return found
+
+
+def _dtype(model: PreTrainedModel) -> str:
+    return str(model.dtype).removeprefix("torch.")
 
 
 def _scored_layers(inventory: Inventory, measured: Measurements) -> tuple[str, ...]:

@@ -241,6 +241,15 @@ class Recorder:
             self._found_in = self._units
 
     @property
+    def seen(self) -> tuple[bool, bool, tuple[int, ...] | None]:
+        """Whether it was called, whether the loss reaches it, and an input that lost its samples' dimension."""
+        return self._called, self._reached, self._lost_shape
+
+    @seen.setter
+    def seen(self, seen: tuple[bool, bool, tuple[int, ...] | None]) -> None:
+        self._called, self._reached, self._lost_shape = seen
+
+    @property
     def why_unscored(self) -> str | None:
         """Why the module has no score, or None where it has one."""
         if not self._called:

@@ -1,4 +1,4 @@
-"""Ctrl-C leaves no file of a run, neither half nor whole, and no temporary one."""
+"""Ctrl-C leaves no file of a run but what `--resume` goes on from, and no temporary one."""
 
 import json
 import signal
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from layerlens_core.profiling import engine
+from layerlens_core.profiling import passes
 
 Model = Callable[[str], str]
 Data = Callable[[str], str]
@@ -21,7 +21,7 @@ Data = Callable[[str], str]
 def interrupted_in_the_second_batch(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Raise as Ctrl-C does, while the model runs."""
     calls: list[int] = []
-    real = engine.per_sample_losses
+    real = passes.per_sample_losses
 
     def losses(*arguments: Any) -> Any:
         calls.append(len(calls))
@@ -29,12 +29,12 @@ def interrupted_in_the_second_batch(monkeypatch: pytest.MonkeyPatch) -> list[int
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(engine, "per_sample_losses", losses)
+    monkeypatch.setattr(passes, "per_sample_losses", losses)
     return calls
 
 
 @pytest.mark.parametrize("command", ["plan", "profile"])
-def test_an_interrupted_run_leaves_nothing(
+def test_an_interrupted_run_is_resumed_to_the_same_profile(
     layerlens: Any,
     model: Model,
     data: Data,
@@ -43,12 +43,23 @@ def test_an_interrupted_run_leaves_nothing(
     interrupted_in_the_second_batch: list[int],
 ) -> None:
     out = tmp_path / "a" / "run"
-    result = layerlens(command, model("llama"), "--data", data("text"), "--micro-batch", 4, "--out", out)
+    asked = (command, model("llama"), "--data", data("text"), "--micro-batch", 4, "--out")
+    result = layerlens(*asked, out)
     assert len(interrupted_in_the_second_batch) == 2
     assert result.exit_code == 1
+    assert "interrupted; the same command with --resume goes on" in result.stderr
     assert "Aborted" in result.stderr
     assert "Traceback" not in result.output
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in out.iterdir()] == ["profile.partial"]
+    assert "holds a profile that was interrupted; --resume goes on with it" in layerlens.refused(*asked, out, out=out)
+    message = layerlens.refused(*asked[:-2], 2, "--out", out, "--resume", out=out)
+    assert "profile.partial is of another run: its micro-batch is 4, not 2; repeat the command as it was" in message
+    layerlens.ok(*asked, out, "--resume")
+    layerlens.ok(*asked, tmp_path / "plain")
+    assert len(interrupted_in_the_second_batch) == 2 + 2 + 3  # one batch was done, and not again
+    for name in ("profile.json", "plan.json") if command == "plan" else ("profile.json",):
+        assert (out / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
+    assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in (tmp_path / "plain").iterdir())
 
 
 def test_an_interrupted_run_leaves_the_one_that_it_would_replace(
@@ -58,7 +69,9 @@ def test_an_interrupted_run_leaves_the_one_that_it_would_replace(
     before = {path.name: path.read_bytes() for path in there.iterdir()}
     arguments = ("--data", data("text"), "--micro-batch", 4, "--out", there, "--overwrite")
     assert layerlens("plan", model("llama"), *arguments).exit_code == 1
-    assert {path.name: path.read_bytes() for path in there.iterdir()} == before
+    after = {path.name: path.read_bytes() for path in there.iterdir()}
+    assert after.pop("profile.partial")
+    assert after == before
 
 
 def test_an_interrupted_allocation_leaves_the_plan(
@@ -74,7 +87,7 @@ def test_an_interrupted_allocation_leaves_the_plan(
     assert {path.name: path.read_bytes() for path in there.iterdir()} == before
 
 
-def test_a_real_signal_leaves_nothing(model: Model, data: Data, tmp_path: Path) -> None:
+def test_a_real_signal_leaves_what_to_resume_from(model: Model, data: Data, tmp_path: Path) -> None:
     row = {"text": "the red cat sees a small dog"}
     (tmp_path / "long.jsonl").write_text((json.dumps(row) + "\n") * 20_000)
     out = tmp_path / "run"
@@ -94,8 +107,10 @@ def test_a_real_signal_leaves_nothing(model: Model, data: Data, tmp_path: Path) 
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        assert [path.name[:13] for path in out.iterdir()] == [".trace.jsonl."]  # the work has begun
-        time.sleep(1)
+        while not (out / "profile.partial").exists():
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=30)
@@ -103,5 +118,6 @@ def test_a_real_signal_leaves_nothing(model: Model, data: Data, tmp_path: Path) 
         process.kill()
     assert process.returncode == 1
     assert stdout == ""
-    assert stderr.strip() == "Aborted!"
-    assert not out.exists()
+    assert stderr.strip().splitlines()[0] == "interrupted; the same command with --resume goes on from where it was"
+    assert stderr.strip().splitlines()[-1] == "Aborted!"
+    assert [path.name for path in out.iterdir()] == ["profile.partial"]

@@ -1,0 +1,87 @@
+"""Reach a module's weight wherever it lies: at hand, sharded over processes, or offloaded."""
+
+import hashlib
+from typing import cast
+
+import torch
+from attrs import define
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from layerlens_core.adaptation.inspect import linear_kind
+from layerlens_core.errors import ModelError
+from layerlens_core.inventory import LinearModule
+
+#: Values of each parameter that go into a digest.
+SAMPLED = 64
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether the weights are spread over processes, as FSDP2 does."""
+    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
+
+
+def digest(model: nn.Module) -> str:
+    """A digest of names, shapes and evenly spaced values of all parameters, the same on every device.
+
+    Every process must call it where the weights are sharded. Weights that are offloaded count by name and shape alone.
+    """
+    total = hashlib.sha256()
+    for name, parameter in model.named_parameters():
+        total.update(f"{name}{tuple(parameter.shape)}{parameter.dtype}".encode())
+        if parameter.is_meta:
+            continue
+        tensor = parameter.detach()
+        whole = (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).flatten()
+        some = whole[:: max(1, whole.numel() // SAMPLED)].contiguous()
+        total.update(some.view(torch.uint8).cpu().numpy().tobytes())
+    return total.hexdigest()
+
+
+def dense_weight(module: nn.Module, target: LinearModule) -> Tensor:
+    """The weight as [out, in]. Raises `ModelError` where it is packed (quantised).
+
+    Where it is sharded or offloaded, something that stands for it: its ``to`` gives the weight in the backward pass.
+    """
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    if weight.numel() != target.in_features * target.out_features or not weight.is_floating_point():
+        raise ModelError(
+            f"the weight of {target.name} is packed ({type(module).__name__}); "
+            "the statistic 'weight_gradient' needs plain weights, so leave that metric out"
+        )
+    if isinstance(weight, DTensor) or weight.is_meta:
+        return cast(Tensor, _Elsewhere(module, target))
+    return _upright(module, weight.detach())
+
+
+@define(eq=False)
+class _Elsewhere:
+    """A weight that is at hand only while its layer runs."""
+
+    module: nn.Module
+    target: LinearModule
+
+    def to(self, dtype: torch.dtype) -> Tensor:
+        """The weight [out, in], as `torch.Tensor.to`. Raises `ModelError` where it is not at hand."""
+        weight = self.module.weight
+        assert isinstance(weight, Tensor)
+        if weight.is_meta:
+            hook = getattr(self.module, "_hf_hook", None)
+            where = getattr(hook, "weights_map", None)
+            if where is None:
+                raise ModelError(
+                    f"the weight of {self.target.name} is offloaded, so 'weight_gradient' cannot be computed; "
+                    "leave that metric out"
+                )
+            weight = where["weight"].to(getattr(hook, "execution_device", None) or "cpu")
+        if isinstance(weight, DTensor):
+            raise ModelError(
+                f"the weight of {self.target.name} is sharded and not at hand when its gradient is complete, so "
+                "'weight_gradient' cannot be computed; leave that metric out, or use a larger --micro-batch"
+            )
+        return _upright(self.module, weight.detach()).to(dtype)
+
+
+def _upright(module: nn.Module, weight: Tensor) -> Tensor:
+    return weight if linear_kind(module) == "linear" else weight.T

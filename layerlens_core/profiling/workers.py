@@ -1,0 +1,190 @@
+"""Several processes that profile one model together, as torchrun starts them.
+
+Each does a share of the work, and at the end each has all of it. There is no wrapper around the model, whose weights
+are frozen: what the processes exchange are the numbers. Objects go through gloo; tensors through NCCL where they lie on
+a GPU.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar, cast
+
+import torch
+import torch.distributed as dist
+from attrs import frozen
+from torch import Tensor
+
+from layerlens_core.errors import LayerLensError, WorkersError, first_line
+
+T = TypeVar("T")
+
+#: How long processes wait for one another.
+TIMEOUT = timedelta(minutes=30)
+#: The same in seconds, where it is set.
+TIMEOUT_VARIABLE = "LAYERLENS_TIMEOUT"
+_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+
+
+@frozen
+class Workers:
+    """The processes that work together, as one of them sees them. rank: its number. size: how many.
+
+    Every method but `alone` must be called by all of them, in the same order. Each raises `WorkersError` where another
+    process has ended or does not answer.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is only one."""
+        return self.size == 1
+
+    def gather(self, value: T) -> list[T]:
+        """What each of them has, by rank."""
+        if self.alone:
+            return [value]
+        values: list[Any] = [None] * self.size
+        with _answering():
+            dist.all_gather_object(values, value)
+        return values
+
+    def first(self, value: T | None) -> T:
+        """What the first of them has."""
+        values: list[Any] = [value]
+        if not self.alone:
+            with _answering():
+                dist.broadcast_object_list(values, src=0)
+        return cast(T, values[0])
+
+    def add(self, tensor: Tensor) -> None:
+        """Make a tensor the sum of all of theirs."""
+        if not self.alone:
+            with _answering():
+                dist.all_reduce(tensor)
+
+    def agreed(self, act: Callable[[], T]) -> T:
+        """Do something that may fail: where it fails for one of them, the same error is raised by all."""
+        result, error = None, None
+        try:
+            result = act()
+        except LayerLensError as caught:
+            error = caught
+        if self.alone:
+            if error is not None:
+                raise error
+            return cast(T, result)
+        found = self.gather(None if error is None else (type(error), str(error)))
+        failed = [(rank, what) for rank, what in enumerate(found) if what is not None]
+        if failed:
+            rank, (kind, text) = failed[0]
+            everywhere = all(what == found[0] for what in found)
+            raised: LayerLensError = kind(text if everywhere else f"process {rank} of {self.size}: {text}")
+            raised.told_by_another = self.rank != 0
+            raise raised
+        return cast(T, result)
+
+    def compare(self, identity: Mapping[str, str]) -> None:
+        """Raises `WorkersError`, in all of them, where they do not see the same. identity: what must be the same."""
+        seen = self.gather(dict(identity))
+        for rank, other in enumerate(seen):
+            wrong = [name for name in seen[0] if other.get(name) != seen[0][name]]
+            if wrong or other.keys() != seen[0].keys():
+                error = WorkersError(
+                    f"process {rank} of {self.size} sees another {wrong[0] if wrong else 'set of options'} than "
+                    "process 0; give all of them the same model, data and options"
+                )
+                error.told_by_another = self.rank != 0
+                raise error
+
+
+ALONE = Workers()
+
+
+def by_torchrun(environment: Mapping[str, str] = os.environ) -> Workers | None:
+    """This process's place among those that torchrun started; None where there is no other.
+
+    Raises `WorkersError` where the environment contradicts itself.
+    """
+    if "WORLD_SIZE" not in environment or environment["WORLD_SIZE"].strip() == "1":
+        return None
+    missing = [name for name in _VARIABLES if name not in environment]
+    if missing:
+        raise WorkersError(
+            f"WORLD_SIZE is {environment['WORLD_SIZE']!r} but {missing[0]} is not set; "
+            "start with torchrun --nproc-per-node N -m layerlens_core …, or unset WORLD_SIZE"
+        )
+    try:
+        rank, size, local = (int(environment[name]) for name in _VARIABLES[:3])
+    except ValueError:
+        rank, size, local = -1, 0, -1
+    if not 0 <= rank < size or local < 0:
+        raise WorkersError(
+            f"RANK={environment['RANK']}, LOCAL_RANK={environment['LOCAL_RANK']} and "
+            f"WORLD_SIZE={environment['WORLD_SIZE']} do not match; start with torchrun --nproc-per-node N"
+        )
+    return Workers(rank, size)
+
+
+def local_rank() -> int:
+    """The number of this process on its machine."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+@contextmanager
+def joined(workers: Workers | None) -> Iterator[Workers]:
+    """Wait for all of them. None is `ALONE`. Raises `WorkersError` where not all come."""
+    if workers is None:
+        yield ALONE
+        return
+    seconds = os.environ.get(TIMEOUT_VARIABLE, "")
+    timeout = timedelta(seconds=float(seconds)) if seconds.replace(".", "", 1).isdigit() else TIMEOUT
+    try:
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo",
+            rank=workers.rank, world_size=workers.size, timeout=timeout,
+        )  # fmt: skip
+        with _answering():
+            dist.barrier()
+    except (RuntimeError, ValueError) as error:  # torch's errors of connections are RuntimeErrors
+        raise WorkersError(
+            f"process {workers.rank} of {workers.size} waited for the others in vain ({first_line(error)}); "
+            f"start exactly {workers.size} with torchrun --nproc-per-node {workers.size}"
+        ) from error
+    yield workers
+    dist.destroy_process_group()
+
+
+def exchange_sums(workers: Workers, sums: Mapping[str, tuple[Tensor, ...]], device: Callable[[str], torch.device]) -> (
+    dict[str, tuple[Tensor, ...]]
+):  # fmt: skip
+    """By name, the sum over all workers of tensors of equal shape, of which some workers may have none.
+
+    device: where those of a name belong.
+    """
+    if workers.alone:
+        return dict(sums)
+    shapes = workers.gather({name: [(part.shape, part.dtype) for part in parts] for name, parts in sums.items()})
+    names: Sequence[str] = sorted({name for seen in shapes for name, parts in seen.items() if parts})
+    added = {}
+    for name in names:
+        like = next(seen[name] for seen in shapes if seen.get(name))
+        parts = sums.get(name) or tuple(torch.zeros(s, dtype=d, device=device(name)) for s, d in like)
+        for part in parts:
+            workers.add(part)
+        added[name] = parts
+    return added
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Say it in a line where the others are gone."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise WorkersError(
+            f"another process has ended or does not answer ({first_line(error)}); see its own message"
+        ) from error

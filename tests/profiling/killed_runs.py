@@ -1,0 +1,148 @@
+"""Profiles that are killed by SIGKILL and resumed. test_resuming.py starts it: what forks must have no threads.
+
+    python killed_runs.py OUT RUNS
+
+Prints a JSON list with, for each run, whether it was killed, how much was done by then, and whether the numbers are
+those of an uninterrupted run to the last bit.
+"""
+
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import torch
+import transformers
+
+from layerlens_core.adaptation.inspect import inspect
+from layerlens_core.profiling import engine
+from layerlens_core.profiling.partial import PARTIAL_NAME
+from layerlens_core.profiling.recorder import Recorder
+from layerlens_core.statistics import STATISTICS
+
+SAMPLES = 17
+
+
+def build():
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, vocab_size=97, pad_token_id=1
+    )
+    return transformers.LlamaForCausalLM(config)
+
+
+def draw(count=SAMPLES):
+    generator = torch.Generator().manual_seed(1)
+    lengths = [5 + (3 * number) % 8 for number in range(count)]
+    tokens = [torch.randint(4, 97, (length,), generator=generator) for length in lengths]
+    return [{"input_ids": ids, "attention_mask": torch.ones_like(ids)} for ids in tokens]
+
+
+def profile(model, samples, needs, **options):
+    return engine.measure(
+        model, inspect(model).modules, samples, "causal-lm", needs=needs, micro_batch=4, rank=4, seconds=0, **options
+    )
+
+
+def same(one, other):
+    """Whether two profiles are the same to the last bit."""
+    tables = zip(one.ledger._tables(), other.ledger._tables(), strict=True)
+    return (
+        one.statistics == other.statistics
+        and one.loss == other.loss
+        and one.unscored == other.unscored
+        and all((a is None and b is None) or a.tobytes() == b.tobytes() for a, b in tables)
+        and one.vectors.keys() == other.vectors.keys()
+        and all(torch.equal(one.vectors[name], other.vectors[name]) for name in one.vectors)
+    )
+
+
+class Moments:
+    """Counts what happens, and kills this process at a given moment: in a forward or backward pass, or in a file."""
+
+    def __init__(self, model):
+        self.count, self.fatal = 0, None
+        for layer in model.model.layers:
+            layer.register_forward_hook(lambda *_: self.happens())
+        Recorder.receive = self.counting(Recorder.receive)
+        for name in ("fsync", "replace"):
+            setattr(os, name, self.counting(getattr(os, name)))
+
+    def counting(self, function):
+        def call(*arguments, **options):
+            self.happens()
+            result = function(*arguments, **options)
+            self.happens()
+            return result
+
+        return call
+
+    def happens(self):
+        self.count += 1
+        if self.count == self.fatal:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def in_child(work, delay=None):
+    """Run in a process of its own, killed after a delay in seconds. Whether it was killed."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        except BaseException as error:
+            print(repr(error), file=sys.stderr)
+            os._exit(1)
+        os._exit(0)
+    if delay is not None:
+        time.sleep(delay)
+        os.kill(child, signal.SIGKILL)
+    status = os.waitpid(child, 0)[1]
+    if not os.WIFSIGNALED(status) and os.WEXITSTATUS(status):
+        raise RuntimeError("the profile failed")
+    return os.WIFSIGNALED(status)
+
+
+def main(out, runs):
+    torch.set_num_threads(1)
+    model, samples = build(), draw()
+    moments, seen = Moments(model), []
+    kinds = [
+        (tuple(name for name in STATISTICS if name != "spectrum"), {}),
+        (tuple(STATISTICS), {"directions": True}),
+        (("sample_norms",), {"stages": [4, 8], "enough": lambda ledger, _scored: ledger.samples == 8}),
+    ]
+    plain = []
+    for needs, options in kinds:
+        moments.count, began = 0, time.monotonic()
+        result = profile(model, samples, needs, run=Path(out) / "plain", **options)
+        plain.append((result, moments.count, time.monotonic() - began))
+        shutil.rmtree(Path(out) / "plain")
+    for number in range(runs):
+        pick = random.Random(number)
+        at = number % len(kinds)
+        (needs, options), (expected, happened, seconds) = kinds[at], plain[at]
+        run = Path(out) / str(number)
+        killed = 0
+        for attempt in range(1 + number % 2):  # some are killed twice
+            moments.count, moments.fatal, delay = 0, None, None
+            if number % 5 == 4:
+                delay = pick.uniform(0, seconds)
+            else:
+                moments.fatal = pick.randint(1, happened // (1 + attempt))
+            killed += in_child(partial(profile, model, samples, needs, run=run, resume=True, **options), delay)
+        moments.fatal, done = None, (run / PARTIAL_NAME).exists()
+        moments.count = 0
+        resumed = profile(model, samples, needs, run=run, resume=True, **options)
+        seen.append(
+            {"killed": killed, "written": done, "rest": moments.count / happened, "same": same(expected, resumed)}
+        )
+    print(json.dumps(seen))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

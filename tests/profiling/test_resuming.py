@@ -1,0 +1,175 @@
+"""An interrupted profile goes on and ends with the numbers of one that was not, to the last bit."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from layerlens_core.errors import FileError
+from layerlens_core.profiling import partial as partials
+from layerlens_core.profiling.partial import PARTIAL_NAME, Partial
+from layerlens_core.profiling.work import Composition, arranged, pieces, share
+from layerlens_core.statistics import STATISTICS
+
+_spec = importlib.util.spec_from_file_location("killed_runs", Path(__file__).with_name("killed_runs.py"))
+killed = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(killed)
+
+ALL = tuple(STATISTICS)
+
+
+def test_killed_in_twenty_runs_and_resumed_the_numbers_are_the_same(tmp_path):
+    done = subprocess.run(
+        [sys.executable, killed.__file__, str(tmp_path), "20"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    runs = json.loads(done.stdout)
+    assert [run["same"] for run in runs] == [True] * 20
+    assert sum(bool(run["killed"]) for run in runs) >= 16  # those at a moment that is counted, not timed
+    assert sum(run["written"] for run in runs) >= 10  # most had something to go on from
+    assert sum(run["rest"] < 0.9 for run in runs) >= 10  # and did go on
+
+
+class Interrupted(Exception):
+    pass
+
+
+def stop_after(monkeypatch, pieces):
+    """The pass ends with an error when so many pieces were written down."""
+    written, real = [], Partial.offer
+
+    def offer(self, state):
+        real(self, state)
+        written.append(state)
+        if len(written) == pieces:
+            raise Interrupted
+
+    monkeypatch.setattr(Partial, "offer", offer)
+
+
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_memory_that_ran_out_before_the_interruption_is_remembered(monkeypatch, tmp_path, after):
+    model, samples = killed.build(), killed.draw(22)
+
+    def refuse(module, args, output):
+        if len(output) > 6:
+            raise torch.OutOfMemoryError("out of memory")
+
+    model.model.layers[1].mlp.register_forward_hook(refuse)
+    options = {"needs": ALL, "directions": True, "rank": 4, "seconds": 0, "micro_batch": 10}
+    targets = killed.inspect(model).modules
+    plain = killed.engine.measure(model, targets, samples, "causal-lm", **options)
+    assert plain.micro_batch == 5  # after a piece of 10 samples was halved
+    with monkeypatch.context() as patch:
+        stop_after(patch, after)
+        with pytest.raises(Interrupted):
+            killed.engine.measure(model, targets, samples, "causal-lm", run=tmp_path, **options)
+    resumed = killed.engine.measure(model, targets, samples, "causal-lm", run=tmp_path, resume=True, **options)
+    assert killed.same(plain, resumed)
+
+
+def test_what_modules_did_before_the_interruption_is_remembered(monkeypatch, tmp_path):
+    model, samples = killed.build(), killed.draw()
+    needs = ("sample_norms",)
+    plain = killed.profile(model, samples, needs)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 5)  # all pieces: nothing is left to be seen
+        with pytest.raises(Interrupted):
+            killed.profile(model, samples, needs, run=tmp_path)
+    assert killed.same(plain, killed.profile(model, samples, needs, run=tmp_path, resume=True))
+
+
+@pytest.fixture
+def unfinished(monkeypatch, tmp_path):
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        with pytest.raises(Interrupted):
+            killed.profile(killed.build(), killed.draw(), ALL, run=tmp_path)
+    return tmp_path
+
+
+def test_another_run_is_refused_in_a_line_that_says_what_differs(unfinished):
+    model, samples = killed.build(), killed.draw()
+    again = {"run": unfinished, "resume": True}
+    with pytest.raises(FileError, match="is of another run: it has another data; repeat the command as it was"):
+        killed.profile(model, samples[1:], ALL, **again)
+    with pytest.raises(FileError, match="its group is 2, not 3"):
+        killed.profile(model, samples, ALL, group=3, **again)
+    with pytest.raises(FileError, match="its seed is 0, not 1"):
+        killed.profile(model, samples, ALL, seed=1, **again)
+    with pytest.raises(FileError, match="its needs is"):
+        killed.profile(model, samples, ("sample_norms",), **again)
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight[0, 0] += 1
+    with pytest.raises(FileError, match="it has another model"):
+        killed.profile(model, samples, ALL, **again)
+    assert [path.name for path in unfinished.iterdir()] == [PARTIAL_NAME]  # untouched, for the right one
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "words", "schema"])
+def test_a_damaged_file_is_refused_in_a_line(unfinished, damage):
+    path = unfinished / PARTIAL_NAME
+    content = path.read_bytes()
+    damaged = {
+        "cut": content[: len(content) // 2],
+        "empty": b"",
+        "words": b"nothing of the kind, but some forty bytes of it",
+        "schema": content.replace(b"layerlens/partial", b"layerlens/plenary"),
+    }
+    path.write_bytes(damaged[damage])
+    with pytest.raises(FileError, match=r"(is damaged|is no layerlens/partial file).*begin anew with --overwrite"):
+        killed.profile(killed.build(), killed.draw(), ALL, run=unfinished, resume=True)
+
+
+def test_without_resume_the_profile_begins_anew(unfinished):
+    plain = killed.profile(killed.build(), killed.draw(), ALL)
+    assert killed.same(plain, killed.profile(killed.build(), killed.draw(), ALL, run=unfinished))
+    assert killed.same(plain, killed.profile(killed.build(), killed.draw(), ALL, run=unfinished / "new", resume=True))
+
+
+def test_files_of_several_processes_add_up_and_those_of_an_earlier_generation_do_not_count(tmp_path):
+    targets = killed.inspect(killed.build()).modules
+    empty = killed.engine.Ledger.empty([target.name for target in targets], 8, 2, ("sample_norms",))
+    whole = killed.engine.measure(killed.build(), targets, killed.draw(8), "causal-lm", needs=("sample_norms",)).ledger
+
+    def state(*units, total):
+        sums = {targets[0].name: (torch.full((2, 2), total),)}
+        return partials.State(
+            ledger=whole.only(units), sums=sums, seen={}, composition=Composition(4), limit=4 - len(units)
+        )
+
+    identity = {"model": "a"}
+    Partial(run=tmp_path, identity=identity, generation=1, rank=2).write(state(3, total=100.0))
+    Partial(run=tmp_path, identity=identity, generation=2).write(state(0, total=1.0))
+    Partial(run=tmp_path, identity=identity, generation=2, rank=1).write(state(1, 2, total=2.0))
+    mine = Partial(run=tmp_path, identity=identity)
+    found = mine.begin(empty, resume=True)
+    assert found.ledger.missing() == [3]
+    assert torch.equal(found.sums[targets[0].name][0], torch.full((2, 2), 3.0))
+    assert (found.limit, mine.generation) == (2, 3)
+    assert [path.name for path in tmp_path.iterdir()] == [PARTIAL_NAME]
+    again = Partial(run=tmp_path, identity=identity).begin(empty, resume=True)
+    assert again.ledger.missing() == [3]
+    assert torch.equal(again.sums[targets[0].name][0], torch.full((2, 2), 3.0))
+
+
+def test_pieces_are_the_same_whoever_takes_them_and_whatever_is_done():
+    lengths = {unit: (unit * 7) % 5 for unit in range(12)} | {12: 99}  # the last one fills no group
+    order = arranged(lengths, 12)
+    assert order[-1] == 12
+    assert [lengths[unit] for unit in order[:-1]] == sorted((lengths[u] for u in range(12)), reverse=True)
+    work = pieces(order, Composition(9, singles=2), group=2, groups=12)
+    assert [unit for piece in work for unit in piece] == order
+    assert [len(piece) for piece in work] == [1, 1, 4, 4, 2, 1]
+    for workers in (1, 2, 3, 8):
+        shares = [share(work, range(13), rank=rank, workers=workers) for rank in range(workers)]
+        assert sorted(piece for part in shares for piece in part) == sorted(work)
+        assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    assert share(work, [*work[2][2:], 12], rank=0, workers=1) == [work[2][2:], (12,)]
+    assert pieces([0], Composition(1), group=4, groups=1) == [(0,)]  # at least a unit
