@@ -63,7 +63,8 @@ def measure_activations(
     inputs = collate(counted, pad_token_id(model, task, len(counted)))
     inputs = {key: value.to(input_device(model)) for key, value in inputs.items()}
     modules = dict(model.named_modules())
-    watch = _Watch(weights={_key(tensor) for tensor in (*model.parameters(), *model.buffers())})
+    at_hand = model.buffers() if is_sharded(model) else (*model.parameters(), *model.buffers())
+    watch = _Watch(weights={_key(tensor) for tensor in at_hand})
     handles = [model.get_input_embeddings().register_forward_hook(_require_gradient)]
     with untouched(model):
         try:

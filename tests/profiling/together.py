@@ -1,0 +1,192 @@
+"""Two processes that profile together, by gloo on the CPU; started by test_workers.py, once for all cases.
+
+    RANK=… WORLD_SIZE=2 … python together.py OUT
+
+Each process leaves what it saw in OUT/RANK.pt: for each case what came of it, or the error.
+"""
+
+import copy
+import sys
+from pathlib import Path
+
+import torch
+import transformers
+
+from layerlens_core.adaptation.inspect import inspect
+from layerlens_core.errors import LayerLensError
+from layerlens_core.profiling.engine import measure
+from layerlens_core.profiling.partial import Partial
+from layerlens_core.profiling.profile import profile
+from layerlens_core.profiling.sharding import shard
+from layerlens_core.profiling.work import arranged
+from layerlens_core.profiling.workers import by_torchrun, joined
+from layerlens_core.statistics import STATISTICS
+
+_SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4, "num_attention_heads": 4}
+_TOKENS = {"vocab_size": 97, "pad_token_id": 1, "bos_token_id": 2, "eos_token_id": 3}
+
+
+def llama(*, tied=False):
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(**_SIZES, **_TOKENS, num_key_value_heads=2, tie_word_embeddings=tied)
+    return scaled(transformers.LlamaForCausalLM(config))
+
+
+def classifier():
+    torch.manual_seed(0)
+    return scaled(transformers.BertForSequenceClassification(transformers.BertConfig(**_SIZES, **_TOKENS)))
+
+
+def scaled(model):
+    """Weights large enough that no gradient drowns in rounding."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(0.0, 0.2)
+    return model
+
+
+def draw(count, *, labelled=False):
+    generator = torch.Generator().manual_seed(1)
+    lengths = [5 + (3 * number) % 8 for number in range(count)]
+    tokens = [torch.randint(4, 97, (length,), generator=generator) for length in lengths]
+    samples = [{"input_ids": ids, "attention_mask": torch.ones_like(ids)} for ids in tokens]
+    if labelled:
+        samples = [{**sample, "labels": torch.tensor(at % 2)} for at, sample in enumerate(samples)]
+    return samples
+
+
+def gather(model, samples, task="causal-lm", **options):
+    options = {"needs": tuple(STATISTICS), "directions": True, "rank": 4, "micro_batch": 4, **options}
+    return measure(model, inspect(model).modules, samples, task, **options)
+
+
+#: By case: model, number of samples, and options of `gather`. Each is sharded as well.
+CASES = {
+    "llama": (llama, 21, {}),
+    "tied": (lambda: llama(tied=True), 21, {}),
+    "groups of three in passes of two": (llama, 13, {"group": 3, "micro_batch": 2}),
+    "one by one": (llama, 5, {"micro_batch": 1, "group": 1}),
+    "fewer pieces than processes": (llama, 2, {}),
+    "classifier": (classifier, 12, {"task": "sequence-classification"}),
+    "no group norms": (llama, 12, {"needs": ("sample_norms",), "directions": False}),
+}
+
+
+def run_case(name, **more):
+    build, count, options = CASES[name]
+    return gather(build(), draw(count, labelled=build is classifier), **{**options, **more})
+
+
+def run_sharded(name, workers):
+    build, count, options = CASES[name]
+    model = build()
+    shard(model, inspect(model), torch.device("cpu"), workers)
+    return gather(model, draw(count, labelled=build is classifier), workers=workers, **options)
+
+
+def profiled(workers, *, sharded=False, **options):
+    """All of `profile`; and what training keeps, which must not take gathered weights for activations."""
+    model = llama()
+    if sharded:
+        shard(model, inspect(model), torch.device("cpu"), workers)
+    metrics = ("fisher", "weight_gradient") if sharded else ("fisher", "weight_gradient", "proxy_eval")
+    found = profile(model, draw(40), metrics=metrics, spectrum=True, micro_batch=4, workers=workers, **options)
+    return {
+        "scores": {s.metric: dict(s.values) for s in found.scores}, "activations": found.activations,
+        "architecture": found.inventory.architecture, "stability": dict(found.stability), "samples": found.samples,
+        "settings": dict(found.settings), "task": found.task,
+    }  # fmt: skip
+
+
+def other_model(workers):
+    model = llama()
+    if workers.rank == 1:
+        with torch.no_grad():
+            model.model.layers[2].mlp.up_proj.weight += 1e-3
+    return gather(model, draw(8), workers=workers)
+
+
+def not_finite(workers):
+    """A token in the last piece of work, the second process's, spoils its loss."""
+    model, samples = llama(), draw(16)
+    with torch.no_grad():
+        model.model.embed_tokens.weight[0] = float("inf")
+    lengths = {unit: max(len(s["input_ids"]) for s in samples[2 * unit : 2 * unit + 2]) for unit in range(8)}
+    samples[2 * arranged(lengths, 8)[-1]]["input_ids"][0] = 0
+    return gather(model, samples, workers=workers)
+
+
+class Interrupted(Exception):
+    pass
+
+
+def interrupted(out, workers, after):
+    """The first process breaks off after so many pieces, the other after one more. All is written down."""
+    written, real = [], Partial.offer
+
+    def offer(self, state):
+        real(self, state)
+        written.append(1)
+        if len(written) == after + workers.rank:
+            raise Interrupted
+
+    Partial.offer = offer
+    try:
+        run_case("llama", workers=workers, run=out, seconds=0)
+    except Interrupted:
+        pass
+    finally:
+        Partial.offer = real
+    workers.gather(None)
+
+
+def out_of_memory_in_one(workers):
+    """One process alone runs out of memory, and goes on with less."""
+    model = llama()
+
+    def refuse(module, args, output):
+        if workers.rank == 1 and len(output) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+
+    model.model.layers[1].mlp.register_forward_hook(refuse)
+    return gather(model, draw(21), workers=workers)
+
+
+def numbers(found):
+    if not hasattr(found, "ledger"):
+        return found
+    return {
+        "statistics": found.statistics, "unscored": found.unscored, "loss": found.loss, "samples": found.samples,
+        "vectors": dict(found.vectors),
+    }  # fmt: skip
+
+
+def main(out):
+    out = Path(out)
+    torch.set_num_threads(1)
+    seen = {}
+    with joined(by_torchrun()) as workers:
+        cases = {name: lambda name=name: run_case(name, workers=workers) for name in CASES}
+        cases |= {f"sharded {name}": lambda name=name: run_sharded(name, workers) for name in CASES}
+        cases["profile"] = lambda: profiled(workers)
+        cases["profile, sharded"] = lambda: profiled(workers, sharded=True)
+        cases["profile, auto"] = lambda: profiled(workers, samples="auto")
+        cases["out of memory in one"] = lambda: out_of_memory_in_one(workers)
+        cases["another model"] = lambda: other_model(workers)
+        cases["another data"] = lambda: gather(llama(), draw(8 + workers.rank), workers=workers)
+        cases["another option"] = lambda: gather(llama(), draw(8), workers=workers, seed=workers.rank)
+        cases["not finite"] = lambda: not_finite(workers)
+        cases["interrupted"] = lambda: interrupted(out / "two", workers, 2)
+        cases["resumed"] = lambda: run_case("llama", workers=workers, run=out / "two", resume=True)
+        cases["interrupted again"] = lambda: interrupted(out / "one", workers, 2)
+        for name, case in cases.items():
+            try:
+                seen[name] = numbers(copy.deepcopy(case()))
+            except LayerLensError as error:
+                seen[name] = (type(error).__name__, str(error), error.told_by_another)
+    torch.save(seen, out / f"{workers.rank}.pt")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
