@@ -238,6 +238,7 @@ def _own_gpu() -> Any:
             f"start with --nproc-per-node {torch.cuda.device_count()}"
         )
     where = torch.device("cuda", local_rank())
+    torch.empty(0, device=where)  # before what would raise other errors without CUDA
     torch.cuda.set_device(where)
     return where
 
