@@ -113,7 +113,7 @@ class _Watch:
 
     def keep(self, tensor: Tensor) -> Tensor:
         """Autograd saves a tensor."""
-        if self.place[-1] != _BEFORE and (key := _key(tensor)) not in self.weights:
+        if self.place[-1] != _BEFORE and (key := _key(tensor)) not in self.weights and not _is_weight(tensor):
             self.kept[key] = _Storage(place=self.place[-1], size=tensor.untyped_storage().nbytes())
             self.alive.append(tensor.detach())
         # An output that its own node keeps, graph and all, would be a cycle that nothing ever frees.
@@ -203,6 +203,11 @@ def _summary(inventory: Inventory, watch: _Watch, logits: int, *, checkpointed: 
 
 def _key(tensor: Tensor) -> _Key:
     return tensor.device, tensor.untyped_storage().data_ptr()
+
+
+def _is_weight(tensor: Tensor) -> bool:
+    """Offloaded weights are made anew whenever their module runs, so that no address tells them."""
+    return isinstance(tensor, nn.Parameter) or isinstance(tensor._base, nn.Parameter)
 
 
 def _is_hidden(value: object) -> bool:
