@@ -18,7 +18,7 @@ from layerlens_core.profiling.recorder import BatchShape, Block, Recorder
 from layerlens_core.profiling.samples import Sample, collate
 from layerlens_core.profiling.vocabulary import VocabularyHead
 from layerlens_core.profiling.work import Composition, Piece, arranged, pieces, share
-from layerlens_core.profiling.workers import ALONE, Workers
+from layerlens_core.profiling.workers import ALONE, Workers, partners_there
 
 #: Called with the number of samples done and the number of all.
 Progress = Callable[[int, int], None]
@@ -102,7 +102,8 @@ class Passes:
     def _together(self, act: Callable[[], None]) -> None:
         """Raise what is raised in one worker in all; but of sharded weights the others wait, and would not hear it."""
         if self.sharded:
-            act()
+            with partners_there():
+                act()
         else:
             self.workers.agreed(act)
 

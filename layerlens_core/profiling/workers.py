@@ -24,6 +24,7 @@ T = TypeVar("T")
 TIMEOUT = timedelta(minutes=30)
 #: The same in seconds, where it is set.
 TIMEOUT_VARIABLE = "LAYERLENS_TIMEOUT"
+_GONE = "another process has ended or does not answer ({}); see its own message"
 _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -180,11 +181,21 @@ def exchange_sums(workers: Workers, sums: Mapping[str, tuple[Tensor, ...]], devi
 
 
 @contextmanager
+def partners_there() -> Iterator[None]:
+    """Around a sharded model's passes, in which others may vanish: raises `WorkersError` where they did."""
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error)
+        if not isinstance(error, dist.DistError) and not any(word in text for word in ("gloo", "NCCL", "Connection")):
+            raise
+        raise WorkersError(_GONE.format(first_line(error))) from error
+
+
+@contextmanager
 def _answering() -> Iterator[None]:
     """Say it in a line where the others are gone."""
     try:
         yield
     except RuntimeError as error:
-        raise WorkersError(
-            f"another process has ended or does not answer ({first_line(error)}); see its own message"
-        ) from error
+        raise WorkersError(_GONE.format(first_line(error))) from error

@@ -134,12 +134,24 @@ def test_two_processes_that_were_interrupted_are_resumed_by_two_or_by_one(seen):
     expected = together.numbers(together.run_case("llama"))
     for rank in range(2):
         assert_same(results[rank]["resumed"], expected)
+        assert_same(results[rank]["sharded resumed"], expected)
     assert sorted(path.name for path in (out / "one").iterdir()) == ["profile.partial", "profile.partial-1"]
     passes = []
     alone = together.run_case("llama", run=out / "one", resume=True, progress=lambda done, _: passes.append(done))
     assert_same(together.numbers(alone), expected)
     assert len(passes) == 1  # of six pieces two and three were done
     assert [path.name for path in (out / "one").iterdir()] == ["profile.partial"]
+
+
+def test_an_error_in_one_process_of_a_sharded_model_ends_the_other(tmp_path):
+    start([together.__file__, str(tmp_path), "sharded not finite"])
+    first, second = (torch.load(tmp_path / f"{rank}.pt")["sharded not finite"] for rank in range(2))
+    assert first[0] == "WorkersError"
+    assert first[1].startswith("another process has ended or does not answer (")
+    assert second[0] == "NonFiniteError"
+    assert second[1].startswith("the loss is nan in batch 3. Look at its weights")
+    assert not first[2]
+    assert not second[2]  # nobody else can tell
 
 
 def test_sharding_needs_processes():

@@ -1,12 +1,15 @@
 """Two processes that profile together, by gloo on the CPU; started by test_workers.py, once for all cases.
 
-    RANK=… WORLD_SIZE=2 … python together.py OUT
+    RANK=… WORLD_SIZE=2 … python together.py OUT [CASE …]
 
 Each process leaves what it saw in OUT/RANK.pt: for each case what came of it, or the error.
 """
 
 import copy
+import os
 import sys
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -78,11 +81,11 @@ def run_case(name, **more):
     return gather(build(), draw(count, labelled=build is classifier), **{**options, **more})
 
 
-def run_sharded(name, workers):
+def run_sharded(name, workers, **more):
     build, count, options = CASES[name]
     model = build()
     shard(model, inspect(model), torch.device("cpu"), workers)
-    return gather(model, draw(count, labelled=build is classifier), workers=workers, **options)
+    return gather(model, draw(count, labelled=build is classifier), workers=workers, **options, **more)
 
 
 def profiled(workers, *, sharded=False, **options):
@@ -107,13 +110,15 @@ def other_model(workers):
     return gather(model, draw(8), workers=workers)
 
 
-def not_finite(workers):
+def not_finite(workers, *, sharded=False):
     """A token in the last piece of work, the second process's, spoils its loss."""
     model, samples = llama(), draw(16)
     with torch.no_grad():
         model.model.embed_tokens.weight[0] = float("inf")
     lengths = {unit: max(len(s["input_ids"]) for s in samples[2 * unit : 2 * unit + 2]) for unit in range(8)}
     samples[2 * arranged(lengths, 8)[-1]]["input_ids"][0] = 0
+    if sharded:
+        shard(model, inspect(model), torch.device("cpu"), workers)
     return gather(model, samples, workers=workers)
 
 
@@ -121,19 +126,19 @@ class Interrupted(Exception):
     pass
 
 
-def interrupted(out, workers, after):
-    """The first process breaks off after so many pieces, the other after one more. All is written down."""
+def interrupted(run, workers, pieces):
+    """Break off after so many pieces, by process. All is written down."""
     written, real = [], Partial.offer
 
     def offer(self, state):
         real(self, state)
         written.append(1)
-        if len(written) == after + workers.rank:
+        if len(written) == pieces[workers.rank]:
             raise Interrupted
 
     Partial.offer = offer
     try:
-        run_case("llama", workers=workers, run=out, seconds=0)
+        run()
     except Interrupted:
         pass
     finally:
@@ -162,11 +167,19 @@ def numbers(found):
     }  # fmt: skip
 
 
-def main(out):
+@contextmanager
+def leaving(out, seen):
+    try:
+        yield
+    finally:
+        torch.save(seen, out / f"{os.environ['RANK']}.pt")
+
+
+def main(out, *chosen):
     out = Path(out)
     torch.set_num_threads(1)
     seen = {}
-    with joined(by_torchrun()) as workers:
+    with leaving(out, seen), joined(by_torchrun()) as workers:
         cases = {name: lambda name=name: run_case(name, workers=workers) for name in CASES}
         cases |= {f"sharded {name}": lambda name=name: run_sharded(name, workers) for name in CASES}
         cases["profile"] = lambda: profiled(workers)
@@ -177,16 +190,26 @@ def main(out):
         cases["another data"] = lambda: gather(llama(), draw(8 + workers.rank), workers=workers)
         cases["another option"] = lambda: gather(llama(), draw(8), workers=workers, seed=workers.rank)
         cases["not finite"] = lambda: not_finite(workers)
-        cases["interrupted"] = lambda: interrupted(out / "two", workers, 2)
-        cases["resumed"] = lambda: run_case("llama", workers=workers, run=out / "two", resume=True)
-        cases["interrupted again"] = lambda: interrupted(out / "one", workers, 2)
+        for name, run, pieces in (
+            ("", partial(run_case, "llama", workers=workers, run=out / "two"), (2, 3)),
+            ("sharded ", partial(run_sharded, "llama", workers, run=out / "sharded"), (2, 2)),
+            ("by one ", partial(run_case, "llama", workers=workers, run=out / "one"), (2, 3)),
+        ):
+            cases[f"{name}interrupted"] = partial(interrupted, partial(run, seconds=0), workers, pieces)
+            cases[f"{name}resumed"] = partial(run, resume=True)
+        del cases["by one resumed"]
+        cases["sharded not finite"] = lambda: not_finite(workers, sharded=True)
+        cases = {
+            name: case for name, case in cases.items() if name in chosen or (not chosen and "sharded not" not in name)
+        }
         for name, case in cases.items():
             try:
                 seen[name] = numbers(copy.deepcopy(case()))
             except LayerLensError as error:
                 seen[name] = (type(error).__name__, str(error), error.told_by_another)
-    torch.save(seen, out / f"{workers.rank}.pt")
+                if name.startswith("sharded"):
+                    break  # the others wait for this process: it ends
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
