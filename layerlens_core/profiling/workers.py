@@ -148,8 +148,7 @@ def joined(workers: Workers | None) -> Iterator[Workers]:
             "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo",
             rank=workers.rank, world_size=workers.size, timeout=timeout,
         )  # fmt: skip
-        with _answering():
-            dist.barrier()
+        dist.all_gather_object([None] * workers.size, None)  # through gloo: no process has chosen its GPU yet
     except (RuntimeError, ValueError) as error:  # torch's errors of connections are RuntimeErrors
         raise WorkersError(
             f"process {workers.rank} of {workers.size} waited for the others in vain ({first_line(error)}); "
