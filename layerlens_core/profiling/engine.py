@@ -119,7 +119,7 @@ def measure(
     if run is not None or not workers.alone:
         identity = identify(
             model, targets, counted, task=task, needs=sorted(needs), group=group, micro_batch=micro_batch, seed=seed,
-            directions=rank if directions else 0, route=route or "by shape", stages=list(stages),
+            directions=directions, rank=rank, route=route or "by shape", stages=list(stages),
         )  # fmt: skip
         workers.compare(identity)
         if run is not None:
@@ -151,6 +151,8 @@ def measure(
         finally:
             for handle in handles:
                 handle.remove()
+    if partial is not None and partial.path.exists():
+        partial.write(passes.state())  # metrics that run the model themselves are still to come
     ledger = ledger.upto(used)
     sums = exchange_sums(
         workers, {name: finder.sums for name, finder in finders.items()},

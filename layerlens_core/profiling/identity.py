@@ -25,6 +25,7 @@ def identify(
         "model": f"{weights.digest(model)} {' '.join(names)}",
         "data": data.digest(samples),
         "device": model.device.type,
+        "attention": str(getattr(model.config, "_attn_implementation", None)),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "layerlens": _version("layerlens-core"),

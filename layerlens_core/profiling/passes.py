@@ -13,6 +13,7 @@ from layerlens_core.profiling.directions import RangeFinder
 from layerlens_core.profiling.ledger import Entries, Ledger
 from layerlens_core.profiling.losses import Task, per_sample_losses
 from layerlens_core.profiling.micro_batch import MOST_SAMPLES, MicroBatch
+from layerlens_core.profiling.not_finite import first_not_finite, named
 from layerlens_core.profiling.partial import Partial, State
 from layerlens_core.profiling.recorder import BatchShape, Block, Recorder
 from layerlens_core.profiling.samples import Sample, collate
@@ -222,42 +223,19 @@ class Passes:
         if bad:
             first = bad[0] // self.size.size * self.size.size
             part = [self.samples[i] for i in numbers[first : first + self.size.size]]
-            where = "" if self.sharded else f"; {self._first_not_finite(part)}"
+            batch = on(input_device(self.model), collate(part, self.pad))
+            where = "" if self.sharded else f"; {first_not_finite(self.model, batch, self.task)}"
             raise NonFiniteError(
                 f"the loss is {entries.losses[bad[0]]} in batch {self._batch}{where}. "
-                f"Look at its weights and at {_named(part)}"
+                f"Look at its weights and at {named(part)}"
             )
         wrong = entries.not_finite()
         if wrong:
             # Gradients flow from the last module to the first, so what is wrong began in the last.
             raise NonFiniteError(
                 f"the gradient of {self.ledger.modules[wrong[-1]]} is not finite in batch {self._batch}; "
-                f"look at {_named([self.samples[i] for i in numbers])}, or load the model in float32"
+                f"look at {named([self.samples[i] for i in numbers])}, or load the model in float32"
             )
-
-    def _first_not_finite(self, part: Sequence[Sample]) -> str:
-        """Which module's output is the first that is not finite, in words."""
-        culprits: list[str] = []
-
-        def look(name: str, output: object) -> None:
-            tensor = output[0] if isinstance(output, tuple) and output else output
-            if isinstance(tensor, Tensor) and tensor.is_floating_point() and not torch.isfinite(tensor).all():
-                culprits.append(name)
-
-        handles = [
-            module.register_forward_hook(lambda _m, _a, output, name=name: look(name, output))
-            for name, module in self.model.named_modules()
-            if not any(True for _ in module.children())
-        ]
-        try:
-            with torch.no_grad():
-                per_sample_losses(self.model, on(input_device(self.model), collate(part, self.pad)), self.task)
-        finally:
-            for handle in handles:
-                handle.remove()
-        if culprits:
-            return f"the first module with an output that is not finite is {culprits[0]}"
-        return "all outputs are finite"
 
 
 def input_device(model: PreTrainedModel) -> torch.device:
@@ -283,10 +261,3 @@ def tokens(sample: Sample) -> int:
 def on(device: torch.device, batch: Sample) -> Sample:
     """A batch on a device."""
     return {key: value.to(device, non_blocking=True) for key, value in batch.items()}
-
-
-def _named(samples: Sequence[Sample]) -> str:
-    """Samples by how they begin, since their numbers are those of no file."""
-    ids = samples[0].get("input_ids")
-    begin = "" if ids is None else f", of which the first begins with the tokens {ids[:8].tolist()}"
-    return f"that batch's {len(samples)} samples{begin}"

@@ -12,7 +12,10 @@ from typing import Any
 import pytest
 import torch
 
+from layerlens_core.cli.running import choose_device
+from layerlens_core.errors import ModelError
 from layerlens_core.profiles import Profile
+from layerlens_core.profiling.workers import Workers
 
 Model = Callable[[str], str]
 Data = Callable[[str], str]
@@ -94,6 +97,21 @@ def test_a_device_that_is_not_there_is_told_once_and_ends_all(model: Model, data
     assert line.startswith("Error: the device cuda cannot be used: ")
     assert errors(found[1][2]) == []
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (None, "the device cuda cannot be used: process 1 here wants a GPU of its own, and there are 1; start with"),
+        ("cuda:0", "the device cuda:0 cannot be used: several processes cannot share it; --device cuda gives each its"),
+    ],
+)
+def test_a_gpu_for_every_process(monkeypatch: pytest.MonkeyPatch, asked: str | None, said: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(ModelError, match=said):
+        choose_device(asked, Workers(1, 2))
 
 
 def test_processes_that_do_not_all_come_are_not_waited_for_longer_than_told(
