@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from threading import Thread
 from typing import Any, TypeVar, cast
 
 import torch
@@ -22,7 +23,9 @@ T = TypeVar("T")
 
 #: How long processes wait for one another.
 TIMEOUT = timedelta(minutes=30)
-#: The same in seconds, where it is set.
+#: Seconds for taking leave of them.
+LEAVING = 10.0
+#: The same as ``TIMEOUT`` in seconds, where it is set.
 TIMEOUT_VARIABLE = "LAYERLENS_TIMEOUT"
 _GONE = "another process has ended or does not answer ({}); see its own message"
 _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -150,12 +153,23 @@ def joined(workers: Workers | None) -> Iterator[Workers]:
         )  # fmt: skip
         dist.all_gather_object([None] * workers.size, None)  # through gloo: no process has chosen its GPU yet
     except (RuntimeError, ValueError) as error:  # torch's errors of connections are RuntimeErrors
+        if dist.is_initialized():
+            _leave()
         raise WorkersError(
             f"process {workers.rank} of {workers.size} waited for the others in vain ({first_line(error)}); "
             f"start exactly {workers.size} with torchrun --nproc-per-node {workers.size}"
         ) from error
-    yield workers
-    dist.destroy_process_group()
+    try:
+        yield workers
+    finally:
+        _leave()
+
+
+def _leave() -> None:
+    """Let go of the others: gloo's threads would abort the interpreter at its end. NCCL may wait for those gone."""
+    leaving = Thread(target=dist.destroy_process_group, daemon=True)
+    leaving.start()
+    leaving.join(LEAVING)
 
 
 def exchange_sums(workers: Workers, sums: Mapping[str, tuple[Tensor, ...]], device: Callable[[str], torch.device]) -> (
