@@ -92,6 +92,10 @@ profile_options = _together(
         "--micro-batch", type=MicroBatchSize(), default="auto", show_default=True,
         help="Samples in one pass, or auto: as many as memory allows. Scores do not depend on it.",
     ),
+    click.option(
+        "--scores", type=click.Choice(["exact", "sketch", "auto"]), default="exact", show_default=True,
+        help="How metrics of gradient norms are measured: sketch estimates, auto makes exact what is then undecided.",
+    ),
     click.option("--spectrum", is_flag=True, help="Also find gradients' singular values, for LoRA's gain by rank."),
     click.option(
         "--directions", is_flag=True,

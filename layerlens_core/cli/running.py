@@ -86,6 +86,7 @@ def run_profile(
     seed: int,
     group: int,
     micro_batch: int | Literal["auto"],
+    scores: Literal["exact", "sketch", "auto"] = "exact",
     latency: bool = False,
     spectrum: bool = False,
     directions: Path | None = None,
@@ -115,8 +116,8 @@ def run_profile(
             prepared = workers.agreed(lambda: _prepare(model, rehearse, seed=seed, samples=count, **data))
             return _profile(
                 prepared, where, workers, metrics=metrics, group=group, micro_batch=micro_batch, seed=seed,
-                latency=latency, spectrum=spectrum, directions=directions, samples=samples, out=out, resume=resume,
-                shard=shard,
+                scores=scores, latency=latency, spectrum=spectrum, directions=directions, samples=samples, out=out,
+                resume=resume, shard=shard,
             )  # fmt: skip
     except KeyboardInterrupt:
         if out is not None and profiles.partial_files(out) and is_first():

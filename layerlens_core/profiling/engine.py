@@ -25,10 +25,11 @@ from layerlens_core.profiling.losses import Task, count_labels, vocabulary_head
 from layerlens_core.profiling.micro_batch import MicroBatch, Size
 from layerlens_core.profiling.partial import SECONDS, Partial, Seen, State, together
 from layerlens_core.profiling.passes import Passes, Progress, input_device, on, tokens, weight_device
-from layerlens_core.profiling.products import Route, Wanted
+from layerlens_core.profiling.products import Route, Rows, Wanted
 from layerlens_core.profiling.recorder import Recorder
 from layerlens_core.profiling.samples import Sample, collate
 from layerlens_core.profiling.shared_inputs import SharedInputs
+from layerlens_core.profiling.sketches import SKETCHED, Projector
 from layerlens_core.profiling.tap import tap
 from layerlens_core.profiling.untouched import checkpointing_kept, untouched
 from layerlens_core.profiling.weights import dense_weight, is_sharded
@@ -65,6 +66,7 @@ def measure(
     group: int = 2,
     micro_batch: Size = "auto",
     route: Route | None = None,
+    sketch: int = 0,
     directions: bool = False,
     rank: int = LEADING,
     seed: int = 0,
@@ -83,6 +85,8 @@ def measure(
     taken whole, and where not even one fits, its inputs and output gradients are kept until it is complete. ``auto``
     goes by free memory. Where memory runs out, it is halved and the pass goes on.
     route: force one way to compute the norms; by default the cheapest one by shape.
+    sketch: 0 for exact norms, or the columns of random projections (`layerlens_core.profiling.sketches`), whose error
+    the statistics then tell.
     directions: also give the leading singular vectors of mean gradients, ``rank`` of them; they and the statistic
     ``spectrum`` come from sketches that ``seed`` draws (`layerlens_core.profiling.directions`).
     stages: numbers of samples, ascending, at each of which ``enough`` is asked whether the pass may stop there; it gets
@@ -98,6 +102,12 @@ def measure(
     """
     if group < 1 or (micro_batch != "auto" and micro_batch < 1):
         raise DataError(f"group and micro_batch are at least 1, but are {group} and {micro_batch}")
+    if sketch and (sketch < 2 or directions or not set(needs) <= SKETCHED):
+        asked = sorted({*needs, *(["directions"] if directions else [])})
+        raise DataError(
+            f"sketches have at least 2 columns and give {' and '.join(sorted(SKETCHED))} alone, but asked for were "
+            f"{sketch} columns and {', '.join(asked)}; use --scores exact, or metrics such as fisher"
+        )
     counted = [sample for sample in samples if count_labels(sample, task) > 0]
     if len(counted) < group:
         raise DataError(
@@ -107,7 +117,7 @@ def measure(
     workers, sharded = workers or ALONE, is_sharded(model)
     size = MicroBatch.of(micro_batch, group, input_device(model))
     pad = pad_token_id(model, task, min(size.size, len(counted)))
-    ledger = Ledger.empty([target.name for target in targets], len(counted), group, needs)
+    ledger = Ledger.empty([target.name for target in targets], len(counted), group, needs, columns=sketch)
     finders = {
         target.name: RangeFinder(
             name=target.name, inputs=target.in_features, outputs=target.out_features, rank=rank, seed=seed
@@ -119,16 +129,18 @@ def measure(
     if run is not None or not workers.alone:
         identity = identify(
             model, targets, counted, task=task, needs=sorted(needs), group=group, micro_batch=micro_batch, seed=seed,
-            directions=directions, rank=rank, route=route or "by shape", stages=list(stages),
+            directions=directions, rank=rank, route=route or "by shape", sketch=sketch, stages=list(stages),
         )  # fmt: skip
         workers.compare(identity)
         if run is not None:
             partial = Partial(run=Path(run), identity=identity, rank=workers.rank, seconds=seconds)
             earlier = _begin(partial, ledger, workers, resume=resume)
-    recorders = _recorders(model, targets, needs, route, finders)
+    projector = Projector(columns=sketch, seed=seed) if sketch else None
+    recorders = _recorders(model, targets, needs, route, finders, projector)
     with untouched(model), checkpointing_kept(model):
         passes = Passes(
             model=model, task=task, samples=counted, pad=pad, ledger=ledger, recorders=recorders, finders=finders,
+            projector=projector,
             weights=torch.tensor([float(target.in_features * target.out_features) for target in targets]),
             head=vocabulary_head(model, on(input_device(model), collate([min(counted, key=tokens)], pad)), task),
             size=size, progress=progress or (lambda done, total: None),
@@ -137,8 +149,12 @@ def measure(
         if earlier is not None:
             passes.go_on(earlier)
         handles = [
-            tap(model.get_submodule(recorder.name), recorder.receive, recorder.count_call) for recorder in recorders
-        ]
+            tap(
+                model.get_submodule(recorder.name), recorder.receive, recorder.count_call,
+                keep=recorder.project if sketch else None,
+            )
+            for recorder in recorders
+        ]  # fmt: skip
         used = len(counted)
         try:
             for count in [*(count for count in stages if count < len(counted)), len(counted)]:
@@ -210,6 +226,7 @@ def _recorders(
     needs: Collection[str],
     route: Route | None,
     finders: Mapping[str, RangeFinder],
+    projector: Projector | None,
 ) -> list[Recorder]:
     """One for each target. Modules of one parent and of one input width are reckoned to share their input."""
     wanted = Wanted(
@@ -218,7 +235,7 @@ def _recorders(
         group_sums="weight_gradient" in needs,
     )
     families = [(target.name.rpartition(".")[0], target.in_features) for target in targets]
-    shared = SharedInputs()
+    shared: SharedInputs[Rows] = SharedInputs()
     recorders = []
     for row, target in enumerate(targets):
         module = model.get_submodule(target.name)
@@ -227,6 +244,7 @@ def _recorders(
             Recorder(
                 name=target.name, row=row, weight=weight, wanted=wanted, route=route,
                 sharers=families.count(families[row]), finder=finders.get(target.name), shared=shared,
+                projector=projector,
             )
         )  # fmt: skip
     return recorders

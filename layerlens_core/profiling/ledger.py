@@ -13,14 +13,15 @@ import numpy as np
 from attrs import define, evolve, field, frozen
 from numpy.typing import NDArray
 
-from layerlens_core.statistics import ModuleStatistics
+from layerlens_core.statistics import ModuleStatistics, SketchError
 
 Numbers = NDArray[np.float64]
 
 
 @frozen(kw_only=True, eq=False)
 class Entries:
-    """What one micro-batch gave. losses: [samples]; norms: [modules, samples]; the others: [modules, groups].
+    """What one micro-batch gave. losses: [samples]; norms: [modules, samples]; the others: [modules, groups], of
+    which the variances also have one for an incomplete group.
 
     None stands for what was not asked for, and in the last groups for an incomplete group.
     """
@@ -29,6 +30,8 @@ class Entries:
     norms: Numbers | None = None
     group_norms: Numbers | None = None
     weight_gradients: Numbers | None = None
+    variances: Numbers | None = None
+    group_variances: Numbers | None = None
 
     def not_finite(self) -> list[int]:
         """Rows of the modules of which some number is not finite."""
@@ -43,7 +46,9 @@ class Ledger:
 
     modules: names, one a row. samples: how many. group: consecutive samples in a group; the last ones may fill none.
     losses: ℓᵢ [samples]. norms: ‖gᵢ‖² [modules, samples]. group_norms: ‖ḡ‖² [modules, groups].
-    weight_gradients: mean |W ⊙ ḡ| [modules, groups]. None where it is not gathered.
+    weight_gradients: mean |W ⊙ ḡ| [modules, groups]. None where it is not gathered. variances, group_variances: where
+    norms are sketched, what that adds to the variance of Σ‖gᵢ‖² over a unit [modules, units] and of ‖ḡ‖² [modules,
+    groups]; 0 for modules whose numbers are exact. columns: of the random projections, 0 without.
     """
 
     modules: tuple[str, ...]
@@ -53,10 +58,15 @@ class Ledger:
     norms: Numbers | None
     group_norms: Numbers | None
     weight_gradients: Numbers | None
+    variances: Numbers | None = None
+    group_variances: Numbers | None = None
+    columns: int = 0
     _rows: dict[str, int] = field(factory=dict, repr=False)
 
     @classmethod
-    def empty(cls, modules: Sequence[str], samples: int, group: int, needs: Collection[str]) -> "Ledger":
+    def empty(
+        cls, modules: Sequence[str], samples: int, group: int, needs: Collection[str], *, columns: int = 0
+    ) -> "Ledger":
         """A ledger for these statistics (`layerlens_core.statistics.STATISTICS`)."""
 
         def blank(columns: int, *wanted_by: str) -> Numbers | None:
@@ -71,6 +81,9 @@ class Ledger:
             norms=blank(samples, "sample_norms", "gradient_norms"),
             group_norms=blank(groups, "gradient_norms"),
             weight_gradients=blank(groups, "weight_gradient"),
+            variances=blank(-(-samples // group), "sample_norms", "gradient_norms") if columns else None,
+            group_variances=blank(groups, "gradient_norms") if columns else None,
+            columns=columns,
             rows={name: row for row, name in enumerate(modules)},
         )
 
@@ -102,6 +115,10 @@ class Ledger:
             self.group_norms[:, full] = entries.group_norms
         if full and self.weight_gradients is not None and entries.weight_gradients is not None:
             self.weight_gradients[:, full] = entries.weight_gradients
+        if self.variances is not None and entries.variances is not None:
+            self.variances[:, list(units)] = entries.variances
+        if full and self.group_variances is not None and entries.group_variances is not None:
+            self.group_variances[:, full] = entries.group_variances
         self.losses[samples] = entries.losses  # last, for it says that the unit is done
 
     def only(self, units: Collection[int]) -> "Ledger":
@@ -110,7 +127,7 @@ class Ledger:
         others = [unit for unit in range(self.units) if unit not in units]
         samples = [sample for unit in others for sample in self.samples_of(unit)]
         full = [unit for unit in others if unit < self.groups]
-        for table, columns in zip(copy._tables(), (samples, samples, full, full), strict=True):
+        for table, columns in zip(copy._tables(), (samples, samples, full, full, others, full), strict=True):
             if table is not None:
                 table[..., columns] = np.nan
         return copy
@@ -118,15 +135,20 @@ class Ledger:
     def upto(self, samples: int) -> "Ledger":
         """A copy with the first samples alone."""
         groups = samples // self.group
-        losses, norms, group_norms, products = self._tables()
-        assert losses is not None
+        units = -(-samples // self.group)
+
+        def first(table: Numbers | None, columns: int) -> Numbers | None:
+            return None if table is None else table[:, :columns].copy()
+
         return evolve(
             self,
             samples=samples,
-            losses=losses[:samples].copy(),
-            norms=None if norms is None else norms[:, :samples].copy(),
-            group_norms=None if group_norms is None else group_norms[:, :groups].copy(),
-            weight_gradients=None if products is None else products[:, :groups].copy(),
+            losses=self.losses[:samples].copy(),
+            norms=first(self.norms, samples),
+            group_norms=first(self.group_norms, groups),
+            weight_gradients=first(self.weight_gradients, groups),
+            variances=first(self.variances, units),
+            group_variances=first(self.group_variances, groups),
         )
 
     def merge(self, other: "Ledger") -> None:
@@ -167,6 +189,8 @@ class Ledger:
             sum_grouped_squared_norm=_sum(grouped),
             sum_weight_gradient=_sum(products),
             sum_squared_weight_gradient=_sum_of_squares(products),
+            squared_norm_error=self._error(self.variances, row, groups),
+            group_squared_norm_error=self._error(self.group_variances, row, groups),
             spectrum=spectrum,
         )
 
@@ -176,7 +200,30 @@ class Ledger:
         return math.fsum(self.losses.tolist()) / self.samples
 
     def _tables(self) -> tuple[Numbers | None, ...]:
-        return self.losses, self.norms, self.group_norms, self.weight_gradients
+        return (
+            self.losses, self.norms, self.group_norms, self.weight_gradients, self.variances, self.group_variances,
+        )  # fmt: skip
+
+    def replace(self, exact: "Ledger") -> None:
+        """Take exact numbers for the modules that the other ledger has, in place of sketched ones."""
+        rows = [self._rows[module] for module in exact.modules]
+        for mine, theirs in ((self.norms, exact.norms), (self.group_norms, exact.group_norms)):
+            if mine is not None and theirs is not None:
+                mine[rows] = theirs
+        for variances in (self.variances, self.group_variances):
+            if variances is not None:
+                variances[rows] = 0.0
+
+    def _error(self, variances: Numbers | None, row: int, groups: Sequence[int] | None) -> SketchError | None:
+        """Of the sum over all units, or over these groups, whose projections are independent."""
+        if variances is None or not variances[row].any():
+            return None
+        each = variances[row] if groups is None else variances[row, groups]
+        total = math.fsum(each.tolist())
+        squares = _sum_of_squares(each)
+        # Welch and Satterthwaite, with k − 1 degrees of freedom for a unit of k columns.
+        freedom = (self.columns - 1) * total**2 / squares if squares else float(self.columns - 1)
+        return SketchError(total, freedom)
 
 
 def _sum(numbers: Numbers | None) -> float | None:

@@ -29,7 +29,7 @@ from layerlens_core.profiling.work import Composition
 
 SCHEMA, VERSION = "layerlens/partial", 1
 _KEY = "layerlens"
-_TABLES = ("losses", "norms", "group_norms", "weight_gradients")
+_TABLES = ("losses", "norms", "group_norms", "weight_gradients", "variances", "group_variances")
 _INSTEAD = "repeat the command as it was, or begin anew with --overwrite instead of --resume"
 
 #: Seconds between two writings, and how many times longer than a writing the work between two of them lasts at least.

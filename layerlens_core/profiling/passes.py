@@ -17,6 +17,7 @@ from layerlens_core.profiling.not_finite import first_not_finite, named
 from layerlens_core.profiling.partial import Partial, State
 from layerlens_core.profiling.recorder import BatchShape, Block, Recorder
 from layerlens_core.profiling.samples import Sample, collate
+from layerlens_core.profiling.sketches import Projector
 from layerlens_core.profiling.vocabulary import VocabularyHead
 from layerlens_core.profiling.work import Composition, Piece, arranged, pieces, share
 from layerlens_core.profiling.workers import ALONE, Workers, partners_there
@@ -45,6 +46,7 @@ class Passes:
     head: VocabularyHead | None
     size: MicroBatch
     progress: Progress
+    projector: Projector | None = None
     workers: Workers = ALONE
     sharded: bool = False
     partial: Partial | None = None
@@ -184,6 +186,8 @@ class Passes:
         losses = []
         for first in range(0, len(numbers), self.size.size):
             part = [self.samples[i] for i in numbers[first : first + self.size.size]]
+            if self.projector is not None:
+                self.projector.begin(list(units) or [0])  # of a sample that runs for nothing, some group
             losses.append(self._passes(on(input_device(self.model), collate(part, self.pad)), first, len(numbers)))
         entries = block.fetch(torch.cat(losses), self.weights)
         self._check(entries, numbers)
@@ -215,6 +219,8 @@ class Passes:
         for recorder in self.recorders:
             recorder.finish()
             recorder.shared.forget()
+        if self.projector is not None:
+            self.projector.forget()
         return losses.detach()
 
     def _check(self, entries: Entries, numbers: Sequence[int]) -> None:

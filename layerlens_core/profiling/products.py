@@ -10,24 +10,37 @@ direct       batched products gᵢ, a few groups at a time; where no ‖gᵢ‖�
 mixed        sample-gram for ‖gᵢ‖², and Σ gᵢ of each group at once.
 
 Dropping the terms t ≠ s, a common approximation, is wrong.
+
+16-bit operands are multiplied as they are and summed in float32, in which their products are exact: on a CUDA device
+by `layerlens_core.profiling.fused` where Triton is installed, or else by matmuls that give float32. A CPU has no such
+matmul, so operands are widened first.
 """
 
 from collections.abc import Callable
-from typing import Literal
+from functools import cache
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from attrs import define, field, frozen
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from layerlens_core.profiling.fused import Tiling
 
 Route = Literal["sample-gram", "group-gram", "direct", "mixed"]
 
 #: Called with Σ gᵢ [groups, out, in] of consecutive groups, and the number of the first. It may overwrite them.
 Consumer = Callable[[Tensor, int], None]
 
+#: Called with the tiling and the sums of tiles (`layerlens_core.profiling.fused.totals`), to make norms of later.
+Defer = Callable[["Tiling", Tensor], None]
+
 #: What it costs to write an entry of a gradient and read it again, in multiplications: memory is slower than matmul.
 TRAFFIC = {"cpu": 40, "cuda": 350}
 #: Entries of gradients that are held at once, unless one group has more.
 HELD = {"cpu": 2**22, "cuda": 2**27}
+_NARROW = (torch.bfloat16, torch.float16)
 
 
 @frozen(kw_only=True)
@@ -57,71 +70,170 @@ class Rows:
 
     rows: Tensor
     _grams: dict[tuple[int, int], Tensor] = field(factory=dict)
+    _tiles: "dict[Tiling, Tensor]" = field(factory=dict)
+    _wide: Tensor | None = None
+
+    @property
+    def wide(self) -> Tensor:
+        """The rows, at least in float32."""
+        if self._wide is None:
+            self._wide = self.rows.to(torch.promote_types(self.rows.dtype, torch.float32))
+        return self._wide
+
+    @property
+    def factor(self) -> Tensor:
+        """The rows as `product` takes them: as they are where the device multiplies them so, else wide."""
+        return self.rows if self.rows.is_cuda and self.rows.dtype in _NARROW else self.wide
 
     def gram(self, group: int, apart: int) -> Tensor:
         """[groups, group − apart, T, T]: of samples i and i + apart of every group."""
         if (group, apart) not in self._grams:
-            grouped = by_group(self.rows, group)
-            self._grams[group, apart] = grouped[:, : group - apart] @ grouped[:, apart:].mT
+            grouped = by_group(self.factor, group)
+            left, right = grouped[:, : group - apart], grouped[:, apart:]
+            found = product(left.flatten(0, 1), right.flatten(0, 1).mT)
+            self._grams[group, apart] = found.view(len(grouped), group - apart, *found.shape[1:])
         return self._grams[group, apart]
+
+    def tiles(self, tiling: "Tiling") -> Tensor:
+        """Tiles of the Gram matrices (`layerlens_core.profiling.fused.gram_tiles`)."""
+        from layerlens_core.profiling.fused import gram_tiles
+
+        if tiling not in self._tiles:
+            self._tiles[tiling] = gram_tiles(self.rows, tiling)
+        return self._tiles[tiling]
+
+
+@frozen(kw_only=True)
+class Found:
+    """What was found of a module, float64 on the device; None for what was not wanted.
+
+    norms: ‖gᵢ‖² [samples]. group_norms: ‖Σ gᵢ‖² [groups]. weighted: Σ |W ⊙ Σ gᵢ| [groups].
+    """
+
+    norms: Tensor | None = None
+    group_norms: Tensor | None = None
+    weighted: Tensor | None = None
 
 
 def cheapest(
-    wanted: Wanted, *, group: int, tokens: int, inputs: int, outputs: int, sharers: int = 1, device: str = "cpu"
-) -> Route:
-    """The route with the least work a sample, by shapes alone. sharers: modules that share the inputs."""
+    wanted: Wanted, *, group: int, tokens: int, inputs: int, outputs: int, sharers: int = 1,
+    device: str = "cpu", fused: bool = False,
+) -> Route:  # fmt: skip
+    """The route with the least work a sample, by shapes alone. sharers: modules that share the inputs.
+
+    fused: half of a symmetric Gram matrix will do, and gradients are not written.
+    """
     traffic = TRAFFIC.get(device, TRAFFIC["cuda"])
     gram = tokens**2 * (inputs / sharers + outputs)
-    product, entries = tokens * inputs * outputs, inputs * outputs
+    multiplied, entries = tokens * inputs * outputs, inputs * outputs
     work: dict[Route, float] = {
         "sample-gram": gram,
         "group-gram": gram * (group + 1) / 2,
-        "direct": product + traffic * (entries if wanted.norms else entries / group),
-        "mixed": gram + product + traffic * entries / group,
+        "direct": multiplied + traffic * (entries if wanted.norms else entries / group),
+        "mixed": gram + multiplied + traffic * entries / group,
     }
+    if fused:
+        grouped = wanted.group_norms or wanted.group_sums
+        work = {
+            "sample-gram": gram / 2,
+            "group-gram": gram * group / 2,
+            "direct": multiplied * (wanted.norms + grouped),
+            "mixed": gram / 2 + multiplied,
+        }
     return min(wanted.routes, key=work.__getitem__)
 
 
 def reduce(
-    inputs: Rows, gradients: Rows, *, group: int, wanted: Wanted, route: Route, consume: Consumer | None = None
-) -> tuple[Tensor | None, Tensor | None]:
-    """‖gᵢ‖² [samples] and ‖Σ gᵢ‖² [groups], float64 on the device; None for what is not wanted.
+    inputs: Rows,
+    gradients: Rows,
+    *,
+    group: int,
+    wanted: Wanted,
+    route: Route,
+    weight: Tensor | None = None,
+    consume: Consumer | None = None,
+    defer: Defer | None = None,
+) -> Found:
+    """What is wanted of the samples, which are whole groups.
 
-    The samples are whole groups. consume: gets the sums of groups where they are wanted.
+    weight: W [out, in], for Σ |W ⊙ Σ gᵢ|. consume: gets the sums of groups. Both go with ``group_sums``.
+    defer: gets sums of tiles where these are what norms come from, which are then not computed here.
     Raises `ValueError` for a route that does not give all that is wanted.
     """
     if route not in wanted.routes:
         raise ValueError(f"the route {route} does not give {wanted}; use one of {', '.join(wanted.routes)}")
-    if route in ("sample-gram", "group-gram"):
-        norms = _inner(inputs, gradients, group, 0)
-        if route == "sample-gram":
-            return norms.flatten(), None
-        together = norms.sum(dim=1)
-        for apart in range(1, group):
-            together += 2 * _inner(inputs, gradients, group, apart).sum(dim=1)
-        return norms.flatten(), together
+    fused = fusible(inputs.rows, gradients.rows)
+    norms = group_norms = weighted = None
+    if route in ("sample-gram", "group-gram", "mixed") and wanted.norms:
+        if fused:
+            from layerlens_core.profiling.fused import Tiling, inner_products, totals
+
+            samples, tokens = inputs.rows.shape[:2]
+            unit = group if route == "group-gram" else 1
+            tiling = Tiling.of(unit, tokens, samples // unit, inputs.rows.device)
+            found = inner_products(inputs.tiles(tiling), gradients.rows, tiling)
+            if defer is not None:
+                defer(tiling, found)
+            else:
+                norms, group_norms = totals(found, tiling)
+        else:
+            norms, group_norms = _inner(inputs, gradients, group, together=route == "group-gram")
+        if route != "mixed":
+            return Found(norms=norms, group_norms=group_norms if route == "group-gram" else None)
     singly = wanted.norms and route == "direct"
-    norms_of, group_norms = [], []
-    if wanted.norms and not singly:
-        norms_of.append(_inner(inputs, gradients, group, 0).flatten())
-    x, d = (by_group(part.rows, group) for part in (inputs, gradients))
+    if fused and consume is None:
+        from layerlens_core.profiling.fused import sums as fused_sums
+
+        if singly:
+            norms, _ = fused_sums(inputs.rows, gradients.rows, None)
+        if wanted.group_norms or weight is not None:
+            x, d = (by_group(part.rows, group).flatten(1, 2) for part in (inputs, gradients))
+            group_norms, weighted = fused_sums(x, d, weight)
+        return Found(norms=norms, group_norms=group_norms if wanted.group_norms else None, weighted=weighted)
+    singles, squares, sizes = [], [], []
+    x, d = (by_group(part.factor, group) for part in (inputs, gradients))
     matrix = x.shape[-1] * d.shape[-1]
     step = max(1, HELD.get(x.device.type, HELD["cuda"]) // (matrix * (group if singly else 1)))
     for start in range(0, len(x), step):
         few = slice(start, start + step)
         if singly:
-            per_sample = d[few].flatten(0, 1).mT @ x[few].flatten(0, 1)
-            norms_of.append(squared_norms(per_sample))
-            if consume is None and not wanted.group_norms:
+            per_sample = product(d[few].flatten(0, 1).mT, x[few].flatten(0, 1))
+            singles.append(squared_norms(per_sample))
+            if consume is None and weight is None and not wanted.group_norms:
                 continue
             sums = per_sample if group == 1 else by_group(per_sample, group).sum(dim=1)
         else:
-            sums = d[few].flatten(1, 2).mT @ x[few].flatten(1, 2)
+            sums = product(d[few].flatten(1, 2).mT, x[few].flatten(1, 2))
         if wanted.group_norms:
-            group_norms.append(squared_norms(sums))
+            squares.append(squared_norms(sums))
         if consume is not None:
             consume(sums, start)
-    return torch.cat(norms_of) if norms_of else None, torch.cat(group_norms) if group_norms else None
+        if weight is not None:
+            products = sums.mul_(weight.to(sums.dtype)).abs_()
+            sizes.append(products.sum(dim=-1).sum(dim=-1, dtype=torch.float64))
+    return Found(
+        norms=torch.cat(singles) if singly else norms,
+        group_norms=torch.cat(squares) if wanted.group_norms else None,
+        weighted=torch.cat(sizes) if weight is not None else None,
+    )
+
+
+def product(left: Tensor, right: Tensor) -> Tensor:
+    """Batched matrix product, in float32 where the operands are narrower (on a CUDA device)."""
+    if left.dtype in _NARROW:
+        return torch.bmm(left, right, out_dtype=torch.float32)
+    return left @ right
+
+
+def fusible(inputs: Tensor, gradients: Tensor) -> bool:
+    """Whether `layerlens_core.profiling.fused` can do it."""
+    narrow = inputs.dtype in _NARROW and gradients.dtype == inputs.dtype
+    return narrow and inputs.is_cuda and gradients.device == inputs.device and _triton()
+
+
+@cache
+def _triton() -> bool:
+    return find_spec("triton") is not None
 
 
 def by_group(tensor: Tensor, group: int) -> Tensor:
@@ -138,7 +250,17 @@ def squared_norms(matrices: Tensor) -> Tensor:
     return matrices.square().sum(dim=-1).sum(dim=-1, dtype=torch.float64)
 
 
-def _inner(inputs: Rows, gradients: Rows, group: int, apart: int) -> Tensor:
-    """⟨gᵢ, gⱼ⟩ [groups, group − apart] of samples i and j = i + apart of every group, in float64."""
-    together = gradients.gram(group, apart) * inputs.gram(group, apart)
-    return together.sum(dim=-1).sum(dim=-1, dtype=torch.float64)
+def _inner(inputs: Rows, gradients: Rows, group: int, *, together: bool) -> tuple[Tensor, Tensor | None]:
+    """‖gᵢ‖² [samples], and where asked for ‖Σ gᵢ‖² [groups], by whole Gram matrices."""
+
+    def between(apart: int) -> Tensor:
+        entries = gradients.gram(group, apart) * inputs.gram(group, apart)
+        return entries.sum(dim=-1).sum(dim=-1, dtype=torch.float64)
+
+    norms = between(0)
+    if not together:
+        return norms.flatten(), None
+    group_norms = norms.sum(dim=1)
+    for apart in range(1, group):
+        group_norms += 2 * between(apart).sum(dim=1)
+    return norms.flatten(), group_norms

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from layerlens_core import registry as registries
 from layerlens_core import tracing
 from layerlens_core.adaptation.inspect import inspect
-from layerlens_core.errors import ModelError, ScoreError
+from layerlens_core.errors import DataError, ModelError, ScoreError
 from layerlens_core.inventory import Inventory, Skipped
 from layerlens_core.profiles import Profile, versions
 from layerlens_core.profiling.activations import SAMPLES, measure_activations
@@ -20,14 +20,19 @@ from layerlens_core.profiling.latency import measure_latency
 from layerlens_core.profiling.ledger import Ledger
 from layerlens_core.profiling.losses import Task, count_labels, task_of
 from layerlens_core.profiling.micro_batch import Size
+from layerlens_core.profiling.refining import measure_refined
 from layerlens_core.profiling.samples import Sample, digest, split
 from layerlens_core.profiling.settling import auto_settings, settled, stages
+from layerlens_core.profiling.sketches import COLUMNS
 from layerlens_core.profiling.stability import split_half
 from layerlens_core.profiling.weights import is_sharded
 from layerlens_core.profiling.workers import ALONE, Workers
 from layerlens_core.providers import MetricProvider
 from layerlens_core.registry import Registry
 from layerlens_core.scores import RawScores
+
+#: Exact gradient norms; sketches with confidence intervals; or sketches, and exact where the ranking is open.
+Scores = Literal["exact", "sketch", "auto"]
 
 #: The passive signal with the best evidence: shares of squared gradient norms starve modules, this one less so.
 DEFAULT_METRICS = ("weight_gradient",)
@@ -65,6 +70,7 @@ def profile(
     group: int = 2,
     micro_batch: Size = "auto",
     seed: int = 0,
+    scores: Scores = "exact",
     labels: Sequence[str] = (),
     latency: bool = False,
     spectrum: bool = False,
@@ -83,12 +89,14 @@ def profile(
     models predict their own input where ``labels`` are missing. metrics: names of metric providers.
     task: by default that of the model's class. group: samples whose mean gradient makes one gradient energy.
     micro_batch: samples in one pass, ``auto`` by free memory; the scores do not depend on it.
-    seed: for metrics that draw, and for sketches. labels: class names, kept with the profile. latency: also time what
-    the methods would add to a forward pass on the model's device, which budgets on latency need; times differ from
-    run to run. spectrum: also find the singular values of every module's mean gradient, from which LoRA's gain by
-    rank is then predicted. directions: the run's directory, into which ``directions.safetensors`` is written: the
-    leading right singular vectors of every module's mean gradient, for a gradient-aligned start. Both come from
-    sketches in the same pass.
+    seed: for metrics that draw, and for sketches. scores: ``sketch`` estimates gradient norms without bias, by random
+    projections, at nearly the cost of a frozen pass, and the statistics tell the error; ``auto`` then measures exactly
+    those modules whose place among the others is open, and cannot be resumed. Both serve the metrics that need gradient
+    norms alone. labels: class names, kept with the profile. latency: also time what the methods would add to a forward
+    pass on the model's device, which budgets on latency need; times differ from run to run. spectrum: also find the
+    singular values of every module's mean gradient, from which LoRA's gain by rank is then predicted. directions: the
+    run's directory, into which ``directions.safetensors`` is written: the leading right singular vectors of every
+    module's mean gradient, for a gradient-aligned start. Both come from sketches in the same pass.
     samples: ``auto`` stops at the first of 32, 64, 128 … samples, in the order given, where the layers' ranking has
     settled (`layerlens_core.profiling.settling`). run: the run's directory, where it is written every few seconds how
     far the pass has come; `Profile.save` removes that. resume: go on from there; the scores are then the same to the
@@ -119,12 +127,19 @@ def profile(
             f"{', '.join(provider.name for provider in providers)} is none"
         )
     report = progress or (lambda stage, done, total: None)
-    measured = measure(
+    needs = {need for provider in providers for need in provider.needs} | ({"spectrum"} if spectrum else set())
+    if scores == "auto" and resume:
+        raise DataError("scores that are made exact in further passes cannot be resumed; begin anew with --overwrite")
+    gather: Callable[..., Measurements] = measure_refined if scores == "auto" and needs else measure
+    if scores == "auto":
+        run = None
+    measured = gather(
         model,
         inventory.modules,
         given,
         task,
-        needs={need for provider in providers for need in provider.needs} | ({"spectrum"} if spectrum else set()),
+        needs=needs,
+        sketch=COLUMNS if scores != "exact" and needs else 0,
         group=group,
         micro_batch=micro_batch,
         directions=directions is not None,
@@ -142,7 +157,7 @@ def profile(
     if samples == "auto":
         used = [sample for sample in given if count_labels(sample, task) > 0][: measured.samples]
     activations = measure_activations(model, inventory, used, task, batch=min(measured.micro_batch, SAMPLES))
-    scores = []
+    raw_scores = []
     for provider in providers:
         if provider.active:
             context = ActiveProfile(
@@ -166,7 +181,7 @@ def profile(
         else:
             values = {s.module: functions[provider.name](s) for s in measured.statistics}
             granularity = "module"
-        scores.append(
+        raw_scores.append(
             RawScores(
                 metric=provider.name,
                 unit=provider.unit,
@@ -182,12 +197,14 @@ def profile(
     if directions is not None:
         side = together.first(_write(directions, measured, inventory, seed) if together.rank == 0 else None)
     settings: dict[str, int | float | str] = {"group": group, "seed": seed, "dtype": _dtype(model)}
+    if scores != "exact":
+        settings |= {"scores": scores, "columns": COLUMNS}
     if samples == "auto":
         settings |= auto_settings(stability, len(ranked), len(given))
     result = Profile(
         inventory=inventory,
         task=task,
-        scores=tuple(scores),
+        scores=tuple(raw_scores),
         statistics=measured.statistics,
         unscored=(*measured.unscored, *_missing_layers(inventory, measured)),
         labels=tuple(labels),
@@ -202,7 +219,7 @@ def profile(
         directions=side,
     )
     tracing.profile_finished(result)
-    for item in scores:
+    for item in raw_scores:
         tracing.metric_scored(item)
     return result
 

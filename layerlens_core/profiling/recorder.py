@@ -1,14 +1,20 @@
 """Collect what a tap hears on one module in a micro-batch, and reduce it to a few numbers a sample."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from attrs import define, field, frozen
 from torch import Tensor
 
 from layerlens_core.profiling.directions import RangeFinder
 from layerlens_core.profiling.ledger import Entries, Ledger, Numbers
-from layerlens_core.profiling.products import Route, Rows, Wanted, cheapest, reduce
+from layerlens_core.profiling.products import Route, Rows, Wanted, cheapest, fusible, reduce
 from layerlens_core.profiling.samples import Sample
 from layerlens_core.profiling.shared_inputs import SharedInputs
+from layerlens_core.profiling.sketches import Projector, Sketched, column_squares
+
+if TYPE_CHECKING:
+    from layerlens_core.profiling.fused import Tiling
 
 
 @frozen
@@ -40,44 +46,94 @@ class BatchShape:
 
 
 @define(kw_only=True, eq=False)
-class Block:
-    """The numbers of one piece of work, on the devices where they arise, until all are fetched at once.
+class Tables:
+    """The numbers of one piece of work on one device, float64; modules that the loss does not reach keep their zeros.
 
-    shape: modules, samples and groups. Modules that the loss does not reach keep their zeros.
+    norms: ‖gᵢ‖² [modules, samples]. group_norms: ‖Σ gᵢ‖² [modules, groups]. products: Σ |W ⊙ Σ gᵢ| [modules, groups].
+    variances, group_variances: what sketching adds to that of Σ‖gᵢ‖² [modules, units] and of ‖Σ gᵢ‖² [modules, groups].
     """
+
+    norms: Tensor
+    group_norms: Tensor
+    products: Tensor
+    variances: Tensor
+    group_variances: Tensor
+
+
+@define(kw_only=True, eq=False)
+class Block:
+    """The numbers of one piece of work, on the devices where they arise, until all are fetched at once."""
 
     ledger: Ledger
     samples: int
     group: int
-    _parts: dict[torch.device, tuple[Tensor, Tensor, Tensor]] = field(factory=dict)
+    _parts: dict[torch.device, Tensor] = field(factory=dict)
+    _tiles: "dict[Tiling, list[tuple[int, Tensor]]]" = field(factory=dict)
+    _sketched: dict[torch.device, list[tuple[int, Tensor, Tensor]]] = field(factory=dict)
 
-    def on(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-        """‖gᵢ‖² [modules, samples], ‖Σ gᵢ‖² [modules, groups] and Σ |W ⊙ Σ gᵢ| [modules, groups] on a device."""
+    @property
+    def _widths(self) -> list[int]:
+        groups = self.samples // self.group
+        return [self.samples, groups, groups, max(groups, 1), groups]
+
+    def on(self, device: torch.device) -> Tables:
+        """The tables on a device."""
         if device not in self._parts:
-            rows, groups = len(self.ledger.modules), self.samples // self.group
-            shapes = ((rows, self.samples), (rows, groups), (rows, groups))
-            norms, group_norms, products = (torch.zeros(s, dtype=torch.float64, device=device) for s in shapes)
-            self._parts[device] = (norms, group_norms, products)
-        return self._parts[device]
+            shape = (len(self.ledger.modules), sum(self._widths))
+            self._parts[device] = torch.zeros(shape, dtype=torch.float64, device=device)
+        return self._tables(self._parts[device])
+
+    def sketched(self, row: int, singly: Tensor, together: Tensor) -> None:
+        """A module's column norms; what follows from them is computed for all modules at once."""
+        self._sketched.setdefault(singly.device, []).append((row, singly, together))
+
+    def defer(self, row: int, tiling: "Tiling", found: Tensor) -> None:
+        """A module's sums of tiles, of which likewise norms are made for all modules at once."""
+        self._tiles.setdefault(tiling, []).append((row, found))
+
+    def _settle(self) -> None:
+        for tiling, parts in self._tiles.items():
+            from layerlens_core.profiling.fused import totals
+
+            tables = self.on(tiling.table.device)
+            numbers = torch.tensor([row for row, _ in parts])
+            norms, group_norms = totals(torch.stack([found for _, found in parts]), tiling)
+            tables.norms[numbers] = norms
+            if tiling.samples == self.group and self.samples >= self.group:
+                tables.group_norms[numbers] = group_norms
+        self._tiles.clear()
+        for device, entries in self._sketched.items():
+            rows = torch.tensor([row for row, _, _ in entries])
+            found = Sketched.of(
+                torch.stack([singly for _, singly, _ in entries]), torch.stack([together for *_, together in entries])
+            )
+            tables = self.on(device)
+            tables.norms[rows], tables.variances[rows] = found.norms, found.variances
+            if self.samples >= self.group:
+                tables.group_norms[rows], tables.group_variances[rows] = found.group_norms, found.group_variances
+        self._sketched.clear()
 
     def fetch(self, losses: Tensor, weights: Tensor) -> Entries:
         """All numbers on the CPU, by one transfer a device. weights: elements of each module's weight [modules]."""
-        widths = [self.samples, self.samples // self.group, self.samples // self.group]
-        together = torch.cat(
-            [torch.cat(part, dim=1).cpu()[None] for part in self._parts.values()] or [_nothing(self, widths)]
-        )
-        norms, group_norms, products = torch.split(together.sum(dim=0), widths, dim=1)
+        self._settle()
+        nothing = torch.zeros((len(self.ledger.modules), sum(self._widths)), dtype=torch.float64)
+        found = self._tables(torch.stack([nothing, *(part.cpu() for part in self._parts.values())]).sum(dim=0))
         size = self.group if self.samples >= self.group else 1
         return Entries(
             losses=_numbers(losses),
-            norms=_numbers(norms),
-            group_norms=_numbers(group_norms / size**2),
-            weight_gradients=_numbers(products / (size * weights[:, None])),
+            norms=_numbers(found.norms),
+            group_norms=_numbers(found.group_norms / size**2),
+            weight_gradients=_numbers(found.products / (size * weights[:, None])),
+            variances=_numbers(found.variances),
+            group_variances=_numbers(found.group_variances / size**4),
         )
 
-
-def _nothing(block: Block, widths: list[int]) -> Tensor:
-    return torch.zeros((1, len(block.ledger.modules), sum(widths)), dtype=torch.float64)
+    def _tables(self, whole: Tensor) -> Tables:
+        norms, group_norms, products, variances, group_variances = torch.split(whole, self._widths, dim=1)
+        return Tables(
+            norms=norms, group_norms=group_norms, products=products, variances=variances,
+            group_variances=group_variances,
+        )  # fmt: skip
 
 
 def _numbers(tensor: Tensor) -> Numbers:
@@ -90,7 +146,8 @@ class Recorder:
     """One module's part of the pass.
 
     row: the module's in the ledger. weight: [out, in], where mean |W ⊙ ḡ| is wanted. sharers: modules that are likely
-    to share the input, by which the work is reckoned. finder: gathers the mean gradient's sketches.
+    to share the input, by which the work is reckoned. finder: gathers the mean gradient's sketches. projector: where
+    the norms are sketched.
 
     Calls of one micro-batch are joined along the tokens: a module that runs several times, as in ALBERT, has
     one weight gradient, the sum over its calls. Where a micro-batch is smaller than a group, the rows of the group's
@@ -104,7 +161,8 @@ class Recorder:
     route: Route | None
     sharers: int
     finder: RangeFinder | None
-    shared: SharedInputs
+    shared: SharedInputs[Rows]
+    projector: Projector | None = None
 
     _units: frozenset[int] = frozenset()
     _found_in: frozenset[int] = frozenset()
@@ -143,9 +201,23 @@ class Recorder:
         """The backward pass begins."""
         self._in_forward = False
 
+    def project(self, inputs: Tensor) -> Tensor:
+        """What is kept of a call's inputs [..., in] where norms are sketched: aᵢΩ [samples, T, k]."""
+        assert self.projector is not None
+        rows = self._shape.by_sample(inputs)
+        if rows is None:
+            self._lost_shape = tuple(inputs.shape)
+            return inputs.new_empty(0)
+        return self.projector.project(inputs, rows)
+
     def receive(self, inputs: Tensor, gradients: Tensor) -> None:
-        """One call's inputs [..., in] and output gradients [..., out]; reduced once all calls have come."""
+        """One call's inputs [..., in], or what was kept of them, and output gradients [..., out].
+
+        Reduced once all calls have come.
+        """
         self._reached = True
+        if self._lost_shape is not None:
+            return
         if self._shape.by_sample(inputs) is None or self._shape.by_sample(gradients) is None:
             self._lost_shape = tuple(inputs.shape)
             return
@@ -165,13 +237,16 @@ class Recorder:
         self._pending.clear()
         self._carried.clear()
         self._block = None
+        self.shared.forget()
+        if self.projector is not None:
+            self.projector.forget()
 
     def _collected(self) -> None:
         """All calls of this micro-batch are there."""
         if len(self._pending) == 1 and self._last and not self._carried:
             ((inputs, gradients),) = self._pending
             self._pending.clear()
-            rows = self.shared.find(inputs)
+            rows = self.shared.find(inputs) if self.projector is None else Rows(self._rows(inputs))
             if rows is None:
                 rows = self.shared.remember(inputs, Rows(self._rows(inputs)))
             self._reduce(rows, Rows(self._rows(gradients)))
@@ -198,46 +273,47 @@ class Recorder:
     def _rows(self, tensor: Tensor) -> Tensor:
         rows = self._shape.by_sample(tensor)
         assert rows is not None  # `receive` saw to it
-        return rows.to(torch.promote_types(rows.dtype, torch.float32))
+        return rows
 
     def _reduce(self, inputs: Rows, gradients: Rows) -> None:
         block, x, d = self._block, inputs.rows, gradients.rows
         assert block is not None
         group = min(block.group, len(x))
+        if self.projector is not None:
+            block.sketched(self.row, *column_squares(x, d, group))
+            return
+        tables = block.on(d.device)
+        whole = block.samples >= block.group  # else the group is incomplete and has no numbers of its own
         route = self.route or cheapest(
             self.wanted, group=group, tokens=x.shape[1], inputs=x.shape[2], outputs=d.shape[2],
-            sharers=self.sharers, device=x.device.type,
+            sharers=self.sharers, device=x.device.type, fused=fusible(x, d),
         )  # fmt: skip
-        norms, group_norms, products = block.on(x.device)
-        weight = None if self.weight is None else self.weight.to(x.dtype)
         finding = self.finder is not None and not self._units <= self._found_in
         formed = finding and self.finder is not None and self.finder.exact and route in ("direct", "mixed")
         total: list[Tensor] = []
 
-        def consume(sums: Tensor, first: int) -> None:
-            if formed:
-                part = sums.sum(dim=0)
-                total[:] = [part if not total else total[0] + part]
-            if weight is not None and block.samples >= block.group:
-                sizes = sums.mul_(weight).abs_().sum(dim=-1).sum(dim=-1, dtype=torch.float64)
-                products[self.row, first : first + len(sums)] = sizes
+        def consume(sums: Tensor, _first: int) -> None:
+            part = sums.sum(dim=0)
+            total[:] = [part if not total else total[0] + part]
 
-        found, together = None, None
         if self.wanted.norms or self.wanted.group_sums:
-            found, together = reduce(
+            found = reduce(
                 inputs, gradients, group=group, wanted=self.wanted, route=route,
-                consume=consume if formed or weight is not None else None,
+                weight=self.weight if whole else None, consume=consume if formed else None,
+                defer=lambda tiling, found: block.defer(self.row, tiling, found),
             )  # fmt: skip
-        if found is not None:
-            norms[self.row] = found
-        if together is not None and block.samples >= block.group:
-            group_norms[self.row] = together
+            if found.norms is not None:
+                tables.norms[self.row] = found.norms
+            if found.group_norms is not None and whole:
+                tables.group_norms[self.row] = found.group_norms
+            if found.weighted is not None:
+                tables.products[self.row] = found.weighted
         if finding and self.finder is not None:
             # Sums, unlike the ledger, must not get a sample twice: work that failed half-way is done again in parts.
             if total:
                 self.finder.add_gradient(total[0])
             else:
-                self.finder.add(x, d)
+                self.finder.add(inputs.wide, gradients.wide)
             self._found_in = self._units
 
     @property

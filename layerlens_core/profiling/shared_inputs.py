@@ -1,9 +1,12 @@
-"""Inputs that several modules share (q, k and v; gate and up), prepared once within one backward pass."""
+"""Inputs that several modules share (q, k and v; gate and up), prepared once within one pass."""
+
+from typing import Generic, TypeVar
 
 from attrs import define, field, frozen
 from torch import Tensor
 
-from layerlens_core.profiling.products import Rows
+#: What is prepared of an input.
+Prepared = TypeVar("Prepared")
 
 #: How many inputs are remembered. Those who share one come close together; layers that run attention and feed-forward
 #: side by side have another module between them.
@@ -11,39 +14,39 @@ REMEMBERED = 2
 
 
 @frozen(eq=False)
-class _Known:
+class _Known(Generic[Prepared]):
     key: tuple[object, ...]
     tensor: Tensor
-    rows: Rows
+    prepared: Prepared
 
 
 @define(eq=False)
-class SharedInputs:
-    """The last few inputs of a backward pass, with the `Rows` made from them.
+class SharedInputs(Generic[Prepared]):
+    """The last few inputs of a pass, with what was prepared from them.
 
     Two tensors are the same where they look at the same memory in the same way and it was not written to in between.
     An address alone would not tell: memory is freed and used again during recomputation, and a stale entry would
     match. So every entry keeps its tensor alive, and its memory cannot be anybody else's.
 
-    made: how many `Rows` were made, and not found.
+    made: how often something was prepared, and not found.
     """
 
     made: int = 0
-    _known: list[_Known] = field(factory=list)
+    _known: list[_Known[Prepared]] = field(factory=list)
 
-    def find(self, tensor: Tensor) -> Rows | None:
-        """The rows made from this very input, if they are remembered."""
+    def find(self, tensor: Tensor) -> Prepared | None:
+        """What was prepared from this very input, if it is remembered."""
         key = _key(tensor)
-        return next((known.rows for known in self._known if known.key == key), None)
+        return next((known.prepared for known in self._known if known.key == key), None)
 
-    def remember(self, tensor: Tensor, rows: Rows) -> Rows:
-        """Keep the rows made from an input, in place of the oldest."""
+    def remember(self, tensor: Tensor, prepared: Prepared) -> Prepared:
+        """Keep what was prepared from an input, in place of the oldest."""
         self.made += 1
-        self._known = [*self._known, _Known(_key(tensor), tensor, rows)][-REMEMBERED:]
-        return rows
+        self._known = [*self._known, _Known(_key(tensor), tensor, prepared)][-REMEMBERED:]
+        return prepared
 
     def forget(self) -> None:
-        """The backward pass is over."""
+        """The pass is over."""
         self._known = []
 
 

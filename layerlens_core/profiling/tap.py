@@ -32,10 +32,13 @@ class _Tap(torch.autograd.Function):
         return gradient if ctx.needs_input_grad[0] else None, None, None, None
 
 
-def tap(module: nn.Module, listener: Listener, on_call: Callable[[], None]) -> torch.utils.hooks.RemovableHandle:
+def tap(
+    module: nn.Module, listener: Listener, on_call: Callable[[], None], keep: Callable[[Tensor], Tensor] | None = None
+) -> torch.utils.hooks.RemovableHandle:
     """Attach a listener to a module; remove the returned handle to detach it.
 
-    on_call: called whenever the module's forward runs, recomputation included.
+    on_call: called whenever the module's forward runs, recomputation included. keep: makes of the input what is kept
+    for the listener in its place.
 
     The weights may be frozen: a scalar that requires a gradient keeps the output in the graph, so below the
     lowest tapped module nothing is kept or computed.
@@ -47,7 +50,8 @@ def tap(module: nn.Module, listener: Listener, on_call: Callable[[], None]) -> t
         inputs = args[0] if args else next(iter(kwargs.values()))
         if output.device not in anchors:
             anchors[output.device] = torch.zeros((), device=output.device, requires_grad=True)
-        result: Tensor = _Tap.apply(output, inputs, anchors[output.device], listener)  # type: ignore[no-untyped-call]
+        kept = inputs if keep is None else keep(inputs)
+        result: Tensor = _Tap.apply(output, kept, anchors[output.device], listener)  # type: ignore[no-untyped-call]
         return result
 
     return module.register_forward_hook(hook, with_kwargs=True)

@@ -1,11 +1,14 @@
 """What a profile costs, as a share of a plain training step's forward and backward pass, taken in one run.
 
-    OMP_NUM_THREADS=1 python tests/benchmarks/profiling.py [--width 512] [--tokens 128] [--arms floor,fisher]
+    OMP_NUM_THREADS=1 python tests/benchmarks/profiling.py [--width 512] [--tokens 128,512] [--arms floor,fisher]
+    python tests/benchmarks/profiling.py --shape llama-3.1-8b --device cuda --dtype bfloat16 --tokens 128,512,2048
 
-A random Llama-shaped model runs over the same samples in every arm; all tokens are labelled. Arms take turns, and each
-ratio is of neighbours in time: median, and least and largest, over the repeats. `plain` computes the gradients of all
-linear weights; `floor` is what profiling cannot go below: frozen weights, gradients of activations down to the first
-layer. Peak memory is over the weights, on CUDA devices alone.
+A random Llama runs over the same samples in every arm; all tokens are labelled. Arms take turns, and each ratio is of
+neighbours in time: median, and least and largest, over the repeats. `plain` computes the gradients of all linear
+weights, the head's included; `floor` is what profiling cannot go below: frozen weights, gradients of activations down
+to the first layer. Both compute all logits at once, as the model does; `floor (chunked head)` computes them as a
+profile does. What others offer is in peers.py; what is not installed is skipped. Timed are the batches after the first,
+so that what is done once for a profile does not count. Peak memory is over the weights, on CUDA devices alone.
 """
 
 import argparse
@@ -19,125 +22,191 @@ from pathlib import Path
 
 import torch
 import transformers
+from peers import FOUND, PEERS, Absent
 
 from layerlens_core.adaptation.inspect import inspect
 from layerlens_core.profiling.engine import measure
-from layerlens_core.profiling.losses import per_sample_losses
-from layerlens_core.profiling.samples import Sample, micro_batches
-from layerlens_core.statistics import STATISTICS
+from layerlens_core.profiling.losses import per_sample_losses, vocabulary_head
+from layerlens_core.profiling.samples import Sample, collate, micro_batches
 
 #: What each arm has the engine gather, and what else it is called with.
 ARMS: dict[str, dict[str, object]] = {
-    "fisher": {"needs": ("sample_norms",) if "sample_norms" in STATISTICS else ("gradient_norms",)},
+    "fisher": {"needs": ("sample_norms",)},
     "fisher+energy": {"needs": ("gradient_norms",)},
+    "sketch": {"needs": ("gradient_norms",), "sketch": 32},
     "weight_gradient": {"needs": ("weight_gradient",)},
     "all three": {"needs": ("gradient_norms", "weight_gradient")},
     "fisher+energy+directions": {"needs": ("gradient_norms",), "directions": True},
+    "spectrum": {"needs": ("spectrum",)},
+    "all four": {"needs": ("gradient_norms", "weight_gradient", "spectrum")},
 }
+#: Whether the linear weights need gradients (None: all but the head's), and whether logits come in chunks.
+STEPS: dict[str, tuple[bool | None, bool]] = {
+    "plain": (True, False),
+    "plain but for the head": (None, False),
+    "floor": (False, False),
+    "floor (chunked head)": (False, True),
+}
+#: Hidden, intermediate, layers, heads, key-value heads, vocabulary.
+SHAPES = {"llama-3.1-8b": (4096, 14336, 32, 32, 8, 128256)}
+
+Timer = Callable[[], float]
 
 
 def build(arguments: argparse.Namespace) -> transformers.PreTrainedModel:
+    width = arguments.width
+    heads = max(width // 64, 1)
+    hidden, intermediate, layers, heads, kv, vocabulary = SHAPES.get(
+        arguments.shape, (width, width * 11 // 4, arguments.layers, heads, heads, arguments.vocabulary)
+    )
     config = transformers.LlamaConfig(
-        hidden_size=arguments.width,
-        intermediate_size=arguments.width * 11 // 4,
-        num_hidden_layers=arguments.layers,
-        num_attention_heads=max(arguments.width // 64, 1),
-        num_key_value_heads=max(arguments.width // 64, 1),
-        vocab_size=arguments.vocabulary,
-        max_position_embeddings=max(arguments.tokens, 64),
+        hidden_size=hidden,
+        intermediate_size=intermediate,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=kv,
+        vocab_size=vocabulary,
+        max_position_embeddings=8192,
         pad_token_id=0,
     )
     config._attn_implementation = "sdpa"
     torch.manual_seed(0)
-    dtype = getattr(torch, arguments.dtype)
-    return transformers.LlamaForCausalLM(config).to(arguments.device, dtype).eval()
+    torch.set_default_dtype(getattr(torch, arguments.dtype))
+    with torch.device(arguments.device):
+        model = transformers.LlamaForCausalLM(config).eval()
+    torch.set_default_dtype(torch.float32)
+    return model
 
 
-def draw(arguments: argparse.Namespace) -> list[Sample]:
-    tokens = torch.randint(1, arguments.vocabulary, (arguments.samples, arguments.tokens))
-    return [{"input_ids": row, "attention_mask": torch.ones_like(row), "labels": row.clone()} for row in tokens]
+def draw(vocabulary: int, samples: int, tokens: int) -> list[Sample]:
+    drawn = torch.randint(1, vocabulary, (samples, tokens), generator=torch.Generator().manual_seed(0))
+    return [{"input_ids": row, "attention_mask": torch.ones_like(row), "labels": row.clone()} for row in drawn]
 
 
-def steps(model: transformers.PreTrainedModel, samples: list[Sample], batch: int, trained: list[str]) -> None:
-    """Forward and backward passes with gradients of the named weights, or of activations alone."""
+def timer(device: torch.device) -> Timer:
+    """Seconds: on the wall with a GPU, of this process on a CPU, which may be shared with others."""
+    if device.type != "cuda":
+        return time.process_time
+
+    def now() -> float:
+        torch.cuda.synchronize()
+        return time.perf_counter()
+
+    return now
+
+
+def steps(
+    model: transformers.PreTrainedModel, samples: list[Sample], batch: int, names: list[str], chunked: bool, now: Timer
+) -> float:
+    """Seconds of the batches after the first, with gradients of the named weights, or of activations alone."""
     model.requires_grad_(False)
-    for name in trained:
+    on_device = [
+        {k: v.to(model.device) for k, v in inputs.items()} for inputs in micro_batches(samples, batch, 0)
+    ]  # fmt: skip
+    head = vocabulary_head(model, {k: v[:1] for k, v in on_device[0].items()}, "causal-lm") if chunked else None
+    for name in names:
         model.get_submodule(name).weight.requires_grad_(True)  # type: ignore[union-attr]
     handle = model.get_input_embeddings().register_forward_hook(lambda _m, _a, output: output.requires_grad_(True))
+    began = now()
     try:
-        for inputs in micro_batches(samples, batch, 0):
-            inputs = {key: value.to(model.device) for key, value in inputs.items()}
-            torch.autograd.backward(per_sample_losses(model, inputs, "causal-lm").sum())
+        for number, inputs in enumerate(on_device):
+            if number == 1:
+                began = now()
+            torch.autograd.backward(per_sample_losses(model, inputs, "causal-lm", head).sum())
             model.zero_grad(set_to_none=True)
+        return now() - began
     finally:
         handle.remove()
         model.requires_grad_(False)
 
 
-def timed(run: Callable[[], object], device: torch.device) -> tuple[float, float]:
-    """Seconds (of processor time on a CPU), and on CUDA the peak in MiB over what was allocated before."""
-    cuda = device.type == "cuda"
-    before = 0
-    if cuda:
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-    # A CPU that is shared with others: its own seconds, not those on the wall.
-    clock = time.perf_counter if cuda else time.process_time
-    start = clock()
-    run()
-    if cuda:
-        torch.cuda.synchronize()
-    peak = (torch.cuda.max_memory_allocated() - before) / 2**20 if cuda else float("nan")
-    return clock() - start, peak
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in {
-        "width": 512,
-        "layers": 8,
-        "tokens": 128,
-        "batch": 8,
-        "vocabulary": 8192,
-        "repeats": 5,
-    }.items():
-        parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--samples", type=int, default=16)
-    parser.add_argument("--arms", default=",".join(["floor", *ARMS]))
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
-    model, samples = build(arguments), draw(arguments)
+def profiled(
+    model: transformers.PreTrainedModel, samples: list[Sample], batch: int, now: Timer, options: dict[str, object]
+) -> float:
+    """Seconds of the batches after the first."""
+    marks: list[float] = []
     targets = inspect(model).modules
-    names = [target.name for target in targets]
-    runs: dict[str, Callable[[], object]] = {
-        "plain": lambda: steps(model, samples, arguments.batch, names),
-        "floor": lambda: steps(model, samples, arguments.batch, []),
-    }
-    for arm, options in ARMS.items():
-        runs[arm] = lambda options=options: measure(  # type: ignore[misc]
-            model, targets, samples, "causal-lm", micro_batch=arguments.batch, **options
-        )
-    runs = {arm: runs[arm] for arm in ("plain", *arguments.arms.split(","))}
-    for run in runs.values():
-        run()  # warm up
+    measure(
+        model, targets, samples, "causal-lm", micro_batch=batch, progress=lambda done, total: marks.append(now()),
+        **options,  # type: ignore[arg-type]
+    )  # fmt: skip
+    return marks[-1] - marks[0]
+
+
+def compare(model: transformers.PreTrainedModel, tokens: int, batch: int, arguments: argparse.Namespace) -> dict:
+    """Rows of a table: ratio to plain in the median, least and largest, seconds a batch, and peak in MiB."""
+    now = timer(model.device)
+    samples = draw(model.config.vocab_size, (arguments.batches + 1) * batch, tokens)
+    names = [target.name for target in inspect(model).modules]
+    weights: dict[bool | None, list[str]] = {True: [*names, "lm_head"], None: names, False: []}
+    runs: dict[str, Callable[[], float]] = {}
+    for arm in ["plain", *arguments.arms.split(",")]:
+        if arm in STEPS:
+            trained, chunked = STEPS[arm]
+            runs[arm] = lambda t=trained, c=chunked: steps(model, samples, batch, weights[t], c, now)  # type: ignore[misc]
+        elif arm in ARMS:
+            runs[arm] = lambda o=ARMS[arm]: profiled(model, samples, batch, now, o)  # type: ignore[misc]
+        else:
+            batches = [collate(samples[i : i + batch], 0) for i in range(0, len(samples), batch)]
+            runs[arm] = lambda p=PEERS[arm], b=batches: p(model, b, names, now)  # type: ignore[misc]
+    for arm in list(runs):
+        try:
+            runs[arm]()  # warm up
+        except Absent as error:
+            print(f"{arm}: {error}")
+            del runs[arm]
     seconds: dict[str, list[float]] = {arm: [] for arm in runs}
-    peaks: dict[str, float] = {}
+    peaks = dict.fromkeys(runs, float("nan"))
+    cuda = model.device.type == "cuda"
     for _ in range(arguments.repeats):
         for arm, run in runs.items():
-            took, peaks[arm] = timed(run, model.device)
-            seconds[arm].append(took)
-    where = torch.cuda.get_device_name() if model.device.type == "cuda" else f"{platform.machine()} CPU"
-    print(f"{where}, {os.environ.get('OMP_NUM_THREADS', '?')} threads, torch {torch.__version__}, {vars(arguments)}")
+            if cuda:
+                torch.cuda.synchronize()
+                torch.cuda.reset_peak_memory_stats()
+                before = torch.cuda.memory_allocated()
+            seconds[arm].append(run() / arguments.batches)
+            if cuda:
+                peaks[arm] = (torch.cuda.max_memory_allocated() - before) / 2**20
+    if FOUND:
+        exact = measure(model, inspect(model).modules, samples, "causal-lm", needs=("sample_norms",), micro_batch=batch)
+        truth = [item.sum_squared_norm or 0.0 for item in exact.statistics]
+        for arm, sums in FOUND.items():
+            worst = max(abs(a / b - 1) for a, b in zip(sums, truth, strict=True))
+            print(f"{arm}: Fisher traces as ours to {worst:.0e}, the worst module")
+        FOUND.clear()
     rows = {}
     for arm, took in seconds.items():
         ratios = [a / b for a, b in zip(took, seconds["plain"], strict=True)]
         rows[arm] = (statistics.median(ratios), min(ratios), max(ratios), statistics.median(took), peaks[arm])
-        print("| {} | {:.3f} ({:.3f}–{:.3f}) | {:.2f} s | {:.0f} MiB |".format(arm, *rows[arm]))
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in {"width": 512, "layers": 8, "vocabulary": 8192, "batches": 2, "repeats": 5}.items():
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--shape", choices=["", *SHAPES], default="")
+    parser.add_argument("--tokens", default="128", help="Lengths, comma-separated.")
+    parser.add_argument("--tokens-a-batch", type=int, default=1024)
+    parser.add_argument("--arms", default=",".join([*list(STEPS)[1:], *ARMS]))
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    model = build(arguments)
+    where = torch.cuda.get_device_name() if model.device.type == "cuda" else f"{platform.machine()} CPU"
+    threads = os.environ.get("OMP_NUM_THREADS", "?")
+    print(f"{where}, {threads} threads, torch {torch.__version__}, {vars(arguments)}")
+    tables = {}
+    for tokens in map(int, arguments.tokens.split(",")):
+        batch = max(arguments.tokens_a_batch // tokens, 2)
+        rows = compare(model, tokens, batch, arguments)
+        tables[str(tokens)] = rows
+        print(f"\n{batch} × {tokens} tokens\n\n| arm | ratio to plain | s a batch | peak, MiB |\n|---|---|---|---|")
+        for arm, row in rows.items():
+            print("| {} | {:.3f} ({:.3f}–{:.3f}) | {:.4f} | {:.0f} |".format(arm, *row), flush=True)
     if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=2))
+        arguments.json.write_text(json.dumps(tables, indent=2))
 
 
 if __name__ == "__main__":

@@ -155,3 +155,23 @@ def test_directions_lie_beside_the_profile_and_go_with_it(
     layerlens.ok("profile", *arguments, "--overwrite")
     assert Profile.load(out).directions is None
     assert not (out / "directions.safetensors").exists()
+
+
+@pytest.mark.parametrize("scores", ["sketch", "auto"])
+def test_scores_may_be_sketched(layerlens: Any, model: Model, data: Data, tmp_path: Path, scores: str) -> None:
+    arguments = (
+        "profile",
+        model("llama"),
+        "--data",
+        data("text"),
+        "--samples",
+        8,
+        "--out",
+        tmp_path,
+        "--scores",
+        scores,
+    )
+    layerlens.ok(*arguments, "--metric", "fisher")
+    profile = json.loads((tmp_path / "profile.json").read_text())
+    assert profile["settings"]["scores"] == scores
+    assert "use --scores exact" in layerlens.refused(*arguments, "--overwrite", out=tmp_path)

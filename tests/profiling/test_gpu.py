@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from layerlens_core.adaptation.inspect import inspect
+from layerlens_core.profiling import products
 from layerlens_core.profiling.engine import measure
 from layerlens_core.statistics import STATISTICS
 
@@ -19,3 +20,28 @@ def test_the_device_changes_no_score(family, build, samples):
         assert b.fisher == pytest.approx(a.fisher, rel=1e-4)
         assert b.gradient_energy == pytest.approx(a.gradient_energy, rel=1e-4)
         assert b.weight_gradient == pytest.approx(a.weight_gradient, rel=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"needs": ("sample_norms",)}, {"needs": ("gradient_norms",)}, {"needs": ("gradient_norms",), "micro_batch": 1},
+        {"needs": ("gradient_norms",), "route": "direct"}, {"needs": ("gradient_norms", "weight_gradient")},
+        {"needs": ("gradient_norms",), "sketch": 32},
+    ],
+)  # fmt: skip
+def test_kernels_give_what_matmuls_give(named_family, build, samples, monkeypatch, options):
+    pytest.importorskip("triton")
+    family = named_family("llama")
+    model, data = build(family).to("cuda", torch.bfloat16), samples(family, count=7)
+    targets = inspect(model).modules
+    fused = measure(model, targets, data, family.task, **options).statistics
+    monkeypatch.setattr(products, "_triton", lambda: False)
+    for a, b in zip(fused, measure(model, targets, data, family.task, **options).statistics, strict=True):
+        assert a.fisher == pytest.approx(b.fisher, rel=1e-5)
+        if a.sum_group_squared_norm is not None:
+            assert a.gradient_energy == pytest.approx(b.gradient_energy, rel=1e-5)
+        if a.sum_weight_gradient is not None:
+            assert a.weight_gradient == pytest.approx(b.weight_gradient, rel=1e-5)

@@ -29,6 +29,7 @@ def test_every_route_gives_the_definition(wanted, groups, group, tokens, inputs,
         torch.randn(groups * group, tokens, width, generator=generator, dtype=torch.float64)
         for width in (inputs, outputs)
     )
+    weight = torch.randn(outputs, inputs, generator=generator, dtype=torch.float64)
     sums = {}
     consume = (
         (lambda part, first: sums.update({first + i: each.clone() for i, each in enumerate(part)}))
@@ -37,19 +38,24 @@ def test_every_route_gives_the_definition(wanted, groups, group, tokens, inputs,
     )
     before, products.HELD["cpu"] = products.HELD["cpu"], held
     try:
-        norms, group_norms = reduce(Rows(x), Rows(d), group=group, wanted=wanted, route=route, consume=consume)
+        found = reduce(
+            Rows(x), Rows(d), group=group, wanted=wanted, route=route, consume=consume,
+            weight=weight if wanted.group_sums else None,
+        )  # fmt: skip
     finally:
         products.HELD["cpu"] = before
     gradients = torch.stack([b.T @ a for a, b in zip(x, d, strict=True)])
     together = gradients.view(groups, group, outputs, inputs).sum(dim=1)
     if wanted.norms:
-        assert norms.tolist() == pytest.approx(gradients.square().sum(dim=(1, 2)).tolist(), rel=1e-10)
+        assert found.norms.tolist() == pytest.approx(gradients.square().sum(dim=(1, 2)).tolist(), rel=1e-10)
     if wanted.group_norms:
         scale = float(gradients.square().sum())
         expected = together.square().sum(dim=(1, 2)).tolist()
-        assert group_norms.tolist() == pytest.approx(expected, rel=1e-10, abs=1e-12 * scale)
+        assert found.group_norms.tolist() == pytest.approx(expected, rel=1e-10, abs=1e-12 * scale)
     if wanted.group_sums:
         assert torch.allclose(torch.stack([sums[i] for i in range(groups)]), together, rtol=1e-10)
+        sizes = (weight * together).abs().sum(dim=(1, 2)).tolist()
+        assert found.weighted.tolist() == pytest.approx(sizes, rel=1e-10)
 
 
 def test_the_cheapest_route_follows_the_shapes():
