@@ -129,6 +129,31 @@ def sums(inputs: Tensor, gradients: Tensor, weight: Tensor | None) -> tuple[Tens
     return together[:, 0], None if weight is None else together[:, 1]
 
 
+def group_sums(
+    inputs: Tensor, gradients: Tensor, weight: Tensor | None, group: int
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """‖gᵢ‖² [samples], ‖Σ gᵢ‖² and Σ|W ⊙ Σ gᵢ| [groups], float64, at the arithmetic of the second alone.
+
+    inputs: [samples, tokens, in], of whole groups. gradients: [samples, tokens, out]. weight: as for `sums`.
+    """
+    inputs, gradients = inputs.contiguous(), gradients.contiguous()
+    samples, tokens, width = inputs.shape
+    height = gradients.shape[-1]
+    # Two tiles lie in registers at once, so that they are half as large as those of `sums`.
+    count = -(-height // 128) * -(-width // 128)
+    singly = torch.empty(samples, count, dtype=torch.float32, device=inputs.device)
+    found = torch.empty(samples // group, count, 2, dtype=torch.float32, device=inputs.device)
+    with torch.cuda.device_of(inputs):  # type: ignore[no-untyped-call]
+        kernels.group_sums_kernel[(count, samples // group)](
+            inputs, gradients, inputs if weight is None else weight, singly, found, tokens, width, height,
+            *((0, 0) if weight is None else weight.stride()),
+            GROUP=group, WEIGHTED=weight is not None, OUT=128, IN=128, STEP=32, num_warps=8, num_stages=4,
+        )  # fmt: skip
+    together = found.sum(dim=1, dtype=torch.float64)
+    norms = singly.sum(dim=1, dtype=torch.float64)
+    return norms, together[:, 0], None if weight is None else together[:, 1]
+
+
 def column_squares(projected: Tensor, gradients: Tensor, group: int) -> tuple[Tensor, Tensor]:
     """Squared norms in float64 of the columns of gᵢΩ [samples, k], and of their sums over groups [groups, k].
 

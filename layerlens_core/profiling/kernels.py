@@ -78,6 +78,45 @@ def sums_kernel(
 
 
 @triton.jit
+def group_sums_kernel(
+    inputs, gradients, weight, singly, found, tokens, in_features, out_features, weight_rows, weight_columns,
+    GROUP: tl.constexpr, WEIGHTED: tl.constexpr, OUT: tl.constexpr, IN: tl.constexpr, STEP: tl.constexpr,
+):  # fmt: skip
+    """One tile [OUT, IN] of every gᵢ of a group a program: its Σ(·)², and Σ(·)² and Σ|W ⊙ ·| of that of Σ gᵢ."""
+    tile = tl.program_id(0)
+    unit = tl.program_id(1).to(tl.int64)
+    across = tl.cdiv(in_features, IN)
+    down = tl.cdiv(out_features, OUT)
+    band = tile // (8 * across)
+    tall = min(down - band * 8, 8)
+    outs = (band * 8 + (tile % (8 * across)) % tall) * OUT + tl.arange(0, OUT)
+    ins = ((tile % (8 * across)) // tall) * IN + tl.arange(0, IN)
+    steps = tl.arange(0, STEP)
+    whole = tl.zeros((OUT, IN), dtype=tl.float32)
+    for i in range(GROUP):
+        sample = unit * GROUP + i
+        x = inputs + sample * tokens * in_features + steps[:, None] * in_features + ins[None, :]
+        d = gradients + sample * tokens * out_features + steps[:, None] * out_features + outs[None, :]
+        total = tl.zeros((OUT, IN), dtype=tl.float32)
+        for start in range(0, tokens, STEP):
+            there = (steps + start < tokens)[:, None]
+            right = tl.load(x, mask=there & (ins < in_features)[None, :], other=0.0)
+            left = tl.load(d, mask=there & (outs < out_features)[None, :], other=0.0)
+            total = tl.dot(tl.trans(left), right, total)
+            x += STEP * in_features
+            d += STEP * out_features
+        tl.store(singly + sample * tl.num_programs(0) + tile, tl.sum(tl.sum(total * total, axis=1), axis=0))
+        whole += total
+    place = (unit * tl.num_programs(0) + tile) * 2
+    tl.store(found + place, tl.sum(tl.sum(whole * whole, axis=1), axis=0))
+    if WEIGHTED:
+        inside = (outs < out_features)[:, None] & (ins < in_features)[None, :]
+        at = outs[:, None].to(tl.int64) * weight_rows + ins[None, :].to(tl.int64) * weight_columns
+        w = tl.load(weight + at, mask=inside, other=0.0).to(tl.float32)
+        tl.store(found + place + 1, tl.sum(tl.sum(tl.abs(whole * w), axis=1), axis=0))
+
+
+@triton.jit
 def columns_kernel(
     projected, gradients, singly, together, tokens, features, columns,
     GROUP: tl.constexpr, COLUMNS: tl.constexpr, WIDE: tl.constexpr, STEP: tl.constexpr,

@@ -29,6 +29,8 @@ def test_the_device_changes_no_score(family, build, samples):
     [
         {"needs": ("sample_norms",)}, {"needs": ("gradient_norms",)}, {"needs": ("gradient_norms",), "micro_batch": 1},
         {"needs": ("gradient_norms",), "route": "direct"}, {"needs": ("gradient_norms", "weight_gradient")},
+        {"needs": ("gradient_norms", "weight_gradient"), "route": "direct"},
+        {"needs": ("gradient_norms", "weight_gradient"), "route": "direct", "group": 3},
         {"needs": ("gradient_norms",), "sketch": 32},
     ],
 )  # fmt: skip
