@@ -216,8 +216,8 @@ def reduce(
         if consume is not None:
             consume(sums, start)
         if weight is not None:
-            products = sums.mul_(weight.to(sums.dtype)).abs_()
-            sizes.append(products.sum(dim=-1).sum(dim=-1, dtype=torch.float64))
+            products = sums.mul_(weight.to(sums.dtype))
+            sizes.append(torch.linalg.vector_norm(products, ord=1, dim=-1).sum(dim=-1, dtype=torch.float64))
     return Found(
         norms=torch.cat(singles) if singly else norms,
         group_norms=torch.cat(squares) if wanted.group_norms else None,
@@ -251,10 +251,11 @@ def by_group(tensor: Tensor, group: int) -> Tensor:
 def squared_norms(matrices: Tensor) -> Tensor:
     """Squared Frobenius norms [...] in float64 of matrices [..., out, in].
 
-    Rows are summed in the matrices' own precision, and the row sums in float64: one float32 sum over a large
-    matrix loses three digits.
+    Norms of rows are found in the matrices' own precision and in one pass over memory, and their squares added in
+    float64: one float32 sum over a large matrix loses three digits.
     """
-    return matrices.square().sum(dim=-1).sum(dim=-1, dtype=torch.float64)
+    rows: Tensor = torch.linalg.vector_norm(matrices, dim=-1)
+    return rows.double().square().sum(dim=-1)
 
 
 def _inner(inputs: Rows, gradients: Rows, group: int, *, together: bool) -> tuple[Tensor, Tensor | None]:

@@ -112,7 +112,7 @@ def test_directions_of_real_gradients(named_family, build, samples, reference):
     torch.manual_seed(0)
     model = type(build(family))(
         type(build(family).config)(
-            hidden_size=160, intermediate_size=200, num_hidden_layers=1, num_attention_heads=4, vocab_size=97
+            hidden_size=288, intermediate_size=320, num_hidden_layers=1, num_attention_heads=4, vocab_size=97
         )
     ).double()
     data = samples(family, count=12)
@@ -126,8 +126,10 @@ def test_directions_of_real_gradients(named_family, build, samples, reference):
         mean = truth[target.name].mean(dim=0)
         vectors = measured.vectors[target.name]
         assert vectors.shape == (4, target.in_features)
-        least = 1 - 1e-6 if finder.exact else 0.9
+        least = 1 - 1e-6 if finder.exact else 0.85
         assert min(shares(mean, vectors, (1, 2, 4))) >= least, target.name
+        chance = torch.linalg.qr(torch.randn(target.in_features, 4, dtype=torch.float64))[0].T
+        assert max(shares(mean, chance, (1, 2, 4))) < 0.2, target.name
     assert sketched >= 5
 
 
