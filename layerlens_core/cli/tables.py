@@ -31,17 +31,16 @@ def print_plan(plan: Plan, profile: Profile | None = None) -> None:
         console.print(f"layers of [bold]{prefix.rstrip('.')}[/]")
     console.print(table)
     for line in stability_lines(profile) if profile else ():
-        console.print(line)
+        console.print(line, highlight=False)
     console.print(spending(plan), soft_wrap=True)
 
 
 def stability_lines(profile: Profile) -> list[str]:
-    """For each metric a line on how far its ranking can be trusted, and where ``--samples auto`` ended."""
-    lines = [
-        f"{metric}: layers as ranked by one half of the {profile.samples} samples and by the other correlate "
-        f"{value:.2f} (1: the same order, 0: chance)"
-        for metric, value in profile.stability.items()
-    ]
+    """A line on how far rankings can be trusted, and one on where ``--samples auto`` ended."""
+    found = ", ".join(f"{metric} {value:.2f}" for metric, value in profile.stability.items())
+    lines = [f"halves of the {profile.samples} samples rank the layers alike: {found} (1: the same order, 0: chance)"]
+    if not found:
+        lines.clear()
     settings, samples = profile.settings, profile.samples
     if "samples_at_most" in settings:
         most, bound = settings["samples_at_most"], settings["settled_from"]

@@ -120,7 +120,7 @@ def test_the_table_is_never_cut(layerlens: Any, there: Path, monkeypatch: pytest
         assert f"{decision.utility:.4f}" in row
         assert decision.method in row
         assert f"{decision.parameters:,}" == row[-1]
-    assert ("fisher" in text.partition("fisher: layers as ranked")[0]) == (columns >= 80)
+    assert ("fisher" in text.partition("halves of the")[0]) == (columns >= 80)
     assert "█" in text
     assert "layerlens explain" not in text
 
