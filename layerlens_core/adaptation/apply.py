@@ -13,8 +13,9 @@ from transformers import PreTrainedModel
 from layerlens_core.adaptation.attachment import attach
 from layerlens_core.adaptation.configuration import Entry, LayerLensConfig, Plain, peft_config
 from layerlens_core.adaptation.inspect import check_bare, inspect
-from layerlens_core.adaptation.parts import lora_layers, side_modules, trainable_parameters
+from layerlens_core.adaptation.parts import adapted, lora_layers, trainable_parameters
 from layerlens_core.adaptation.restoring import restored_on_error
+from layerlens_core.adaptation.side import SideModule
 from layerlens_core.adaptation.tuner import side_module
 from layerlens_core.errors import ModelError, PlanError, nearest
 from layerlens_core.plan import LORA_METHODS, Plan
@@ -42,9 +43,9 @@ def apply(
     """
     if not isinstance(plan, Plan):
         raise PlanError(f"apply takes a Plan, not {plan!r}; ll.Plan.load(run) reads one")
-    if isinstance(model, torch.nn.Module):
-        check_bare(model)
     if not isinstance(model, PreTrainedModel):
+        if isinstance(model, torch.nn.Module):
+            check_bare(model)
         raise ModelError(
             f"apply takes a model of transformers as it was loaded, not {type(model).__name__}; "
             "compile or wrap it afterwards"
@@ -56,18 +57,20 @@ def apply(
     if (difference := plan.difference(inventory)) is not None:
         raise ModelError(difference)
     config = peft_config(plan, inventory)
-    if not config.entries:
+    entries = config.each()
+    if not entries:
         raise PlanError("the plan trains nothing: every layer is 'none'")
-    for name, entry in _entries(config).items():
+    for name, entry in entries.items():
         _check_place(name, entry)
-    if (cost := sum(map(_parameters, _entries(config).values()))) != plan.parameters:
+    planned = {name: _parameters(entry) for name, entry in entries.items()}
+    if (cost := sum(planned.values())) != plan.parameters:
         raise PlanError(f"the plan is for {plan.parameters:,} trainable parameters, but its sizes take {cost:,}")
     vectors = read_directions_of(plan, init, directions)
     if inventory.experts and config.plain != "no":
         config.plain = _plain_form(model, config)
     with restored_on_error(model):
         wrapped = attach(model, config)
-        _verify(wrapped, config, plan)
+        _verify(wrapped, planned, plan)
         if vectors is not None:
             from layerlens_core.adaptation.initialisation import align
 
@@ -92,7 +95,7 @@ def _plain_form(model: PreTrainedModel, config: LayerLensConfig) -> Plain:
 
     PEFT 0.21 rewrites patterns, and the names of some experts' maps, to those of transformers 4.
     """
-    planned = {name: (entry.size, config.scale) for name, entry in _entries(config).items()}
+    planned = {name: (entry.size, config.scale) for name, entry in config.each().items()}
     forms: tuple[Plain, ...] = ("patterns", "names")
     for form in forms:
         with warnings.catch_warnings(), torch.device("meta"):
@@ -104,10 +107,6 @@ def _plain_form(model: PreTrainedModel, config: LayerLensConfig) -> Plain:
         if {name: (layer.r["default"], layer.scaling["default"]) for name, layer in made.items()} == planned:
             return form
     return "no"
-
-
-def _entries(config: LayerLensConfig) -> dict[str, Entry]:
-    return {name: Entry(**entry) for name, entry in config.entries.items()}
 
 
 def _check_place(name: str, entry: Entry) -> None:
@@ -140,15 +139,18 @@ def read_directions_of(plan: Plan, init: Init, directions: str | Path | None) ->
     return read_directions(directions, fingerprint=plan.fingerprint, digest=plan.directions)
 
 
-def _verify(model: PeftModel, config: LayerLensConfig, plan: Plan) -> None:
-    """Hold what was built to the plan: every module at its size and scale, and the exact number of parameters."""
-    layers = lora_layers(model)
-    counts = {name: _trained(module) for name, module in (layers | side_modules(model)).items()}
-    for name, entry in _entries(config).items():
-        if counts.get(name) != _parameters(entry):
-            raise PlanError(f"{name} trains {counts.get(name)} parameters, planned were {_parameters(entry)}")
+def _verify(model: PeftModel, planned: Mapping[str, int], plan: Plan) -> None:
+    """Hold what was built to the plan: every module at its size and scale, and the exact number of parameters.
+
+    planned: trainable parameters by module.
+    """
+    layers = dict(adapted(model.get_base_model()))
+    for name, count in planned.items():
+        trained = _trained(layers[name]) if name in layers else None
+        if trained != count:
+            raise PlanError(f"{name} trains {trained} parameters, planned were {count}")
     for name, layer in layers.items():
-        if layer.scaling["default"] != plan.scale:
+        if not isinstance(layer, SideModule) and layer.scaling["default"] != plan.scale:
             raise PlanError(f"PEFT scales {name} by {layer.scaling['default']:g}, planned was {plan.scale:g}")
     adapters, heads = trainable_parameters(model)
     if (adapters, heads) != (plan.parameters, plan.head_parameters):

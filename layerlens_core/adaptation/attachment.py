@@ -60,7 +60,7 @@ def temporary_lora(
     """
     restore = remember(model)
     try:
-        yield attach_lora(model, ranks, scale=scale, heads=heads)
+        yield attach(model, _lora_on(model, ranks, scale=scale, heads=heads))
     finally:
         restore()
 
@@ -69,10 +69,16 @@ def attach_lora(
     model: PreTrainedModel, ranks: Mapping[str, int], *, scale: int, heads: Collection[str] = ()
 ) -> PeftModel:
     """LoRA on exactly these linear modules, each at its rank, α/r = ``scale`` everywhere."""
+    with restored_on_error(model):
+        return attach(model, _lora_on(model, ranks, scale=scale, heads=heads))
+
+
+def _lora_on(
+    model: PreTrainedModel, ranks: Mapping[str, int], *, scale: int, heads: Collection[str]
+) -> LayerLensConfig:
     shapes = inspect(model).shapes
     entries = {name: Entry(method="lora", size=rank, shape=shapes[name]) for name, rank in ranks.items()}
-    with restored_on_error(model):
-        return attach(model, configure(entries, scale=scale, heads=heads))
+    return configure(entries, scale=scale, heads=heads)
 
 
 def load(model: PreTrainedModel, source: str | Path, *, trainable: bool = False) -> PeftModel:

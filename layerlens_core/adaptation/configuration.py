@@ -70,6 +70,10 @@ class LayerLensConfig(LoraConfig):  # type: ignore[misc]
         entry = self.entries.get(name)
         return None if entry is None else Entry(**entry)
 
+    def each(self) -> dict[str, Entry]:
+        """All entries by name."""
+        return {name: Entry(**entry) for name, entry in self.entries.items()}
+
     def save_pretrained(self, save_directory: str, **kwargs: Any) -> None:
         """Write ``adapter_config.json``; as PEFT's own where it can express everything."""
         if self.plain == "no":

@@ -17,6 +17,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from layerlens_core.adaptation.configuration import PEFT_TYPE, VERSION, Entry, LayerLensConfig
+from layerlens_core.adaptation.parts import adapted, bare_name
 from layerlens_core.adaptation.restoring import restored_on_error
 from layerlens_core.adaptation.side import SideModule
 from layerlens_core.errors import FileError, ModelError, PlanError
@@ -96,13 +97,9 @@ class LayerLensModel(LoraModel):  # type: ignore[misc]
 
     def _made(self, adapter: str) -> Iterator[str]:
         """The entries that this adapter has in the model, by name."""
-        for name, module in self.model.named_modules():
-            bare = name.replace(".base_layer", "")
-            if isinstance(module, SideModule) and module.has(adapter):
-                yield bare.removesuffix(f".{module.child}")
-            elif isinstance(module, LoraLayer) and adapter in module.r:
-                parameter = getattr(module, "parameter_name", None)
-                yield f"{bare}.{parameter}" if parameter else bare
+        for name, layer in adapted(self.model):
+            if layer.has(adapter) if isinstance(layer, SideModule) else adapter in layer.r:
+                yield name
 
     def merge_adapter(self, *args: Any, **kwargs: Any) -> None:
         """Merge LoRA into the weights, in place and reversibly. Raises `PlanError` for a mixed plan."""
@@ -199,10 +196,8 @@ def check_fits(model: nn.Module, config: LayerLensConfig) -> Mapping[str, type[S
     if config.use_rslora or config.use_dora or config.bias != "none":
         raise PlanError("plans hold LoRA at one scale α/r; use_rslora, use_dora and trained biases do not go with them")
     sides = side_modules_of(config)
-    modules = {name.replace(".base_layer", ""): m for name, m in model.named_modules(remove_duplicate=False)}
-    for name in config.entries:
-        entry = config.of(name)
-        assert entry is not None
+    modules = {bare_name(name): module for name, module in model.named_modules(remove_duplicate=False)}
+    for name, entry in config.each().items():
         if "experts" in entry.shape:
             _check_experts(modules, name, entry)
         elif name not in modules:

@@ -16,8 +16,9 @@ from transformers import PreTrainedModel
 
 from layerlens_core.costs import Activations
 from layerlens_core.inventory import Inventory
-from layerlens_core.profiling.engine import input_device, pad_token_id
+from layerlens_core.profiling.engine import pad_token_id
 from layerlens_core.profiling.losses import Task, count_labels, per_sample_losses
+from layerlens_core.profiling.passes import input_device
 from layerlens_core.profiling.samples import IGNORED, Sample, collate
 from layerlens_core.profiling.untouched import untouched
 from layerlens_core.profiling.weights import is_sharded

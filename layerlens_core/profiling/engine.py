@@ -36,8 +36,6 @@ from layerlens_core.profiling.weights import dense_weight, is_sharded
 from layerlens_core.profiling.workers import ALONE, Workers, exchange_sums
 from layerlens_core.statistics import ModuleStatistics
 
-__all__ = ["Measurements", "Progress", "input_device", "measure", "pad_token_id"]
-
 
 @frozen(kw_only=True)
 class Measurements:

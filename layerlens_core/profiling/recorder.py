@@ -288,8 +288,9 @@ class Recorder:
             self.wanted, group=group, tokens=x.shape[1], inputs=x.shape[2], outputs=d.shape[2],
             sharers=self.sharers, device=x.device.type, fused=fusible(x, d),
         )  # fmt: skip
-        finding = self.finder is not None and not self._units <= self._found_in
-        formed = finding and self.finder is not None and self.finder.exact and route in ("direct", "mixed")
+        # Sums, unlike the ledger, must not get a sample twice: work that failed half-way is done again in parts.
+        finder = None if self._units <= self._found_in else self.finder
+        formed = finder is not None and finder.exact and route in ("direct", "mixed")
         total: list[Tensor] = []
 
         def consume(sums: Tensor, _first: int) -> None:
@@ -308,12 +309,11 @@ class Recorder:
                 tables.group_norms[self.row] = found.group_norms
             if found.weighted is not None:
                 tables.products[self.row] = found.weighted
-        if finding and self.finder is not None:
-            # Sums, unlike the ledger, must not get a sample twice: work that failed half-way is done again in parts.
+        if finder is not None:
             if total:
-                self.finder.add_gradient(total[0])
+                finder.add_gradient(total[0])
             else:
-                self.finder.add(inputs.wide, gradients.wide)
+                finder.add(inputs.wide, gradients.wide)
             self._found_in = self._units
 
     @property
