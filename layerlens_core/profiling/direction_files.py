@@ -1,27 +1,23 @@
 """``directions.safetensors``: the leading right singular vectors of every module's mean gradient, beside a profile.
 
-One float32 tensor [k, in] a module, by the module's name. The header's metadata has one entry, ``layerlens``, with
-JSON: schema, version, the inventory's fingerprint, the seed and the number of samples. One entry, since several would
-be written in no certain order, and equal directions shall give equal bytes. The profile records the file's digest.
+One float32 tensor [k, in] a module, by the module's name, under a header (`layerlens_core.profiling.tensor_files`) with
+schema, version, the inventory's fingerprint, the seed and the number of samples. The profile records the file's digest.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
-from layerlens_core import files
 from layerlens_core.errors import FileError
 from layerlens_core.profiles import DIRECTIONS_NAME
+from layerlens_core.profiling import tensor_files
 
 SCHEMA, VERSION = "layerlens/directions", 1
-_KEY = "layerlens"
 _AGAIN = "profile again with --directions"
 
 
@@ -34,9 +30,7 @@ def write_directions(
     """
     header = {"schema": SCHEMA, "version": VERSION, "fingerprint": fingerprint, "seed": seed, "samples": samples}
     plain = {name: vectors[name].detach().to("cpu", torch.float32).contiguous() for name in sorted(vectors)}
-    content = safetensors.torch.save(plain, metadata={_KEY: json.dumps(header, sort_keys=True)})
-    with files.replacing(Path(run) / DIRECTIONS_NAME) as file:
-        file.buffer.write(content)
+    content = tensor_files.write(Path(run) / DIRECTIONS_NAME, plain, header)
     return hashlib.sha256(content).hexdigest()
 
 
@@ -57,7 +51,7 @@ def read_directions(path: str | Path, *, fingerprint: str, digest: str | None = 
     if digest is not None and hashlib.sha256(content).hexdigest() != digest:
         raise FileError(f"{path} is damaged, or not the file that its profile was written with; {_AGAIN}")
     try:
-        header = _header(content)
+        header = tensor_files.header_of(content)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise FileError(f"{path} is damaged: it is no safetensors file with a header of ours; {_AGAIN}") from None
     if header.get("schema") != SCHEMA:
@@ -74,14 +68,3 @@ def read_directions(path: str | Path, *, fingerprint: str, digest: str | None = 
     if wrong:
         raise FileError(f"{path} is damaged: {wrong[0]} is no matrix of float32; {_AGAIN}")
     return vectors
-
-
-def _header(content: bytes) -> dict[str, Any]:
-    """Our metadata out of the header: 8 bytes of length, then that much JSON."""
-    length = int.from_bytes(content[:8], "little")
-    if len(content) < 8 + length:
-        raise ValueError("the file is shorter than its header")
-    header = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][_KEY])
-    if not isinstance(header, dict):
-        raise ValueError("the metadata is no mapping")
-    return header

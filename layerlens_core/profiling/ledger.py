@@ -8,6 +8,7 @@ for each module and group and kind of group statistic.
 
 import math
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
 from attrs import define, evolve, field, frozen
@@ -16,6 +17,12 @@ from numpy.typing import NDArray
 from layerlens_core.statistics import ModuleStatistics, SketchError
 
 Numbers = NDArray[np.float64]
+
+#: Of what each table has a column. The losses are written last, for they say that a unit is done.
+_COLUMNS = {
+    "norms": "samples", "group_norms": "groups", "weight_gradients": "groups", "variances": "units",
+    "group_variances": "groups", "losses": "samples",
+}  # fmt: skip
 
 
 @frozen(kw_only=True, eq=False)
@@ -107,57 +114,36 @@ class Ledger:
 
     def record(self, units: Sequence[int], entries: Entries) -> None:
         """Write what a micro-batch of these units gave, in their order."""
-        samples = [sample for unit in units for sample in self.samples_of(unit)]
-        full = [unit for unit in units if unit < self.groups]
-        if self.norms is not None and entries.norms is not None:
-            self.norms[:, samples] = entries.norms
-        if full and self.group_norms is not None and entries.group_norms is not None:
-            self.group_norms[:, full] = entries.group_norms
-        if full and self.weight_gradients is not None and entries.weight_gradients is not None:
-            self.weight_gradients[:, full] = entries.weight_gradients
-        if self.variances is not None and entries.variances is not None:
-            self.variances[:, list(units)] = entries.variances
-        if full and self.group_variances is not None and entries.group_variances is not None:
-            self.group_variances[:, full] = entries.group_variances
-        self.losses[samples] = entries.losses  # last, for it says that the unit is done
+        columns = self._columns(units)
+        for name, table in self.tables().items():
+            found = getattr(entries, name)
+            if found is not None and columns[_COLUMNS[name]]:
+                table[..., columns[_COLUMNS[name]]] = found
 
     def only(self, units: Collection[int]) -> "Ledger":
         """A copy that knows these units alone."""
         copy = self.upto(self.samples)
-        others = [unit for unit in range(self.units) if unit not in units]
-        samples = [sample for unit in others for sample in self.samples_of(unit)]
-        full = [unit for unit in others if unit < self.groups]
-        for table, columns in zip(copy._tables(), (samples, samples, full, full, others, full), strict=True):
-            if table is not None:
-                table[..., columns] = np.nan
+        columns = self._columns([unit for unit in range(self.units) if unit not in units])
+        for name, table in copy.tables().items():
+            table[..., columns[_COLUMNS[name]]] = np.nan
         return copy
 
     def upto(self, samples: int) -> "Ledger":
         """A copy with the first samples alone."""
-        groups = samples // self.group
-        units = -(-samples // self.group)
-
-        def first(table: Numbers | None, columns: int) -> Numbers | None:
-            return None if table is None else table[:, :columns].copy()
-
-        return evolve(
-            self,
-            samples=samples,
-            losses=self.losses[:samples].copy(),
-            norms=first(self.norms, samples),
-            group_norms=first(self.group_norms, groups),
-            weight_gradients=first(self.weight_gradients, groups),
-            variances=first(self.variances, units),
-            group_variances=first(self.group_variances, groups),
-        )
+        counts = {"samples": samples, "units": -(-samples // self.group), "groups": samples // self.group}
+        kept: dict[str, Any] = {
+            name: table[..., : counts[_COLUMNS[name]]].copy() for name, table in self.tables().items()
+        }
+        return evolve(self, samples=samples, **kept)
 
     def merge(self, other: "Ledger") -> None:
         """Take over what another worker measured. Raises `ValueError` where the ledgers do not belong together."""
         if (self.modules, self.samples, self.group) != (other.modules, other.samples, other.group):
             raise ValueError("the ledgers are of different modules, samples or groups")
-        for mine, theirs in zip(self._tables(), other._tables(), strict=True):
-            if mine is not None and theirs is not None:
-                np.copyto(mine, theirs, where=~np.isnan(theirs))
+        mine = self.tables()
+        for name, theirs in other.tables().items():
+            if name in mine:
+                np.copyto(mine[name], theirs, where=~np.isnan(theirs))
 
     def statistics(
         self, module: str, weights: int, *, groups: Sequence[int] | None = None, spectrum: tuple[float, ...] = ()
@@ -199,10 +185,17 @@ class Ledger:
         """Mean loss over the samples, in nats."""
         return math.fsum(self.losses.tolist()) / self.samples
 
-    def _tables(self) -> tuple[Numbers | None, ...]:
-        return (
-            self.losses, self.norms, self.group_norms, self.weight_gradients, self.variances, self.group_variances,
-        )  # fmt: skip
+    def tables(self) -> dict[str, Numbers]:
+        """The tables that are gathered, by name."""
+        return {name: table for name in _COLUMNS if (table := getattr(self, name)) is not None}
+
+    def _columns(self, units: Collection[int]) -> dict[str, list[int]]:
+        """The columns of these units in every kind of table."""
+        return {
+            "samples": [sample for unit in units for sample in self.samples_of(unit)],
+            "units": list(units),
+            "groups": [unit for unit in units if unit < self.groups],
+        }
 
     def replace(self, exact: "Ledger") -> None:
         """Take exact numbers for the modules that the other ledger has, in place of sketched ones."""

@@ -1,35 +1,31 @@
 """``profile.partial``: how far a profile has come, so that an interrupted one goes on and ends with the same numbers.
 
-A safetensors file with the ledger and the sketches' sums as they stood together at the end of a piece of work. The
-header's metadata has one entry, ``layerlens``, with JSON: schema, version, generation, identity (what must be the
-same for the numbers to be: model, data, settings, versions), how the work is put together, the micro-batch, and what
-each module was seen to do.
+The ledger and the sketches' sums as they stood together at the end of a piece of work, under a header
+(`layerlens_core.profiling.tensor_files`) with schema, version, generation, identity (what must be the same for the
+numbers to be: model, data, settings, versions), how the work is put together, the micro-batch, and what each module was
+seen to do.
 
 Of several processes each writes a file of its own, with the units that it has measured itself. Whoever resumes adds up
 all files of the last generation, whatever their number, writes the sum as the only file of a new one, and then removes
 the old ones: no moment has a sample twice.
 """
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
 import torch
 from attrs import define, field, frozen
 from torch import Tensor
 
-from layerlens_core import files
 from layerlens_core.errors import FileError
 from layerlens_core.profiles import PARTIAL_NAME, partial_files
+from layerlens_core.profiling import tensor_files
 from layerlens_core.profiling.ledger import Ledger
 from layerlens_core.profiling.work import Composition
 
 SCHEMA, VERSION = "layerlens/partial", 1
-_KEY = "layerlens"
-_TABLES = ("losses", "norms", "group_norms", "weight_gradients", "variances", "group_variances")
 _INSTEAD = "repeat the command as it was, or begin anew with --overwrite instead of --resume"
 
 #: Seconds between two writings, and how many times longer than a writing the work between two of them lasts at least.
@@ -132,8 +128,7 @@ class Partial:
 
     def write(self, state: State) -> None:
         """Write it, whole or not at all."""
-        ledger = state.ledger
-        tensors = {name: torch.from_numpy(t) for name in _TABLES if (t := getattr(ledger, name)) is not None}
+        tensors = {name: torch.from_numpy(table) for name, table in state.ledger.tables().items()}
         for name, parts in state.sums.items():
             tensors |= {f"{at}/{name}": part.detach().cpu().contiguous() for at, part in enumerate(parts)}
         header = {
@@ -141,10 +136,8 @@ class Partial:
             "size": state.composition.size, "singles": state.composition.singles, "limit": state.limit,
             "seen": {name: list(seen) for name, seen in state.seen.items()},
         }  # fmt: skip
-        content = safetensors.torch.save(tensors, metadata={_KEY: json.dumps(header, sort_keys=True)})
         try:
-            with files.replacing(self.path) as file:
-                file.buffer.write(content)
+            tensor_files.write(self.path, tensors, header)
         except OSError as error:
             raise FileError(f"{self.path} cannot be written: {error.strerror}") from None
 
@@ -153,8 +146,7 @@ def _read(path: Path, identity: Mapping[str, str], empty: Ledger) -> tuple[int, 
     """A file's generation and state. Raises `FileError`."""
     try:
         content = path.read_bytes()
-        length = int.from_bytes(content[:8], "little")
-        header: dict[str, Any] = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][_KEY])
+        header = tensor_files.header_of(content)
         if (header["schema"], header["version"]) != (SCHEMA, VERSION):
             raise FileError(
                 f"{path} is no {SCHEMA} file of version {VERSION}; begin anew with --overwrite instead of --resume"
@@ -165,10 +157,8 @@ def _read(path: Path, identity: Mapping[str, str], empty: Ledger) -> tuple[int, 
             raise FileError(f"{path} is of another run: {_difference(wrong[0], theirs, identity)}; {_INSTEAD}")
         tensors = safetensors.torch.load(content)
         ledger = empty.upto(empty.samples)
-        for name in _TABLES:
-            table = getattr(ledger, name)
-            if table is not None:
-                table[...] = tensors.pop(name).numpy()
+        for name, table in ledger.tables().items():
+            table[...] = tensors.pop(name).numpy()
         sums: dict[str, list[Tensor]] = {}
         for key in sorted(tensors):  # "0/…" comes before "1/…" of the same module
             sums.setdefault(key.partition("/")[2], []).append(tensors[key])

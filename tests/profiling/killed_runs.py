@@ -51,12 +51,13 @@ def profile(model, samples, needs, **options):
 
 def same(one, other):
     """Whether two profiles are the same to the last bit."""
-    tables = zip(one.ledger._tables(), other.ledger._tables(), strict=True)
+    tables, others = one.ledger.tables(), other.ledger.tables()
     return (
         one.statistics == other.statistics
         and one.loss == other.loss
         and one.unscored == other.unscored
-        and all((a is None and b is None) or a.tobytes() == b.tobytes() for a, b in tables)
+        and tables.keys() == others.keys()
+        and all(table.tobytes() == others[name].tobytes() for name, table in tables.items())
         and one.vectors.keys() == other.vectors.keys()
         and all(torch.equal(one.vectors[name], other.vectors[name]) for name in one.vectors)
     )
