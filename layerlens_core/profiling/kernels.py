@@ -50,31 +50,15 @@ def sums_kernel(
     """One tile [OUT, IN] of a unit's gradient a program: its Σ(·)² and Σ|W ⊙ ·|."""
     tile = tl.program_id(0)
     unit = tl.program_id(1).to(tl.int64)
-    across = tl.cdiv(in_features, IN)
-    down = tl.cdiv(out_features, OUT)
-    # Programs that run together should read the same rows: eight rows of tiles at a time.
-    band = tile // (8 * across)
-    tall = min(down - band * 8, 8)
-    outs = (band * 8 + (tile % (8 * across)) % tall) * OUT + tl.arange(0, OUT)
-    ins = ((tile % (8 * across)) // tall) * IN + tl.arange(0, IN)
-    steps = tl.arange(0, STEP)
-    x = inputs + unit * tokens * in_features + steps[:, None] * in_features + ins[None, :]
-    d = gradients + unit * tokens * out_features + steps[:, None] * out_features + outs[None, :]
-    total = tl.zeros((OUT, IN), dtype=tl.float32)
-    for start in range(0, tokens, STEP):
-        there = (steps + start < tokens)[:, None]
-        right = tl.load(x, mask=there & (ins < in_features)[None, :], other=0.0)
-        left = tl.load(d, mask=there & (outs < out_features)[None, :], other=0.0)
-        total = tl.dot(tl.trans(left), right, total)
-        x += STEP * in_features
-        d += STEP * out_features
-    place = (unit * tl.num_programs(0) + tile) * 2
-    tl.store(found + place, tl.sum(tl.sum(total * total, axis=1), axis=0))
-    if WEIGHTED:
-        inside = (outs < out_features)[:, None] & (ins < in_features)[None, :]
-        at = outs[:, None].to(tl.int64) * weight_rows + ins[None, :].to(tl.int64) * weight_columns
-        w = tl.load(weight + at, mask=inside, other=0.0).to(tl.float32)
-        tl.store(found + place + 1, tl.sum(tl.sum(tl.abs(total * w), axis=1), axis=0))
+    outs, ins = _place(tile, out_features, in_features, OUT, IN)
+    total = _product(
+        inputs + unit * tokens * in_features, gradients + unit * tokens * out_features, tokens, in_features,
+        out_features, outs, ins, OUT, IN, STEP,
+    )  # fmt: skip
+    place = found + (unit * tl.num_programs(0) + tile) * 2
+    _store_sums(
+        place, total, weight, in_features, out_features, weight_rows, weight_columns, outs, ins, WEIGHTED
+    )  # fmt: skip
 
 
 @triton.jit
@@ -85,35 +69,20 @@ def group_sums_kernel(
     """One tile [OUT, IN] of every gᵢ of a group a program: its Σ(·)², and Σ(·)² and Σ|W ⊙ ·| of that of Σ gᵢ."""
     tile = tl.program_id(0)
     unit = tl.program_id(1).to(tl.int64)
-    across = tl.cdiv(in_features, IN)
-    down = tl.cdiv(out_features, OUT)
-    band = tile // (8 * across)
-    tall = min(down - band * 8, 8)
-    outs = (band * 8 + (tile % (8 * across)) % tall) * OUT + tl.arange(0, OUT)
-    ins = ((tile % (8 * across)) // tall) * IN + tl.arange(0, IN)
-    steps = tl.arange(0, STEP)
+    outs, ins = _place(tile, out_features, in_features, OUT, IN)
     whole = tl.zeros((OUT, IN), dtype=tl.float32)
     for i in range(GROUP):
         sample = unit * GROUP + i
-        x = inputs + sample * tokens * in_features + steps[:, None] * in_features + ins[None, :]
-        d = gradients + sample * tokens * out_features + steps[:, None] * out_features + outs[None, :]
-        total = tl.zeros((OUT, IN), dtype=tl.float32)
-        for start in range(0, tokens, STEP):
-            there = (steps + start < tokens)[:, None]
-            right = tl.load(x, mask=there & (ins < in_features)[None, :], other=0.0)
-            left = tl.load(d, mask=there & (outs < out_features)[None, :], other=0.0)
-            total = tl.dot(tl.trans(left), right, total)
-            x += STEP * in_features
-            d += STEP * out_features
+        total = _product(
+            inputs + sample * tokens * in_features, gradients + sample * tokens * out_features, tokens, in_features,
+            out_features, outs, ins, OUT, IN, STEP,
+        )  # fmt: skip
         tl.store(singly + sample * tl.num_programs(0) + tile, tl.sum(tl.sum(total * total, axis=1), axis=0))
         whole += total
-    place = (unit * tl.num_programs(0) + tile) * 2
-    tl.store(found + place, tl.sum(tl.sum(whole * whole, axis=1), axis=0))
-    if WEIGHTED:
-        inside = (outs < out_features)[:, None] & (ins < in_features)[None, :]
-        at = outs[:, None].to(tl.int64) * weight_rows + ins[None, :].to(tl.int64) * weight_columns
-        w = tl.load(weight + at, mask=inside, other=0.0).to(tl.float32)
-        tl.store(found + place + 1, tl.sum(tl.sum(tl.abs(whole * w), axis=1), axis=0))
+    place = found + (unit * tl.num_programs(0) + tile) * 2
+    _store_sums(
+        place, whole, weight, in_features, out_features, weight_rows, weight_columns, outs, ins, WEIGHTED
+    )  # fmt: skip
 
 
 @triton.jit
@@ -126,20 +95,59 @@ def columns_kernel(
     unit = tl.program_id(1).to(tl.int64)
     outs = tile * WIDE + tl.arange(0, WIDE)
     ks = tl.arange(0, COLUMNS)
-    steps = tl.arange(0, STEP)
     whole = tl.zeros((WIDE, COLUMNS), dtype=tl.float32)
     for i in range(GROUP):
         sample = unit * GROUP + i
-        p = projected + sample * tokens * columns + steps[:, None] * columns + ks[None, :]
-        d = gradients + sample * tokens * features + steps[:, None] * features + outs[None, :]
-        total = tl.zeros((WIDE, COLUMNS), dtype=tl.float32)
-        for start in range(0, tokens, STEP):
-            there = (steps + start < tokens)[:, None]
-            right = tl.load(p, mask=there & (ks < columns)[None, :], other=0.0)
-            left = tl.load(d, mask=there & (outs < features)[None, :], other=0.0)
-            total = tl.dot(tl.trans(left), right, total)
-            p += STEP * columns
-            d += STEP * features
+        total = _product(
+            projected + sample * tokens * columns, gradients + sample * tokens * features, tokens, columns, features,
+            outs, ks, WIDE, COLUMNS, STEP,
+        )  # fmt: skip
         tl.store(singly + (sample * tl.num_programs(0) + tile) * COLUMNS + ks, tl.sum(total * total, axis=0))
         whole += total
     tl.store(together + (unit * tl.num_programs(0) + tile) * COLUMNS + ks, tl.sum(whole * whole, axis=0))
+
+
+@triton.jit
+def _place(tile, out_features, in_features, OUT: tl.constexpr, IN: tl.constexpr):
+    """The rows and columns of a gradient that a tile covers."""
+    across = tl.cdiv(in_features, IN)
+    down = tl.cdiv(out_features, OUT)
+    # Programs that run together should read the same rows: eight rows of tiles at a time.
+    band = tile // (8 * across)
+    tall = min(down - band * 8, 8)
+    outs = (band * 8 + (tile % (8 * across)) % tall) * OUT + tl.arange(0, OUT)
+    ins = ((tile % (8 * across)) // tall) * IN + tl.arange(0, IN)
+    return outs, ins
+
+
+@triton.jit
+def _product(
+    inputs, gradients, tokens, in_features, out_features, outs, ins,
+    OUT: tl.constexpr, IN: tl.constexpr, STEP: tl.constexpr,
+):  # fmt: skip
+    """A tile [OUT, IN] of gradientsᵀ inputs, of [tokens, out] and [tokens, in]."""
+    steps = tl.arange(0, STEP)
+    x = inputs + steps[:, None] * in_features + ins[None, :]
+    d = gradients + steps[:, None] * out_features + outs[None, :]
+    total = tl.zeros((OUT, IN), dtype=tl.float32)
+    for start in range(0, tokens, STEP):
+        there = (steps + start < tokens)[:, None]
+        right = tl.load(x, mask=there & (ins < in_features)[None, :], other=0.0)
+        left = tl.load(d, mask=there & (outs < out_features)[None, :], other=0.0)
+        total = tl.dot(tl.trans(left), right, total)
+        x += STEP * in_features
+        d += STEP * out_features
+    return total
+
+
+@triton.jit
+def _store_sums(
+    place, total, weight, in_features, out_features, weight_rows, weight_columns, outs, ins, WEIGHTED: tl.constexpr
+):
+    """Store a tile's Σ(·)², and beside it its Σ|W ⊙ ·|."""
+    tl.store(place, tl.sum(tl.sum(total * total, axis=1), axis=0))
+    if WEIGHTED:
+        inside = (outs < out_features)[:, None] & (ins < in_features)[None, :]
+        at = outs[:, None].to(tl.int64) * weight_rows + ins[None, :].to(tl.int64) * weight_columns
+        w = tl.load(weight + at, mask=inside, other=0.0).to(tl.float32)
+        tl.store(place + 1, tl.sum(tl.sum(tl.abs(total * w), axis=1), axis=0))
