@@ -4,6 +4,7 @@ Those that give ‖gᵢ‖² of every sample leave the sum over samples by modul
 """
 
 import copy
+import functools
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 
@@ -81,20 +82,10 @@ def opacus_per_sample(model: transformers.PreTrainedModel, batches: Sequence[Sam
     need("opacus")
     from opacus import GradSampleModule
 
-    own = copy.deepcopy(model).train()
-    weights = trained(own, names)
-    wrapped = GradSampleModule(own, loss_reduction="sum", strict=False)
+    def norm(weight) -> Tensor:
+        return squared(weight.grad_sample)
 
-    def run(batch: Sample) -> list[Tensor]:
-        per_sample_losses(own, batch, "causal-lm").sum().backward()
-        norms = [squared(weight.grad_sample) for weight in weights]  # type: ignore[attr-defined]
-        wrapped.zero_grad(set_to_none=True)
-        return norms
-
-    try:
-        return over(batches, now, "opacus per-sample", run)
-    finally:
-        wrapped.to_standard_module()
+    return _opacus("opacus per-sample", GradSampleModule, norm, model, batches, names, now)
 
 
 def opacus_ghost(model: transformers.PreTrainedModel, batches: Sequence[Sample], names: list[str], now: Timer):
@@ -102,18 +93,27 @@ def opacus_ghost(model: transformers.PreTrainedModel, batches: Sequence[Sample],
     need("opacus")
     from opacus.grad_sample import GradSampleModuleFastGradientClipping
 
+    def norm(weight) -> Tensor:
+        return weight._norm_sample.double().square().sum()
+
+    wrap = functools.partial(GradSampleModuleFastGradientClipping, use_ghost_clipping=True)
+    return _opacus("opacus ghost", wrap, norm, model, batches, names, now)
+
+
+def _opacus(arm: str, wrap, norm, model, batches: Sequence[Sample], names: list[str], now: Timer):
+    """wrap: makes opacus's module of a model. norm: Σ‖gᵢ‖² of a weight, from what that left on it."""
     own = copy.deepcopy(model).train()
     weights = trained(own, names)
-    wrapped = GradSampleModuleFastGradientClipping(own, loss_reduction="sum", strict=False, use_ghost_clipping=True)
+    wrapped = wrap(own, loss_reduction="sum", strict=False)
 
     def run(batch: Sample) -> list[Tensor]:
         per_sample_losses(own, batch, "causal-lm").sum().backward()
-        norms = [weight._norm_sample.double().square().sum() for weight in weights]  # type: ignore[attr-defined]
+        norms = [norm(weight) for weight in weights]
         wrapped.zero_grad(set_to_none=True)
         return norms
 
     try:
-        return over(batches, now, "opacus ghost", run)
+        return over(batches, now, arm, run)
     finally:
         wrapped.to_standard_module()
 

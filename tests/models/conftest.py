@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from layerlens_core.adaptation.inspect import inspect
 from layerlens_core.costs import Cost, Limits, Training
 from layerlens_core.decisions import Decision
-from layerlens_core.inventory import AttentionModule, Head, Layer, LinearModule
+from layerlens_core.inventory import AttentionModule, Head, Inventory, Layer, LinearModule
 from layerlens_core.plan import Plan
 from layerlens_core.registry import default
 
@@ -557,6 +557,30 @@ def odd_state() -> Callable[[nn.Module], nn.Module]:
     return make
 
 
+def _plan(inventory: Inventory, decisions: list[Decision], methods: tuple[str, ...], scale: int) -> Plan:
+    """A plan of these decisions, without a budget."""
+    return Plan(
+        architecture=inventory.architecture,
+        fingerprint=inventory.fingerprint,
+        shapes=inventory.shapes,
+        task="",
+        strategy="by hand",
+        options={},
+        methods=methods,
+        weights={},
+        normalizer="share",
+        aggregator="weighted-mean",
+        penalties={},
+        training=Training(),
+        budget=(),
+        limits=Limits(),
+        cost=sum((decision.cost for decision in decisions), Cost()),
+        decisions=tuple(decisions),
+        heads=inventory.heads,
+        scale=scale,
+    )
+
+
 @pytest.fixture
 def plan_of() -> Callable[..., Plan]:
     """A plan for a model with LoRA of these ranks; layers without any are ``none``."""
@@ -580,26 +604,7 @@ def plan_of() -> Callable[..., Plan]:
                     reason="by hand",
                 )
             )
-        return Plan(
-            architecture=inventory.architecture,
-            fingerprint=inventory.fingerprint,
-            shapes=inventory.shapes,
-            task="",
-            strategy="by hand",
-            options={},
-            methods=("none", method),
-            weights={},
-            normalizer="share",
-            aggregator="weighted-mean",
-            penalties={},
-            training=Training(),
-            budget=(),
-            limits=Limits(),
-            cost=sum((decision.cost for decision in decisions), Cost()),
-            decisions=tuple(decisions),
-            heads=inventory.heads,
-            scale=scale,
-        )
+        return _plan(inventory, decisions, ("none", method), scale)
 
     return make
 
@@ -655,25 +660,7 @@ def plan_with() -> Callable[..., Plan]:
                     reason="by hand",
                 )
             )
-        return Plan(
-            architecture=inventory.architecture,
-            fingerprint=inventory.fingerprint,
-            shapes=inventory.shapes,
-            task="",
-            strategy="by hand",
-            options={},
-            methods=tuple(dict.fromkeys(decision.method for decision in decisions)),
-            weights={},
-            normalizer="share",
-            aggregator="weighted-mean",
-            penalties={},
-            training=Training(),
-            budget=(),
-            limits=Limits(),
-            cost=sum((decision.cost for decision in decisions), Cost()),
-            decisions=tuple(decisions),
-            heads=inventory.heads,
-            scale=scale,
-        )
+        methods = tuple(dict.fromkeys(decision.method for decision in decisions))
+        return _plan(inventory, decisions, methods, scale)
 
     return make

@@ -30,6 +30,7 @@ from layerlens_core.costs import Cost
 from layerlens_core.errors import ModelError, PlanError, PluginError
 from layerlens_core.profiles import Profile
 from layerlens_core.scores import RawScores
+from probing import logits, perturb
 
 pytestmark = [
     # Of PEFT, where a test calls it itself; that `apply` is silent is tested below.
@@ -96,26 +97,12 @@ class Within(transformers.BertForSequenceClassification):
         self.bert.encoder.layer[1].classifier = nn.Sequential(nn.Linear(32, 32))
 
 
-def logits(model, family):
-    with torch.no_grad():
-        return model(**family.inputs()).logits
-
-
 def ranks_of(model):
     return {name: layer.r["default"] for name, layer in lora_layers(model).items()}
 
 
 def scales_of(model):
     return {name: layer.scaling["default"] for name, layer in lora_layers(model).items()}
-
-
-def perturb(model, seed=5):
-    """Move everything that trains, so that B is not zero any more."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
 
 
 def deep_llama(layers=12):

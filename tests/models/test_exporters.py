@@ -26,6 +26,7 @@ from layerlens_core.adaptation.inspect import inspect
 from layerlens_core.adaptation.parts import lora_layers
 from layerlens_core.exports import Export
 from layerlens_core.profiles import Profile
+from probing import perturb
 
 pytestmark = [
     # Of PEFT, where a test calls it itself.
@@ -86,15 +87,6 @@ def saved(wrapped, out):
         return tuple(sorted(out.iterdir()))
 
     return adapter
-
-
-def perturb(model):
-    """Move everything that trains, so that B is not zero any more."""
-    generator = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
 
 
 def made_of(wrapped):

@@ -16,6 +16,7 @@ from layerlens_core.adaptation.apply import apply
 from layerlens_core.adaptation.inspect import inspect
 from layerlens_core.adaptation.parts import lora_layers, side_modules, trainable_parameters
 from layerlens_core.plan import Plan
+from probing import logits, perturb
 
 #: Families, and what makes four layers of them.
 FAMILIES = {
@@ -193,13 +194,9 @@ def test_a_fresh_process_computes_the_same_to_the_last_bit(named_family, plan_wi
         model = family.build()
         model.save_pretrained(tmp_path / name / "base")
         wrapped = apply(model, mixed_plan(model, plan_with)).eval()
-        generator = torch.Generator().manual_seed(1)
-        with torch.no_grad():
-            before = wrapped(**family.inputs()).logits
-            for parameter in wrapped.parameters():
-                if parameter.requires_grad:
-                    parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
-            expected[name] = wrapped(**family.inputs()).logits
+        before = logits(wrapped, family)
+        perturb(wrapped, seed=1)
+        expected[name] = logits(wrapped, family)
         assert not torch.allclose(expected[name], before)
         wrapped.save_pretrained(tmp_path / name / "adapter")
         save_file(family.inputs(), tmp_path / name / "inputs.safetensors")

@@ -20,21 +20,9 @@ from layerlens_core.adaptation.inspect import inspect
 from layerlens_core.adaptation.parts import lora_layers, side_modules
 from layerlens_core.errors import FileError, ModelError, PlanError, PluginError
 from layerlens_core.registry import default
+from probing import logits, perturb
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
-
-
-def logits(model, family):
-    with torch.no_grad():
-        return model(**family.inputs()).logits
-
-
-def perturb(model, seed=5):
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
 
 
 @pytest.fixture
