@@ -102,6 +102,7 @@ profile_options = _together(
         help="Also write the gradients' leading singular vectors, for a gradient-aligned start.",
     ),
     click.option("--resume", is_flag=True, help="Go on with a profile that was interrupted in RUN."),
+    click.option("--compile", is_flag=True, help="Fuse what lies between linear modules; pays in long profiles."),
     click.option("--shard", is_flag=True, help="Under torchrun: spread a model that is too large over the devices."),
     click.option("--latency", is_flag=True, help="Also time what methods add to a forward pass, for latency budgets."),
     click.option("--device", help="Where to run, such as cuda:0 or cpu. By default a GPU if there is one."),

@@ -93,6 +93,7 @@ def run_profile(
     samples: int | tuple[Literal["auto"], int] = 128,
     out: Path | None = None,
     resume: bool = False,
+    compile: bool = False,
     shard: bool = False,
     rehearse: Callable[["Prepared"], object] | None = None,
     **data: Any,
@@ -117,7 +118,7 @@ def run_profile(
             return _profile(
                 prepared, where, workers, metrics=metrics, group=group, micro_batch=micro_batch, seed=seed,
                 scores=scores, latency=latency, spectrum=spectrum, directions=directions, samples=samples, out=out,
-                resume=resume, shard=shard,
+                resume=resume, compile=compile, shard=shard,
             )  # fmt: skip
     except KeyboardInterrupt:
         if out is not None and profiles.partial_files(out) and is_first():

@@ -21,6 +21,7 @@ from layerlens_core.inventory import LinearModule, Skipped
 from layerlens_core.profiling.directions import LEADING, RangeFinder
 from layerlens_core.profiling.identity import identify
 from layerlens_core.profiling.ledger import Ledger
+from layerlens_core.profiling.listening import listening
 from layerlens_core.profiling.losses import Task, count_labels, vocabulary_head
 from layerlens_core.profiling.micro_batch import MicroBatch, Size
 from layerlens_core.profiling.partial import SECONDS, Partial, Seen, State, together
@@ -30,7 +31,7 @@ from layerlens_core.profiling.recorder import Recorder
 from layerlens_core.profiling.samples import Sample, collate
 from layerlens_core.profiling.shared_inputs import SharedInputs
 from layerlens_core.profiling.sketches import SKETCHED, Projector
-from layerlens_core.profiling.tap import tap
+from layerlens_core.profiling.tap import Ear
 from layerlens_core.profiling.untouched import checkpointing_kept, untouched
 from layerlens_core.profiling.weights import dense_weight, is_sharded
 from layerlens_core.profiling.workers import ALONE, Workers, exchange_sums
@@ -75,6 +76,7 @@ def measure(
     run: str | Path | None = None,
     resume: bool = False,
     seconds: float = SECONDS,
+    compile: Collection[str] = (),
 ) -> Measurements:
     """Gather statistics of every target over the samples, in one pass.
 
@@ -92,9 +94,11 @@ def measure(
     workers: the processes that share the work; all of them call this, and all get the result.
     run: a directory where it is written every few ``seconds`` how far the pass has come (`profile.partial`), and
     resume: go on from there. The numbers are then those of a pass that was not interrupted, to the last bit.
+    compile: names of layers that `torch.compile` may fuse (`layerlens_core.profiling.compiled`).
 
     Raises `DataError` where fewer than ``group`` samples have labels, `NonFiniteError` that names module and
-    batch, `ModelError` where weights are packed that are needed, or where not even one sample fits into memory,
+    batch, `ModelError` where weights are packed that are needed, where not even one sample fits into memory, or where
+    what is to be compiled cannot be,
     `FileError` where what is to be resumed is damaged or of another profile, and `WorkersError` where workers differ.
     The model is as before afterwards, also after an exception.
     """
@@ -128,6 +132,7 @@ def measure(
         identity = identify(
             model, targets, counted, task=task, needs=sorted(needs), group=group, micro_batch=micro_batch, seed=seed,
             directions=directions, rank=rank, route=route or "by shape", sketch=sketch, stages=list(stages),
+            compile=bool(compile),
         )  # fmt: skip
         workers.compare(identity)
         if run is not None:
@@ -146,15 +151,12 @@ def measure(
         )  # fmt: skip
         if earlier is not None:
             passes.go_on(earlier)
-        handles = [
-            tap(
-                model.get_submodule(recorder.name), recorder.receive, recorder.count_call,
-                keep=recorder.project if sketch else None,
-            )
+        ears = {
+            recorder.name: Ear(recorder.receive, recorder.count_call, recorder.project if sketch else None)
             for recorder in recorders
-        ]  # fmt: skip
+        }
         used = len(counted)
-        try:
+        with listening(model, ears, columns=sketch, layers=compile):
             for count in [*(count for count in stages if count < len(counted)), len(counted)]:
                 passes.run(count)
                 _share_sights(recorders, workers)
@@ -162,9 +164,6 @@ def measure(
                 if enough is not None and count < len(counted) and enough(ledger.upto(count), scored):
                     used = count
                     break
-        finally:
-            for handle in handles:
-                handle.remove()
     if partial is not None and partial.path.exists():
         partial.write(passes.state())  # metrics that run the model themselves are still to come
     ledger = ledger.upto(used)

@@ -25,7 +25,7 @@ def first_not_finite(model: PreTrainedModel, batch: Sample, task: Task) -> str:
         if not any(True for _ in module.children())
     ]
     try:
-        with torch.no_grad():
+        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
             per_sample_losses(model, batch, task)
     finally:
         for handle in handles:

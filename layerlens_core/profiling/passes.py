@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from layerlens_core.errors import ModelError, NonFiniteError
 from layerlens_core.profiling.directions import RangeFinder
 from layerlens_core.profiling.ledger import Entries, Ledger
+from layerlens_core.profiling.listening import compiler_failure
 from layerlens_core.profiling.losses import Task, per_sample_losses
 from layerlens_core.profiling.micro_batch import MOST_SAMPLES, MicroBatch
 from layerlens_core.profiling.not_finite import first_not_finite, named
@@ -169,6 +170,10 @@ class Passes:
                     f"{self.size.device} ran out of memory with {self.size.size} samples in a pass; with sharded "
                     f"weights the processes cannot each take fewer: use --micro-batch {self.size.size // 2}"
                 ) from error
+        except RuntimeError as error:
+            if (why := compiler_failure(error)) is None:
+                raise
+            raise ModelError(f"torch.compile failed: {why}; leave --compile out") from error
         else:
             self.ledger.record(units, entries)
             return True

@@ -78,6 +78,7 @@ def profile(
     samples: Literal["all", "auto"] = "all",
     run: str | Path | None = None,
     resume: bool = False,
+    compile: bool = False,
     workers: Workers | None = None,
     progress: Progress | None = None,
     registry: Registry | None = None,
@@ -100,8 +101,10 @@ def profile(
     samples: ``auto`` stops at the first of 32, 64, 128 … samples, in the order given, where the layers' ranking has
     settled (`layerlens_core.profiling.settling`). run: the run's directory, where it is written every few seconds how
     far the pass has come; `Profile.save` removes that. resume: go on from there; the scores are then the same to the
-    last bit. workers: the processes that share the work (`layerlens_core.profiling.workers`): all of them call this,
-    and all get the same profile; metrics that run the model themselves, and the timing, are the first one's.
+    last bit. compile: let `torch.compile` fuse what lies between the layers' linear modules, which takes up to a minute
+    at first and pays in long profiles. workers: the processes that share the work
+    (`layerlens_core.profiling.workers`): all of them call this, and all get the same profile; metrics that run the
+    model themselves, and the timing, are the first one's.
 
     Raises `DataError`, `ModelError`, `NonFiniteError`, `PluginError`, `FileError` and `WorkersError`, each naming what
     and where.
@@ -150,6 +153,7 @@ def profile(
             _stabilities(ranked, functions, inventory, ledger, scored, seed), len(ranked)
         ),
         workers=together,
+        compile=[layer.name for layer in inventory.layers] if compile else (),
         run=run,
         resume=resume,
     )
@@ -199,6 +203,8 @@ def profile(
     settings: dict[str, int | float | str] = {"group": group, "seed": seed, "dtype": _dtype(model)}
     if scores != "exact":
         settings |= {"scores": scores, "columns": COLUMNS}
+    if compile:
+        settings |= {"compile": "layers"}
     if samples == "auto":
         settings |= auto_settings(stability, len(ranked), len(given))
     result = Profile(

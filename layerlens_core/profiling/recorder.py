@@ -206,8 +206,7 @@ class Recorder:
         assert self.projector is not None
         rows = self._shape.by_sample(inputs)
         if rows is None:
-            self._lost_shape = tuple(inputs.shape)
-            return inputs.new_empty(0)
+            return inputs.new_empty((*inputs.shape[:-1], 0))  # `receive` will see to it
         return self.projector.project(inputs, rows)
 
     def receive(self, inputs: Tensor, gradients: Tensor) -> None:
@@ -331,5 +330,6 @@ class Recorder:
         if not self._called:
             return "never called in the forward pass"
         if self._lost_shape is not None:
-            return f"its inputs {self._lost_shape} have lost the batch dimension; profile with micro_batch=1"
+            shape = " × ".join(map(str, self._lost_shape[:-1]))
+            return f"its inputs of {shape} rows have lost the batch dimension; profile with micro_batch=1"
         return None if self._reached else "its output does not reach the loss"

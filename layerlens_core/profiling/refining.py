@@ -34,6 +34,7 @@ def measure_refined(
     seed: int = 0,
     progress: Progress | None = None,
     workers: Workers | None = None,
+    compile: Collection[str] = (),
     **options: Any,
 ) -> Measurements:
     """As `measure` with sketches of so many columns, and exact where two modules' intervals overlap.
@@ -45,7 +46,7 @@ def measure_refined(
     found = measure(
         model, targets, samples, task,
         needs=needs, group=group, micro_batch=micro_batch, sketch=sketch, seed=seed, progress=progress,
-        workers=workers, **options,
+        workers=workers, compile=compile, **options,
     )  # fmt: skip
     used = [sample for sample in samples if count_labels(sample, task) > 0][: found.samples]
     exactly = {"sample_norms", "gradient_norms"} & set(needs)
@@ -53,6 +54,7 @@ def measure_refined(
         exact = measure(
             model, [target for target in targets if target.name in undecided], used, task,
             needs=exactly, group=group, micro_batch=found.micro_batch, seed=seed, progress=progress, workers=workers,
+            compile=compile,
         )  # fmt: skip
         found.ledger.replace(exact.ledger)
         statistics = tuple(

@@ -4,10 +4,24 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from attrs import frozen
 from torch import Tensor, nn
 
 #: Called in the backward pass with the module's input [..., in] and the gradient of its output [..., out].
 Listener = Callable[[Tensor, Tensor], None]
+
+
+@frozen(eq=False)
+class Ear:
+    """What hears a module.
+
+    on_call: called whenever the module's forward runs, recomputation included. keep: makes of the input what is kept
+    for the listener in its place; None keeps the input.
+    """
+
+    listener: Listener
+    on_call: Callable[[], None]
+    keep: Callable[[Tensor], Tensor] | None = None
 
 
 class _Tap(torch.autograd.Function):
@@ -32,26 +46,26 @@ class _Tap(torch.autograd.Function):
         return gradient if ctx.needs_input_grad[0] else None, None, None, None
 
 
-def tap(
-    module: nn.Module, listener: Listener, on_call: Callable[[], None], keep: Callable[[Tensor], Tensor] | None = None
-) -> torch.utils.hooks.RemovableHandle:
-    """Attach a listener to a module; remove the returned handle to detach it.
+def tap(module: nn.Module, ear: Ear) -> torch.utils.hooks.RemovableHandle:
+    """Attach an ear to a module; remove the returned handle to detach it.
 
-    on_call: called whenever the module's forward runs, recomputation included. keep: makes of the input what is kept
-    for the listener in its place.
-
-    The weights may be frozen: a scalar that requires a gradient keeps the output in the graph, so below the
-    lowest tapped module nothing is kept or computed.
+    The weights may be frozen: an anchor keeps the output in the graph, so below the lowest tapped module nothing is
+    kept or computed.
     """
     anchors: dict[torch.device, Tensor] = {}
 
     def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor:
-        on_call()
+        ear.on_call()
         inputs = args[0] if args else next(iter(kwargs.values()))
-        if output.device not in anchors:
-            anchors[output.device] = torch.zeros((), device=output.device, requires_grad=True)
-        kept = inputs if keep is None else keep(inputs)
-        result: Tensor = _Tap.apply(output, kept, anchors[output.device], listener)  # type: ignore[no-untyped-call]
+        kept = inputs if ear.keep is None else ear.keep(inputs)
+        result: Tensor = _Tap.apply(output, kept, anchor(output.device, anchors), ear.listener)  # type: ignore[no-untyped-call]
         return result
 
     return module.register_forward_hook(hook, with_kwargs=True)
+
+
+def anchor(device: torch.device, anchors: dict[torch.device, Tensor]) -> Tensor:
+    """A scalar on the device that requires a gradient, which ties what is computed with it to the graph."""
+    if device not in anchors:
+        anchors[device] = torch.zeros((), device=device, requires_grad=True)
+    return anchors[device]

@@ -40,6 +40,7 @@ ARMS: dict[str, dict[str, object]] = {
     "spectrum": {"needs": ("spectrum",)},
     "all four": {"needs": ("gradient_norms", "weight_gradient", "spectrum")},
 }
+ARMS |= {f"{arm}, compiled": {**options, "compile": True} for arm, options in ARMS.items()}
 #: Whether the linear weights need gradients (None: all but the head's), and whether logits come in chunks.
 STEPS: dict[str, tuple[bool | None, bool]] = {
     "plain": (True, False),
@@ -47,6 +48,7 @@ STEPS: dict[str, tuple[bool | None, bool]] = {
     "floor": (False, False),
     "floor (chunked head)": (False, True),
 }
+COMPILED = ", compiled"
 #: Hidden, intermediate, layers, heads, key-value heads, vocabulary.
 SHAPES = {"llama-3.1-8b": (4096, 14336, 32, 32, 8, 128256)}
 
@@ -140,10 +142,21 @@ def compare(model: transformers.PreTrainedModel, tokens: int, batch: int, argume
     names = [target.name for target in inspect(model).modules]
     weights: dict[bool | None, list[str]] = {True: [*names, "lm_head"], None: names, False: []}
     runs: dict[str, Callable[[], float]] = {}
-    for arm in ["plain", *arguments.arms.split(",")]:
-        if arm in STEPS:
-            trained, chunked = STEPS[arm]
-            runs[arm] = lambda t=trained, c=chunked: steps(model, samples, batch, weights[t], c, now)  # type: ignore[misc]
+    for arm in ["plain", *arguments.arms.split(";")]:
+        if arm.removesuffix(COMPILED) in STEPS:
+            trained, chunked = STEPS[arm.removesuffix(COMPILED)]
+            layers = inspect(model).layers if arm.endswith(COMPILED) else ()
+
+            def run(t=trained, c=chunked, layers=layers) -> float:
+                for layer in layers:
+                    model.get_submodule(layer.name).compile()
+                try:
+                    return steps(model, samples, batch, weights[t], c, now)
+                finally:
+                    for layer in layers:
+                        model.get_submodule(layer.name)._compiled_call_impl = None
+
+            runs[arm] = run
         elif arm in ARMS:
             runs[arm] = lambda o=ARMS[arm]: profiled(model, samples, batch, now, o)  # type: ignore[misc]
         else:
@@ -188,7 +201,7 @@ def main() -> None:
     parser.add_argument("--shape", choices=["", *SHAPES], default="")
     parser.add_argument("--tokens", default="128", help="Lengths, comma-separated.")
     parser.add_argument("--tokens-a-batch", type=int, default=1024)
-    parser.add_argument("--arms", default=",".join([*list(STEPS)[1:], *ARMS]))
+    parser.add_argument("--arms", default=";".join([*list(STEPS)[1:], *ARMS]))
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--json", type=Path)
