@@ -18,8 +18,15 @@ from torch import Tensor
 
 from layerlens_core.profiling import kernels
 
-#: Programs that keep a large GPU busy; below it tiles are smaller, so that there are more of them.
-ENOUGH = 264
+try:
+    from triton.tools.tensor_descriptor import TensorDescriptor
+except ImportError:  # Triton before 3.3
+    TensorDescriptor = None
+
+#: Programs that keep a large GPU busy; below it tiles of Gram matrices are smaller, so that there are more of them.
+ENOUGH = 72
+#: Samples of a group whose gradients are summed one by one in a kernel; of more, its code would grow too long.
+ONE_BY_ONE = 8
 
 
 @frozen(eq=False)
@@ -95,63 +102,71 @@ def totals(found: Tensor, tiling: Tiling) -> tuple[Tensor, Tensor]:
 
 def _launch(rows: Tensor, tiles: Tensor, found: Tensor, tiling: Tiling, *, fused: bool) -> None:
     rows = rows.contiguous()
-    features = rows.shape[-1]
     units, count = tiles.shape[:2]
-    # Measured on an H200: long steps where there are few programs, and two programs a processor where nothing is fused.
-    few = tiling.block == 64 and count * units <= 200
-    step = 128 if few else 64
-    stages = 3 if (few and count * units > 132) or (tiling.block == 128 and not fused) else 4
+    block, step = tiling.block, 64 if tiling.block == 128 else 128
+    tma = _by_tma(rows)
+    left = TensorDescriptor.from_tensor(rows, [1, block, step]) if tma else rows
     with torch.cuda.device_of(rows):  # type: ignore[no-untyped-call]
+        # Two programs a processor, measured on an H200.
         kernels.gram_kernel[(count, units)](
-            rows, tiles, found, tiling.table, tiling.tokens, features, tiling.samples * tiling.tokens, count,
-            FUSED=fused, BLOCK=tiling.block, STEP=step, EVEN=features % step == 0,
-            num_warps=8 if tiling.block == 128 else 4, num_stages=stages,
+            left, left, tiles, found, tiling.table, tiling.tokens, rows.shape[-1], tiling.samples, count,
+            FUSED=fused, BLOCK=block, STEP=step, TMA=tma,
+            num_warps=4 if tma or block == 64 else 8, num_stages=4 if tma or block == 128 else 3,
         )  # fmt: skip
 
 
-def sums(inputs: Tensor, gradients: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """‖G‖² and Σ|W ⊙ G| of every unit [units], float64, of G = gradientsᵀ inputs, which is not written.
-
-    inputs: [units, tokens, in]. gradients: [units, tokens, out]. weight: W [out, in], in any layout, or None.
-    """
-    inputs, gradients = inputs.contiguous(), gradients.contiguous()
-    units, tokens, width = inputs.shape
-    height = gradients.shape[-1]
-    count = -(-height // 128) * -(-width // 256)
-    found = torch.empty(units, count, 2, dtype=torch.float32, device=inputs.device)
-    with torch.cuda.device_of(inputs):  # type: ignore[no-untyped-call]
-        kernels.sums_kernel[(count, units)](
-            inputs, gradients, inputs if weight is None else weight, found, tokens, width, height,
-            *((0, 0) if weight is None else weight.stride()),
-            WEIGHTED=weight is not None, OUT=128, IN=256, STEP=32, num_warps=8, num_stages=4,
-        )  # fmt: skip
-    together = found.sum(dim=1, dtype=torch.float64)
-    return together[:, 0], None if weight is None else together[:, 1]
-
-
-def group_sums(
-    inputs: Tensor, gradients: Tensor, weight: Tensor | None, group: int
+def sums(
+    inputs: Tensor, gradients: Tensor, weight: Tensor | None, group: int = 1
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """‖gᵢ‖² [samples], ‖Σ gᵢ‖² and Σ|W ⊙ Σ gᵢ| [groups], float64, at the arithmetic of the second alone.
 
-    inputs: [samples, tokens, in], of whole groups. gradients: [samples, tokens, out]. weight: as for `sums`.
+    inputs: [samples, tokens, in], of whole groups. gradients: [samples, tokens, out]. weight: W [out, in], in any
+    layout, or None. No gradient is written.
     """
     inputs, gradients = inputs.contiguous(), gradients.contiguous()
     samples, tokens, width = inputs.shape
     height = gradients.shape[-1]
-    # Two tiles lie in registers at once, so that they are half as large as those of `sums`.
-    count = -(-height // 128) * -(-width // 128)
-    singly = torch.empty(samples, count, dtype=torch.float32, device=inputs.device)
-    found = torch.empty(samples // group, count, 2, dtype=torch.float32, device=inputs.device)
+    if group > ONE_BY_ONE:
+        norms, _, _ = sums(inputs, gradients, None)
+        x, d = (part.view(samples // group, group * tokens, -1) for part in (inputs, gradients))
+        return norms, *sums(x, d, weight)[1:]
+    tma = _by_tma(inputs) and _by_tma(gradients)
+    tall, wide, step = 128, 256, 64 if tma else 32
+    x, d = inputs, gradients
+    if tma:
+        x, d = (TensorDescriptor.from_tensor(x, [1, step, wide]), TensorDescriptor.from_tensor(d, [1, step, tall]))
+    groups, tiles = samples // group, -(-height // tall) * -(-width // wide)
+    device = inputs.device
+    # Of single samples a program has one tile; else as many as there are processors share the tiles, and each keeps
+    # a sum in memory that stays in the cache.
+    programs = groups * tiles
+    if group > 1:
+        programs = min(programs, torch.cuda.get_device_properties(device).multi_processor_count)
+    waiting, singly, found = (
+        torch.empty(*shape, dtype=torch.float32, device=device)
+        for shape in ((programs if group > 1 else 0, tall, wide), (samples, tiles), (groups, tiles, 2))
+    )
     with torch.cuda.device_of(inputs):  # type: ignore[no-untyped-call]
-        kernels.group_sums_kernel[(count, samples // group)](
-            inputs, gradients, inputs if weight is None else weight, singly, found, tokens, width, height,
+        kernels.sums_kernel[(programs,)](
+            x, d, inputs if weight is None else weight, singly, waiting, found, groups, tiles, tokens, width, height,
             *((0, 0) if weight is None else weight.stride()),
-            GROUP=group, WEIGHTED=weight is not None, OUT=128, IN=128, STEP=32, num_warps=8, num_stages=4,
+            GROUP=group, WEIGHTED=weight is not None, OUT=tall, IN=wide, STEP=step, TMA=tma,
+            num_warps=8, num_stages=3 if tma else 4,
         )  # fmt: skip
     together = found.sum(dim=1, dtype=torch.float64)
-    norms = singly.sum(dim=1, dtype=torch.float64)
+    norms = together[:, 0] if group == 1 else singly.sum(dim=1, dtype=torch.float64)
     return norms, together[:, 0], None if weight is None else together[:, 1]
+
+
+def _by_tma(rows: Tensor) -> bool:
+    """Whether the device fetches blocks of [samples, tokens, features] by itself (Hopper's TMA)."""
+    aligned = rows.data_ptr() % 16 == 0 and rows.shape[-1] * rows.element_size() % 16 == 0
+    return TensorDescriptor is not None and aligned and _has_tma(rows.device)
+
+
+@lru_cache
+def _has_tma(device: torch.device) -> bool:
+    return torch.cuda.get_device_capability(device) >= (9, 0)
 
 
 def column_squares(projected: Tensor, gradients: Tensor, group: int) -> tuple[Tensor, Tensor]:

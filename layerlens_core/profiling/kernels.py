@@ -8,31 +8,23 @@ import triton.language as tl
 
 @triton.jit
 def gram_kernel(
-    rows, tiles, found, table, tokens, features, height, count,
-    FUSED: tl.constexpr, BLOCK: tl.constexpr, STEP: tl.constexpr, EVEN: tl.constexpr,
+    left, right, tiles, found, table, tokens, features, samples, count,
+    FUSED: tl.constexpr, BLOCK: tl.constexpr, STEP: tl.constexpr, TMA: tl.constexpr,
 ):  # fmt: skip
-    """One tile a program: of rows [units, height, features], stored, or multiplied with the stored one and summed."""
+    """One tile a program: of rows [units · samples, tokens, features], stored, or multiplied with the stored one.
+
+    left, right: the rows, or descriptors of blocks [1, BLOCK, STEP] of them.
+    """
     tile = tl.program_id(0)
     unit = tl.program_id(1).to(tl.int64)
-    first = tl.load(table + tile * 4)
-    second = tl.load(table + tile * 4 + 1)
-    left = tl.load(table + tile * 4 + 2) + tl.arange(0, BLOCK)
-    right = tl.load(table + tile * 4 + 3) + tl.arange(0, BLOCK)
-    columns = tl.arange(0, STEP)
-    base = rows + unit * height * features
-    a_rows = base + (first * tokens + left)[:, None].to(tl.int64) * features + columns[None, :]
-    b_rows = base + (second * tokens + right)[:, None].to(tl.int64) * features + columns[None, :]
-    a_there = (left < tokens)[:, None]
-    b_there = (right < tokens)[:, None]
+    first = unit * samples + tl.load(table + tile * 4)
+    second = unit * samples + tl.load(table + tile * 4 + 1)
+    above = tl.load(table + tile * 4 + 2)
+    beside = tl.load(table + tile * 4 + 3)
     total = tl.zeros((BLOCK, BLOCK), dtype=tl.float32)
     for start in range(0, features, STEP):
-        if EVEN:
-            a = tl.load(a_rows + start, mask=a_there, other=0.0)
-            b = tl.load(b_rows + start, mask=b_there, other=0.0)
-        else:
-            inside = (columns + start < features)[None, :]
-            a = tl.load(a_rows + start, mask=a_there & inside, other=0.0)
-            b = tl.load(b_rows + start, mask=b_there & inside, other=0.0)
+        a = _rows(left, first, above, start, tokens, features, BLOCK, STEP, TMA)
+        b = _rows(right, second, beside, start, tokens, features, BLOCK, STEP, TMA)
         total = tl.dot(a, tl.trans(b), total)
     place = unit * count + tile
     entries = tiles + place * BLOCK * BLOCK + tl.arange(0, BLOCK)[:, None] * BLOCK + tl.arange(0, BLOCK)[None, :]
@@ -44,45 +36,49 @@ def gram_kernel(
 
 @triton.jit
 def sums_kernel(
-    inputs, gradients, weight, found, tokens, in_features, out_features, weight_rows, weight_columns,
-    WEIGHTED: tl.constexpr, OUT: tl.constexpr, IN: tl.constexpr, STEP: tl.constexpr,
-):  # fmt: skip
-    """One tile [OUT, IN] of a unit's gradient a program: its Σ(·)² and Σ|W ⊙ ·|."""
-    tile = tl.program_id(0)
-    unit = tl.program_id(1).to(tl.int64)
-    outs, ins = _place(tile, out_features, in_features, OUT, IN)
-    total = _product(
-        inputs + unit * tokens * in_features, gradients + unit * tokens * out_features, tokens, in_features,
-        out_features, outs, ins, OUT, IN, STEP,
-    )  # fmt: skip
-    place = found + (unit * tl.num_programs(0) + tile) * 2
-    _store_sums(
-        place, total, weight, in_features, out_features, weight_rows, weight_columns, outs, ins, WEIGHTED
-    )  # fmt: skip
-
-
-@triton.jit
-def group_sums_kernel(
-    inputs, gradients, weight, singly, found, tokens, in_features, out_features, weight_rows, weight_columns,
+    inputs, gradients, weight, singly, waiting, found, groups, tiles, tokens, in_features, out_features,
+    weight_rows, weight_columns,
     GROUP: tl.constexpr, WEIGHTED: tl.constexpr, OUT: tl.constexpr, IN: tl.constexpr, STEP: tl.constexpr,
+    TMA: tl.constexpr,
 ):  # fmt: skip
-    """One tile [OUT, IN] of every gᵢ of a group a program: its Σ(·)², and Σ(·)² and Σ|W ⊙ ·| of that of Σ gᵢ."""
-    tile = tl.program_id(0)
-    unit = tl.program_id(1).to(tl.int64)
-    outs, ins = _place(tile, out_features, in_features, OUT, IN)
-    whole = tl.zeros((OUT, IN), dtype=tl.float32)
-    for i in range(GROUP):
-        sample = unit * GROUP + i
-        total = _product(
-            inputs + sample * tokens * in_features, gradients + sample * tokens * out_features, tokens, in_features,
-            out_features, outs, ins, OUT, IN, STEP,
-        )  # fmt: skip
-        tl.store(singly + sample * tl.num_programs(0) + tile, tl.sum(tl.sum(total * total, axis=1), axis=0))
-        whole += total
-    place = found + (unit * tl.num_programs(0) + tile) * 2
-    _store_sums(
-        place, whole, weight, in_features, out_features, weight_rows, weight_columns, outs, ins, WEIGHTED
-    )  # fmt: skip
+    """Tiles [OUT, IN] of Σ gᵢ over a group: Σ(·)² and Σ|W ⊙ ·| of each; and Σ(·)² of the tile of every gᵢ.
+
+    inputs, gradients: [samples, tokens, features], or descriptors of blocks [1, STEP, IN] and [1, STEP, OUT] of them.
+    """
+    # A second tile would not fit into registers: the sum of the samples so far waits in memory, that is in the cache.
+    outs = tl.arange(0, OUT)
+    ins = tl.arange(0, IN)
+    kept = waiting + (tl.program_id(0) * OUT + outs)[:, None] * IN + ins[None, :]
+    # Programs that run together take one tile of several groups, so that W is read once.
+    for work in range(tl.program_id(0), groups * tiles, tl.num_programs(0)):
+        group = (work % groups).to(tl.int64)
+        tile = work // groups
+        down, across = _place(tile, out_features, in_features, OUT, IN)
+        total = tl.zeros((OUT, IN), dtype=tl.float32)
+        for i in tl.static_range(GROUP):
+            sample = group * GROUP + i
+            if i > 0:
+                total = tl.zeros((OUT, IN), dtype=tl.float32)
+            for start in range(0, tokens, STEP):
+                x = _rows(inputs, sample, start, across, tokens, in_features, STEP, IN, TMA)
+                d = _rows(gradients, sample, start, down, tokens, out_features, STEP, OUT, TMA)
+                total = tl.dot(tl.trans(d), x, total)
+            if GROUP > 1:
+                tl.store(singly + sample * tiles + tile, tl.sum(tl.sum(total * total, axis=1), axis=0))
+                if i > 0:
+                    total += tl.load(kept)
+                tl.debug_barrier()  # what a thread reads, another may have written
+                if i < GROUP - 1:
+                    tl.store(kept, total)
+                    tl.debug_barrier()
+        place = found + (group * tiles + tile) * 2
+        tl.store(place, tl.sum(tl.sum(total * total, axis=1), axis=0))
+        if WEIGHTED:
+            rows = (down + outs)[:, None].to(tl.int64)
+            columns = (across + ins)[None, :].to(tl.int64)
+            inside = (rows < out_features) & (columns < in_features)
+            w = tl.load(weight + rows * weight_rows + columns * weight_columns, mask=inside, other=0.0).to(tl.float32)
+            tl.store(place + 1, tl.sum(tl.sum(tl.abs(total * w), axis=1), axis=0))
 
 
 @triton.jit
@@ -93,15 +89,15 @@ def columns_kernel(
     """One tile [WIDE, COLUMNS] of every gᵢΩ of a group a program: column sums of squares, and those of Σ gᵢΩ."""
     tile = tl.program_id(0)
     unit = tl.program_id(1).to(tl.int64)
-    outs = tile * WIDE + tl.arange(0, WIDE)
     ks = tl.arange(0, COLUMNS)
     whole = tl.zeros((WIDE, COLUMNS), dtype=tl.float32)
     for i in range(GROUP):
         sample = unit * GROUP + i
-        total = _product(
-            projected + sample * tokens * columns, gradients + sample * tokens * features, tokens, columns, features,
-            outs, ks, WIDE, COLUMNS, STEP,
-        )  # fmt: skip
+        total = tl.zeros((WIDE, COLUMNS), dtype=tl.float32)
+        for start in range(0, tokens, STEP):
+            x = _rows(projected, sample, start, 0, tokens, columns, STEP, COLUMNS, False)
+            d = _rows(gradients, sample, start, tile * WIDE, tokens, features, STEP, WIDE, False)
+            total = tl.dot(tl.trans(d), x, total)
         tl.store(singly + (sample * tl.num_programs(0) + tile) * COLUMNS + ks, tl.sum(total * total, axis=0))
         whole += total
     tl.store(together + (unit * tl.num_programs(0) + tile) * COLUMNS + ks, tl.sum(whole * whole, axis=0))
@@ -109,45 +105,26 @@ def columns_kernel(
 
 @triton.jit
 def _place(tile, out_features, in_features, OUT: tl.constexpr, IN: tl.constexpr):
-    """The rows and columns of a gradient that a tile covers."""
+    """The first row and column of a gradient that a tile covers."""
     across = tl.cdiv(in_features, IN)
     down = tl.cdiv(out_features, OUT)
     # Programs that run together should read the same rows: eight rows of tiles at a time.
     band = tile // (8 * across)
     tall = min(down - band * 8, 8)
-    outs = (band * 8 + (tile % (8 * across)) % tall) * OUT + tl.arange(0, OUT)
-    ins = ((tile % (8 * across)) // tall) * IN + tl.arange(0, IN)
-    return outs, ins
+    return (band * 8 + (tile % (8 * across)) % tall) * OUT, ((tile % (8 * across)) // tall) * IN
 
 
 @triton.jit
-def _product(
-    inputs, gradients, tokens, in_features, out_features, outs, ins,
-    OUT: tl.constexpr, IN: tl.constexpr, STEP: tl.constexpr,
-):  # fmt: skip
-    """A tile [OUT, IN] of gradientsᵀ inputs, of [tokens, out] and [tokens, in]."""
-    steps = tl.arange(0, STEP)
-    x = inputs + steps[:, None] * in_features + ins[None, :]
-    d = gradients + steps[:, None] * out_features + outs[None, :]
-    total = tl.zeros((OUT, IN), dtype=tl.float32)
-    for start in range(0, tokens, STEP):
-        there = (steps + start < tokens)[:, None]
-        right = tl.load(x, mask=there & (ins < in_features)[None, :], other=0.0)
-        left = tl.load(d, mask=there & (outs < out_features)[None, :], other=0.0)
-        total = tl.dot(tl.trans(left), right, total)
-        x += STEP * in_features
-        d += STEP * out_features
-    return total
-
-
-@triton.jit
-def _store_sums(
-    place, total, weight, in_features, out_features, weight_rows, weight_columns, outs, ins, WEIGHTED: tl.constexpr
-):
-    """Store a tile's Σ(·)², and beside it its Σ|W ⊙ ·|."""
-    tl.store(place, tl.sum(tl.sum(total * total, axis=1), axis=0))
-    if WEIGHTED:
-        inside = (outs < out_features)[:, None] & (ins < in_features)[None, :]
-        at = outs[:, None].to(tl.int64) * weight_rows + ins[None, :].to(tl.int64) * weight_columns
-        w = tl.load(weight + at, mask=inside, other=0.0).to(tl.float32)
-        tl.store(place + 1, tl.sum(tl.sum(tl.abs(total * w), axis=1), axis=0))
+def _rows(rows, sample, row, column, tokens, features, HIGH: tl.constexpr, WIDE: tl.constexpr, TMA: tl.constexpr):
+    """A block [HIGH, WIDE] of a sample's rows, with zeros beyond its tokens and features."""
+    if TMA:
+        block = rows.load([sample.to(tl.int32), row, column]).reshape(HIGH, WIDE)
+    else:
+        down = row + tl.arange(0, HIGH)
+        across = column + tl.arange(0, WIDE)
+        base = rows + sample * tokens * features
+        block = tl.load(
+            base + down[:, None] * features + across[None, :],
+            mask=(down < tokens)[:, None] & (across < features)[None, :], other=0.0,
+        )  # fmt: skip
+    return block

@@ -38,8 +38,8 @@ Defer = Callable[["Tiling", Tensor], None]
 
 #: What it costs to write an entry of a gradient and read it again, in multiplications: memory is slower than matmul.
 TRAFFIC = {"cpu": 40, "cuda": 350}
-#: How many times longer tiles of a sample's and of its group's gradient take together, than one of the latter alone.
-SMALLER_TILES = 1.25
+#: How many times longer it takes to find ‖gᵢ‖² along with their sum's tiles, than these alone.
+BOTH = 1.1
 #: Entries of gradients that are held at once, unless one group has more.
 HELD = {"cpu": 2**22, "cuda": 2**27}
 _NARROW = (torch.bfloat16, torch.float16)
@@ -139,8 +139,7 @@ def cheapest(
         work = {
             "sample-gram": gram / 2,
             "group-gram": gram * group / 2,
-            # With smaller tiles where a sample's and its group's lie in registers together.
-            "direct": multiplied * (SMALLER_TILES if wanted.norms and grouped else 1.0),
+            "direct": multiplied * (BOTH if wanted.norms and grouped else 1.0),
             "mixed": gram / 2 + multiplied,
         }
     return min(wanted.routes, key=work.__getitem__)
@@ -185,17 +184,14 @@ def reduce(
             return Found(norms=norms, group_norms=group_norms if route == "group-gram" else None)
     singly = wanted.norms and route == "direct"
     if fused and consume is None:
-        from layerlens_core.profiling.fused import group_sums
         from layerlens_core.profiling.fused import sums as fused_sums
 
         grouped = wanted.group_norms or weight is not None
-        if singly and grouped:
-            norms, group_norms, weighted = group_sums(inputs.rows, gradients.rows, weight, group)
-        elif singly:
-            norms, _ = fused_sums(inputs.rows, gradients.rows, None)
+        if singly:
+            norms, group_norms, weighted = fused_sums(inputs.rows, gradients.rows, weight, group if grouped else 1)
         elif grouped:
             x, d = (by_group(part.rows, group).flatten(1, 2) for part in (inputs, gradients))
-            group_norms, weighted = fused_sums(x, d, weight)
+            _, group_norms, weighted = fused_sums(x, d, weight)
         return Found(norms=norms, group_norms=group_norms if wanted.group_norms else None, weighted=weighted)
     singles, squares, sizes = [], [], []
     x, d = (by_group(part.factor, group) for part in (inputs, gradients))

@@ -8,16 +8,18 @@ neighbours in time: median, and least and largest, over the repeats. `plain` com
 weights, the head's included; `floor` is what profiling cannot go below: frozen weights, gradients of activations down
 to the first layer. Both compute all logits at once, as the model does; `floor (chunked head)` computes them as a
 profile does. What others offer is in peers.py; what is not installed is skipped. Timed are the batches after the first,
-so that what is done once for a profile does not count. Peak memory is over the weights, on CUDA devices alone.
+so that what is done once for a profile does not count, and of arms that end in (compiled) not the compiling either.
+Peak memory is over the weights, on CUDA devices alone.
 """
 
 import argparse
+import functools
 import json
 import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -40,7 +42,6 @@ ARMS: dict[str, dict[str, object]] = {
     "spectrum": {"needs": ("spectrum",)},
     "all four": {"needs": ("gradient_norms", "weight_gradient", "spectrum")},
 }
-ARMS |= {f"{arm}, compiled": {**options, "compile": True} for arm, options in ARMS.items()}
 #: Whether the linear weights need gradients (None: all but the head's), and whether logits come in chunks.
 STEPS: dict[str, tuple[bool | None, bool]] = {
     "plain": (True, False),
@@ -48,7 +49,8 @@ STEPS: dict[str, tuple[bool | None, bool]] = {
     "floor": (False, False),
     "floor (chunked head)": (False, True),
 }
-COMPILED = ", compiled"
+#: Ends the name of an arm in which the layers are compiled.
+COMPILED = " (compiled)"
 #: Hidden, intermediate, layers, heads, key-value heads, vocabulary.
 SHAPES = {"llama-3.1-8b": (4096, 14336, 32, 32, 8, 128256)}
 
@@ -98,9 +100,12 @@ def timer(device: torch.device) -> Timer:
 
 
 def steps(
-    model: transformers.PreTrainedModel, samples: list[Sample], batch: int, names: list[str], chunked: bool, now: Timer
-) -> float:
+    model: transformers.PreTrainedModel, samples: list[Sample], batch: int, names: list[str], chunked: bool, now: Timer,
+    compiled: Sequence[str] = (),
+) -> float:  # fmt: skip
     """Seconds of the batches after the first, with gradients of the named weights, or of activations alone."""
+    for layer in compiled:
+        model.get_submodule(layer).compile()
     model.requires_grad_(False)
     on_device = [
         {k: v.to(model.device) for k, v in inputs.items()} for inputs in micro_batches(samples, batch, 0)
@@ -120,6 +125,8 @@ def steps(
     finally:
         handle.remove()
         model.requires_grad_(False)
+        for layer in compiled:
+            model.get_submodule(layer)._compiled_call_impl = None
 
 
 def profiled(
@@ -142,23 +149,17 @@ def compare(model: transformers.PreTrainedModel, tokens: int, batch: int, argume
     names = [target.name for target in inspect(model).modules]
     weights: dict[bool | None, list[str]] = {True: [*names, "lm_head"], None: names, False: []}
     runs: dict[str, Callable[[], float]] = {}
-    for arm in ["plain", *arguments.arms.split(";")]:
-        if arm.removesuffix(COMPILED) in STEPS:
-            trained, chunked = STEPS[arm.removesuffix(COMPILED)]
-            layers = inspect(model).layers if arm.endswith(COMPILED) else ()
-
-            def run(t=trained, c=chunked, layers=layers) -> float:
-                for layer in layers:
-                    model.get_submodule(layer.name).compile()
-                try:
-                    return steps(model, samples, batch, weights[t], c, now)
-                finally:
-                    for layer in layers:
-                        model.get_submodule(layer.name)._compiled_call_impl = None
-
-            runs[arm] = run
-        elif arm in ARMS:
-            runs[arm] = lambda o=ARMS[arm]: profiled(model, samples, batch, now, o)  # type: ignore[misc]
+    for arm in ["plain", *arguments.arms.split(",")]:
+        bare, layers = arm.removesuffix(COMPILED), [layer.name for layer in inspect(model).layers]
+        layers = layers if arm.endswith(COMPILED) else []
+        if bare in STEPS:
+            trained, chunked = STEPS[bare]
+            runs[arm] = functools.partial(
+                steps, model, samples, batch, weights[trained], chunked, now, layers
+            )  # fmt: skip
+        elif bare in ARMS:
+            options = {**ARMS[bare], "compile": layers}
+            runs[arm] = lambda o=options: profiled(model, samples, batch, now, o)  # type: ignore[misc]
         else:
             batches = [collate(samples[i : i + batch], 0) for i in range(0, len(samples), batch)]
             runs[arm] = lambda p=PEERS[arm], b=batches: p(model, b, names, now)  # type: ignore[misc]
@@ -201,11 +202,12 @@ def main() -> None:
     parser.add_argument("--shape", choices=["", *SHAPES], default="")
     parser.add_argument("--tokens", default="128", help="Lengths, comma-separated.")
     parser.add_argument("--tokens-a-batch", type=int, default=1024)
-    parser.add_argument("--arms", default=";".join([*list(STEPS)[1:], *ARMS]))
+    parser.add_argument("--arms", default=",".join([*list(STEPS)[1:], *ARMS]))
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    torch._dynamo.config.recompile_limit = 64  # one function is compiled for many arms
     model = build(arguments)
     where = torch.cuda.get_device_name() if model.device.type == "cuda" else f"{platform.machine()} CPU"
     threads = os.environ.get("OMP_NUM_THREADS", "?")

@@ -47,3 +47,22 @@ def test_kernels_give_what_matmuls_give(named_family, build, samples, monkeypatc
             assert a.gradient_energy == pytest.approx(b.gradient_energy, rel=1e-5)
         if a.sum_weight_gradient is not None:
             assert a.weight_gradient == pytest.approx(b.weight_gradient, rel=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("name", ["llama", "gpt2", "t5"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 0.05)])
+@pytest.mark.parametrize("sketch", [0, 16])
+def test_compiled_layers_give_what_they_give_as_they_are(named_family, build, samples, name, dtype, tolerance, sketch):
+    family = named_family(name)
+    model, data = build(family).to("cuda", dtype), samples(family)
+    inventory = inspect(model)
+    options = {"needs": ("gradient_norms",) if sketch else ("gradient_norms", "weight_gradient"), "sketch": sketch}
+    plain = measure(model, inventory.modules, data, family.task, **options).statistics
+    fused = measure(
+        model, inventory.modules, data, family.task, compile=[layer.name for layer in inventory.layers], **options
+    ).statistics
+    for a, b in zip(plain, fused, strict=True):
+        assert b.fisher == pytest.approx(a.fisher, rel=tolerance)
+        assert b.gradient_energy == pytest.approx(a.gradient_energy, rel=tolerance)
