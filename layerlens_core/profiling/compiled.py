@@ -9,13 +9,16 @@ Operators take no objects. So a module is found by the address of its weight whe
 compiled once.
 """
 
+# mypy: disable-error-code="untyped-decorator, no-untyped-call"
+
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._dynamo.config import patch
+from torch._dynamo import config as dynamo
+from torch._functorch import config as functorch
 from transformers.pytorch_utils import Conv1D
 
 from layerlens_core.profiling.tap import Ear, anchor
@@ -30,11 +33,21 @@ VARIANTS = 64
 #: hold is written again.
 OPTIONS: dict[str, object] = {"options": {"allow_buffer_reuse": False, "inplace_buffers": False}}
 
+#: Inputs that are cheap to compute again from what the backward pass needs anyway are not kept for the listeners: on an
+#: H200 that takes 2 % longer, and no more memory than a pass without any.
+RECOMPUTED = {"ban_recompute_materialized_backward": False}
+
 #: Who hears a module, by the address of its weight.
 _EARS: dict[int, Ear] = {}
 
 
-@torch.library.custom_op("layerlens::kept", mutates_args=())
+# Defined without the wrappers of `torch.library.custom_op`, which take as long as a small kernel does.
+_OPERATORS = torch.library.Library("layerlens", "DEF")
+_OPERATORS.define("kept(Tensor inputs, int columns) -> Tensor")
+_OPERATORS.define("linear(Tensor inputs, Tensor kept, Tensor weight, Tensor? bias, bool upright) -> Tensor")
+_OPERATORS.define("hear(Tensor gradient, Tensor kept, Tensor weight, bool upright, bool wanted) -> (Tensor, Tensor)")
+
+
 def _kept(inputs: Tensor, columns: int) -> Tensor:
     # One will do for all: what is kept of an input does not depend on the module.
     keep = next(iter(_EARS.values())).keep
@@ -44,23 +57,11 @@ def _kept(inputs: Tensor, columns: int) -> Tensor:
     return found.view(shape).clone() if found.numel() else inputs.new_empty(shape)
 
 
-@_kept.register_fake
-def _(inputs: Tensor, columns: int) -> Tensor:
-    return inputs.new_empty((*inputs.shape[:-1], columns))
-
-
-@torch.library.custom_op("layerlens::linear", mutates_args=())
-def _linear(inputs: Tensor, kept: Tensor, weight: Tensor, bias: Tensor | None, anchor: Tensor, upright: bool) -> Tensor:
+def _linear(inputs: Tensor, kept: Tensor, weight: Tensor, bias: Tensor | None, upright: bool) -> Tensor:
     _EARS[weight.data_ptr()].on_call()
     return nn.functional.linear(inputs, weight if upright else weight.mT, bias)
 
 
-@_linear.register_fake
-def _(inputs: Tensor, kept: Tensor, weight: Tensor, bias: Tensor | None, anchor: Tensor, upright: bool) -> Tensor:
-    return inputs.new_empty((*inputs.shape[:-1], weight.shape[0 if upright else 1]))
-
-
-@torch.library.custom_op("layerlens::hear", mutates_args=())
 def _hear(gradient: Tensor, kept: Tensor, weight: Tensor, upright: bool, wanted: bool) -> tuple[Tensor, Tensor]:
     _EARS[weight.data_ptr()].listener(kept, gradient)
     of_anchor = gradient.new_zeros((), dtype=torch.float32)
@@ -69,26 +70,45 @@ def _hear(gradient: Tensor, kept: Tensor, weight: Tensor, upright: bool, wanted:
     return gradient @ (weight if upright else weight.mT), of_anchor
 
 
-@_hear.register_fake
+for _name, _operator in {"kept": _kept, "linear": _linear, "hear": _hear}.items():
+    _OPERATORS.impl(_name, _operator, "CompositeExplicitAutograd")
+
+
+@torch.library.register_fake("layerlens::kept", lib=_OPERATORS)
+def _(inputs: Tensor, columns: int) -> Tensor:
+    return inputs.new_empty((*inputs.shape[:-1], columns))
+
+
+@torch.library.register_fake("layerlens::linear", lib=_OPERATORS)
+def _(inputs: Tensor, kept: Tensor, weight: Tensor, bias: Tensor | None, upright: bool) -> Tensor:
+    return inputs.new_empty((*inputs.shape[:-1], weight.shape[0 if upright else 1]))
+
+
+@torch.library.register_fake("layerlens::hear", lib=_OPERATORS)
 def _(gradient: Tensor, kept: Tensor, weight: Tensor, upright: bool, wanted: bool) -> tuple[Tensor, Tensor]:
     shape = (*gradient.shape[:-1], weight.shape[1 if upright else 0]) if wanted else (0,)
     return gradient.new_empty(shape), gradient.new_empty((), dtype=torch.float32)
 
 
-def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    _, kept, weight, _, _, ctx.upright = inputs
-    ctx.save_for_backward(kept, weight)
+class _Linear(torch.autograd.Function):
+    """The operator, with its derivative."""
 
+    @staticmethod
+    def forward(
+        ctx: Any, inputs: Tensor, kept: Tensor, weight: Tensor, bias: Tensor | None, anchor: Tensor, upright: bool
+    ) -> Tensor:
+        ctx.save_for_backward(kept, weight)
+        ctx.upright = upright
+        result: Tensor = torch.ops.layerlens.linear(inputs, kept, weight, bias, upright)
+        return result
 
-def _derivative(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-    kept, weight = ctx.saved_tensors
-    wanted = ctx.needs_input_grad[0]
-    # The compiler drops what nothing comes of, so the anchor's derivative must come of it where no other is wanted.
-    of_inputs, of_anchor = _hear(gradient, kept, weight, ctx.upright, wanted)
-    return of_inputs if wanted else None, None, None, None, of_anchor, None
-
-
-_linear.register_autograd(_derivative, setup_context=_remember)
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        kept, weight = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[0]
+        # The compiler drops what nothing comes of, so the anchor's derivative must come of it where no other is wanted.
+        of_inputs, of_anchor = torch.ops.layerlens.hear(gradient, kept, weight, ctx.upright, wanted)
+        return of_inputs if wanted else None, None, None, None, of_anchor, None
 
 
 class _Heard(nn.Module):
@@ -100,8 +120,8 @@ class _Heard(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         kept = inputs.detach()
-        kept = _kept(kept, self.columns) if self.columns else kept
-        result: Tensor = _linear(inputs, kept, self.weight, self.bias, self.anchor, self.upright)
+        kept = torch.ops.layerlens.kept(kept, self.columns) if self.columns else kept
+        result: Tensor = _Linear.apply(inputs, kept, self.weight, self.bias, self.anchor, self.upright)
         return result
 
 
@@ -143,7 +163,7 @@ def compiled(layers: Sequence[nn.Module], ears: Mapping[nn.Module, Ear], columns
             vars(module).update(anchor=anchor(module.weight.device, anchors), columns=columns)  # type: ignore[arg-type]
         for layer in layers:
             layer.compile(**OPTIONS)
-        with patch(recompile_limit=VARIANTS):
+        with dynamo.patch(recompile_limit=VARIANTS), functorch.patch(RECOMPUTED):
             yield
     finally:
         for layer, call in earlier:

@@ -30,6 +30,8 @@ import torch
 from attrs import define, field, frozen
 from torch import Tensor
 
+from layerlens_core.profiling.products import product
+
 #: Directions that are found: as many as the largest rank of LoRA that is offered.
 LEADING = 64
 OVERSAMPLING = 32
@@ -88,18 +90,21 @@ class RangeFinder:
         return self.inputs * self.outputs <= 2 * sketches or min(self.inputs, self.outputs) <= self.rows
 
     def add(self, inputs: Tensor, gradients: Tensor) -> None:
-        """Add Dᵀ X, from inputs X [..., in] and output gradients D [..., out], in their dtype.
+        """Add Dᵀ X, from inputs X [..., in] and output gradients D [..., out], of one dtype.
 
+        Where that has 16 bits, so do XΩ, DΨ and DΘ, rounded as X and D were; sums over tokens are in float32.
         Whatever needs memory comes first: where it runs out, nothing was added.
         """
         x, d = inputs.flatten(0, -2), gradients.flatten(0, -2)
         if self.exact:
-            self._accumulate(d.T @ x)
+            self._accumulate(product(d.T, x))
             return
         if self._tests is None or self._tests[0].device != x.device:
             self._tests = (self._draw("right", self.inputs, self.columns, x), self._left(x))
         right, left = self._tests
-        self._accumulate(d.T @ (x @ right), (d @ left).T @ x)
+        self._accumulate(
+            product(d.T, product(x, right).to(x.dtype)), product(product(d, left).to(d.dtype).T, x)
+        )  # fmt: skip
 
     def add_gradient(self, gradient: Tensor) -> None:
         """Add a gradient [out, in] that was formed anyway; only where `exact`."""
@@ -149,10 +154,10 @@ class RangeFinder:
         return self._draw("left", self.outputs, self.rows + HELD_OUT, like)
 
     def _draw(self, side: str, rows: int, columns: int, like: Tensor) -> Tensor:
-        """Drawn on the CPU in float32, so that every device and every worker gets the same."""
+        """Drawn on the CPU in bfloat16, so that every device, dtype and worker gets the same."""
         digest = hashlib.sha256(f"{self.seed}/{side}/{self.name}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-        return torch.randn(rows, columns, generator=generator).to(like.device, like.dtype)
+        return torch.randn(rows, columns, generator=generator).bfloat16().to(like.device, like.dtype)
 
 
 def sum_from_squares(squares: float, *, largest: float, count: int) -> float:

@@ -25,8 +25,8 @@ except ImportError:  # Triton before 3.3
 
 #: Programs that keep a large GPU busy; below it tiles of Gram matrices are smaller, so that there are more of them.
 ENOUGH = 72
-#: Samples of a group whose gradients are summed one by one in a kernel; of more, its code would grow too long.
-ONE_BY_ONE = 8
+#: Tokens of a product that is over too soon to hide what comes before and after it.
+SHORT = 256
 
 
 @frozen(eq=False)
@@ -126,32 +126,24 @@ def sums(
     inputs, gradients = inputs.contiguous(), gradients.contiguous()
     samples, tokens, width = inputs.shape
     height = gradients.shape[-1]
-    if group > ONE_BY_ONE:
-        norms, _, _ = sums(inputs, gradients, None)
-        x, d = (part.view(samples // group, group * tokens, -1) for part in (inputs, gradients))
-        return norms, *sums(x, d, weight)[1:]
     tma = _by_tma(inputs) and _by_tma(gradients)
-    tall, wide, step = 128, 256, 64 if tma else 32
+    # Where products are short, two programs a processor, so that one reads W while another multiplies (on an H200).
+    short = group == 1 and tokens <= SHORT
+    tall, wide, step = 128, 128 if short else 256, 64 if tma else 32
     x, d = inputs, gradients
     if tma:
         x, d = (TensorDescriptor.from_tensor(x, [1, step, wide]), TensorDescriptor.from_tensor(d, [1, step, tall]))
     groups, tiles = samples // group, -(-height // tall) * -(-width // wide)
-    device = inputs.device
-    # Of single samples a program has one tile; else as many as there are processors share the tiles, and each keeps
-    # a sum in memory that stays in the cache.
-    programs = groups * tiles
-    if group > 1:
-        programs = min(programs, torch.cuda.get_device_properties(device).multi_processor_count)
-    waiting, singly, found = (
-        torch.empty(*shape, dtype=torch.float32, device=device)
-        for shape in ((programs if group > 1 else 0, tall, wide), (samples, tiles), (groups, tiles, 2))
+    singly, found = (
+        torch.empty(*shape, dtype=torch.float32, device=inputs.device)
+        for shape in ((samples, tiles), (groups, tiles, 2))
     )
     with torch.cuda.device_of(inputs):  # type: ignore[no-untyped-call]
-        kernels.sums_kernel[(programs,)](
-            x, d, inputs if weight is None else weight, singly, waiting, found, groups, tiles, tokens, width, height,
+        kernels.sums_kernel[(groups * tiles,)](
+            x, d, inputs if weight is None else weight, singly, found, groups, tokens, width, height,
             *((0, 0) if weight is None else weight.stride()),
             GROUP=group, WEIGHTED=weight is not None, OUT=tall, IN=wide, STEP=step, TMA=tma,
-            num_warps=8, num_stages=3 if tma else 4,
+            num_warps=4 if short else 8, num_stages=3 if tma else 4,
         )  # fmt: skip
     together = found.sum(dim=1, dtype=torch.float64)
     norms = together[:, 0] if group == 1 else singly.sum(dim=1, dtype=torch.float64)

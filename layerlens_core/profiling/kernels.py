@@ -36,49 +36,41 @@ def gram_kernel(
 
 @triton.jit
 def sums_kernel(
-    inputs, gradients, weight, singly, waiting, found, groups, tiles, tokens, in_features, out_features,
-    weight_rows, weight_columns,
+    inputs, gradients, weight, singly, found, groups, tokens, in_features, out_features, weight_rows, weight_columns,
     GROUP: tl.constexpr, WEIGHTED: tl.constexpr, OUT: tl.constexpr, IN: tl.constexpr, STEP: tl.constexpr,
     TMA: tl.constexpr,
 ):  # fmt: skip
-    """Tiles [OUT, IN] of Σ gᵢ over a group: Σ(·)² and Σ|W ⊙ ·| of each; and Σ(·)² of the tile of every gᵢ.
+    """A tile [OUT, IN] of Σ gᵢ over a group a program: its Σ(·)² and Σ|W ⊙ ·|; and Σ(·)² of that of every gᵢ.
 
     inputs, gradients: [samples, tokens, features], or descriptors of blocks [1, STEP, IN] and [1, STEP, OUT] of them.
     """
-    # A second tile would not fit into registers: the sum of the samples so far waits in memory, that is in the cache.
-    outs = tl.arange(0, OUT)
-    ins = tl.arange(0, IN)
-    kept = waiting + (tl.program_id(0) * OUT + outs)[:, None] * IN + ins[None, :]
     # Programs that run together take one tile of several groups, so that W is read once.
-    for work in range(tl.program_id(0), groups * tiles, tl.num_programs(0)):
-        group = (work % groups).to(tl.int64)
-        tile = work // groups
-        down, across = _place(tile, out_features, in_features, OUT, IN)
-        total = tl.zeros((OUT, IN), dtype=tl.float32)
-        for i in tl.static_range(GROUP):
-            sample = group * GROUP + i
-            if i > 0:
-                total = tl.zeros((OUT, IN), dtype=tl.float32)
-            for start in range(0, tokens, STEP):
-                x = _rows(inputs, sample, start, across, tokens, in_features, STEP, IN, TMA)
-                d = _rows(gradients, sample, start, down, tokens, out_features, STEP, OUT, TMA)
-                total = tl.dot(tl.trans(d), x, total)
-            if GROUP > 1:
-                tl.store(singly + sample * tiles + tile, tl.sum(tl.sum(total * total, axis=1), axis=0))
-                if i > 0:
-                    total += tl.load(kept)
-                tl.debug_barrier()  # what a thread reads, another may have written
-                if i < GROUP - 1:
-                    tl.store(kept, total)
-                    tl.debug_barrier()
-        place = found + (group * tiles + tile) * 2
-        tl.store(place, tl.sum(tl.sum(total * total, axis=1), axis=0))
-        if WEIGHTED:
-            rows = (down + outs)[:, None].to(tl.int64)
-            columns = (across + ins)[None, :].to(tl.int64)
-            inside = (rows < out_features) & (columns < in_features)
-            w = tl.load(weight + rows * weight_rows + columns * weight_columns, mask=inside, other=0.0).to(tl.float32)
-            tl.store(place + 1, tl.sum(tl.sum(tl.abs(total * w), axis=1), axis=0))
+    group = (tl.program_id(0) % groups).to(tl.int64)
+    tile = tl.program_id(0) // groups
+    tiles = tl.num_programs(0) // groups
+    down, across = _place(tile, out_features, in_features, OUT, IN)
+    # Before the products, which hide how long it takes; but two tiles of products leave no registers for it.
+    if WEIGHTED and GROUP == 1:
+        w = _weights(weight, down, across, out_features, in_features, weight_rows, weight_columns, OUT, IN)
+    whole = tl.zeros((OUT, IN), dtype=tl.float32)
+    for i in range(GROUP):
+        sample = group * GROUP + i
+        total = whole if GROUP == 1 else tl.zeros((OUT, IN), dtype=tl.float32)
+        for start in range(0, tokens, STEP):
+            x = _rows(inputs, sample, start, across, tokens, in_features, STEP, IN, TMA)
+            d = _rows(gradients, sample, start, down, tokens, out_features, STEP, OUT, TMA)
+            total = tl.dot(tl.trans(d), x, total)
+        if GROUP == 1:
+            whole = total
+        else:
+            tl.store(singly + sample * tiles + tile, tl.sum(tl.sum(total * total, axis=1), axis=0))
+            whole += total
+    place = found + (group * tiles + tile) * 2
+    tl.store(place, tl.sum(tl.sum(whole * whole, axis=1), axis=0))
+    if WEIGHTED and GROUP > 1:
+        w = _weights(weight, down, across, out_features, in_features, weight_rows, weight_columns, OUT, IN)
+    if WEIGHTED:
+        tl.store(place + 1, tl.sum(tl.sum(tl.abs(whole * w.to(tl.float32)), axis=1), axis=0))
 
 
 @triton.jit
@@ -112,6 +104,17 @@ def _place(tile, out_features, in_features, OUT: tl.constexpr, IN: tl.constexpr)
     band = tile // (8 * across)
     tall = min(down - band * 8, 8)
     return (band * 8 + (tile % (8 * across)) % tall) * OUT, ((tile % (8 * across)) // tall) * IN
+
+
+@triton.jit
+def _weights(
+    weight, down, across, out_features, in_features, weight_rows, weight_columns, OUT: tl.constexpr, IN: tl.constexpr
+):
+    """A tile [OUT, IN] of W, with zeros beyond it."""
+    rows = (down + tl.arange(0, OUT))[:, None].to(tl.int64)
+    columns = (across + tl.arange(0, IN))[None, :].to(tl.int64)
+    inside = (rows < out_features) & (columns < in_features)
+    return tl.load(weight + rows * weight_rows + columns * weight_columns, mask=inside, other=0.0)
 
 
 @triton.jit

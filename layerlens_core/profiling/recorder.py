@@ -68,6 +68,7 @@ class Block:
     samples: int
     group: int
     _parts: dict[torch.device, Tensor] = field(factory=dict)
+    _on: dict[torch.device, Tables] = field(factory=dict)
     _tiles: "dict[Tiling, list[tuple[int, Tensor]]]" = field(factory=dict)
     _sketched: dict[torch.device, list[tuple[int, Tensor, Tensor]]] = field(factory=dict)
 
@@ -78,10 +79,11 @@ class Block:
 
     def on(self, device: torch.device) -> Tables:
         """The tables on a device."""
-        if device not in self._parts:
+        if device not in self._on:
             shape = (len(self.ledger.modules), sum(self._widths))
             self._parts[device] = torch.zeros(shape, dtype=torch.float64, device=device)
-        return self._tables(self._parts[device])
+            self._on[device] = self._tables(self._parts[device])
+        return self._on[device]
 
     def sketched(self, row: int, singly: Tensor, together: Tensor) -> None:
         """A module's column norms; what follows from them is computed for all modules at once."""
@@ -312,7 +314,7 @@ class Recorder:
             if total:
                 finder.add_gradient(total[0])
             else:
-                finder.add(inputs.wide, gradients.wide)
+                finder.add(inputs.factor, gradients.factor)
             self._found_in = self._units
 
     @property
