@@ -9,7 +9,7 @@ gradients D [tokens, out], its share of G is Dᵀ X, and all that is kept are sk
 
 With Q = orth(Y), G ≈ Q (ΨᵀQ)⁺ Z, whose singular value decomposition is small: Tropp, Yurtsever, Udell and Cevher,
 "Practical sketching algorithms for low-rank matrix approximation" (2017), algorithms 4 and 7, with k = rank + 32 and
-l = 2k + 1. H takes no part in that, so it says without bias how much of G lies outside what was found (the same
+l = 2k + 8. H takes no part in that, so it says without bias how much of G lies outside what was found (the same
 authors, "Streaming low-rank matrix approximation with an application to scientific simulation", 2019, section 6).
 
 Modules for which Y, Z and H would not be half as large as G keep G itself, and are decomposed in full.
@@ -78,7 +78,7 @@ class RangeFinder:
     @property
     def rows(self) -> int:
         """l, of Ψ."""
-        return 2 * self.columns + 1
+        return 2 * self.columns + 8  # at least 2k + 1; multiples of 8 are what matrix units take at full speed
 
     @property
     def exact(self) -> bool:
@@ -102,9 +102,7 @@ class RangeFinder:
         if self._tests is None or self._tests[0].device != x.device:
             self._tests = (self._draw("right", self.inputs, self.columns, x), self._left(x))
         right, left = self._tests
-        self._accumulate(
-            product(d.T, product(x, right).to(x.dtype)), product(product(d, left).to(d.dtype).T, x)
-        )  # fmt: skip
+        self._accumulate(product(d.T, product(x, right).to(x.dtype)), product(product(d, left).to(d.dtype).T, x))
 
     def add_gradient(self, gradient: Tensor) -> None:
         """Add a gradient [out, in] that was formed anyway; only where `exact`."""

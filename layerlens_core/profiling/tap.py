@@ -29,21 +29,40 @@ class _Tap(torch.autograd.Function):
 
     The module stays a black box that is linear in its weight, and all work happens in backward, so that it
     happens once for every call also where checkpointing recomputes the forward pass.
+
+    factors: the node of autograd that keeps the factors of the inputs, where these are not kept; see `_factors`.
     """
 
     @staticmethod
-    def forward(ctx: Any, output: Tensor, inputs: Tensor, anchor: Tensor, listener: Listener) -> Tensor:
+    def forward(
+        ctx: Any, output: Tensor, inputs: Tensor | None, factors: Any, anchor: Tensor, listener: Listener
+    ) -> Tensor:
         ctx.save_for_backward(inputs)
-        ctx.listener = listener
+        ctx.factors, ctx.listener = factors, listener
         # A detached alias rather than a view: in-place operations may follow, and autograd forbids those on
         # views that a custom function returns.
         return output.detach()
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None, None, None]:
         (inputs,) = ctx.saved_tensors
+        if inputs is None:
+            inputs = ctx.factors._saved_self * ctx.factors._saved_other
         ctx.listener(inputs, gradient)
-        return gradient if ctx.needs_input_grad[0] else None, None, None, None
+        return gradient if ctx.needs_input_grad[0] else None, None, None, None, None
+
+
+def _factors(inputs: Tensor) -> Any:
+    """The node of autograd that keeps both factors of which the inputs are the product, or None.
+
+    Such inputs (of a gated layer's down projection, often the widest of all) need not be kept: multiplied again in the
+    backward pass they are the same to the last bit. Not where hooks hand out what was saved, as in checkpointing: they
+    do so once.
+    """
+    node: Any = inputs.grad_fn
+    if type(node).__name__ != "MulBackward0" or torch._C._autograd._top_saved_tensors_default_hooks(True) is not None:
+        return None
+    return node if node._saved_self is not None and node._saved_other is not None else None
 
 
 def tap(module: nn.Module, ear: Ear) -> torch.utils.hooks.RemovableHandle:
@@ -57,8 +76,9 @@ def tap(module: nn.Module, ear: Ear) -> torch.utils.hooks.RemovableHandle:
     def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor:
         ear.on_call()
         inputs = args[0] if args else next(iter(kwargs.values()))
-        kept = inputs if ear.keep is None else ear.keep(inputs)
-        result: Tensor = _Tap.apply(output, kept, anchor(output.device, anchors), ear.listener)  # type: ignore[no-untyped-call]
+        factors = _factors(inputs) if ear.keep is None else None
+        kept = None if factors is not None else inputs if ear.keep is None else ear.keep(inputs)
+        result: Tensor = _Tap.apply(output, kept, factors, anchor(output.device, anchors), ear.listener)  # type: ignore[no-untyped-call]
         return result
 
     return module.register_forward_hook(hook, with_kwargs=True)

@@ -154,7 +154,9 @@ def vmap_grad(model: transformers.PreTrainedModel, batches: Sequence[Sample], na
     trained(own, names)
     weights = {f"{name}.weight": own.get_submodule(name).weight.detach() for name in names}
     tokens = batches[0]["input_ids"].shape[1]
-    causal = torch.full((1, 1, tokens, tokens), torch.finfo(own.dtype).min).triu(1)
+    causal = torch.full(
+        (1, 1, tokens, tokens), torch.finfo(own.dtype).min, dtype=own.dtype, device=own.device
+    ).triu(1)  # fmt: skip
 
     def loss(parameters: dict[str, Tensor], ids: Tensor) -> Tensor:
         options = {"input_ids": ids[None], "attention_mask": causal, "use_cache": False}

@@ -14,6 +14,7 @@ Peak memory is over the weights, on CUDA devices alone.
 
 import argparse
 import functools
+import gc
 import json
 import os
 import platform
@@ -29,7 +30,8 @@ from peers import FOUND, PEERS, Absent
 from layerlens_core.adaptation.inspect import inspect
 from layerlens_core.profiling.engine import measure
 from layerlens_core.profiling.losses import per_sample_losses, vocabulary_head
-from layerlens_core.profiling.samples import Sample, collate, micro_batches
+from layerlens_core.profiling.passes import on
+from layerlens_core.profiling.samples import Sample, micro_batches
 
 #: What each arm has the engine gather, and what else it is called with.
 ARMS: dict[str, dict[str, object]] = {
@@ -52,7 +54,10 @@ STEPS: dict[str, tuple[bool | None, bool]] = {
 #: Ends the name of an arm in which the layers are compiled.
 COMPILED = " (compiled)"
 #: Hidden, intermediate, layers, heads, key-value heads, vocabulary.
-SHAPES = {"llama-3.1-8b": (4096, 14336, 32, 32, 8, 128256)}
+SHAPES = {
+    "llama-3.1-8b": (4096, 14336, 32, 32, 8, 128256),
+    "llama-3.2-1b": (2048, 8192, 16, 32, 8, 128256),
+}
 
 Timer = Callable[[], float]
 
@@ -107,9 +112,7 @@ def steps(
     for layer in compiled:
         model.get_submodule(layer).compile()
     model.requires_grad_(False)
-    on_device = [
-        {k: v.to(model.device) for k, v in inputs.items()} for inputs in micro_batches(samples, batch, 0)
-    ]  # fmt: skip
+    on_device = [on(model.device, inputs) for inputs in micro_batches(samples, batch, 0)]
     head = vocabulary_head(model, {k: v[:1] for k, v in on_device[0].items()}, "causal-lm") if chunked else None
     for name in names:
         model.get_submodule(name).weight.requires_grad_(True)  # type: ignore[union-attr]
@@ -161,14 +164,18 @@ def compare(model: transformers.PreTrainedModel, tokens: int, batch: int, argume
             options = {**ARMS[bare], "compile": layers}
             runs[arm] = lambda o=options: profiled(model, samples, batch, now, o)  # type: ignore[misc]
         else:
-            batches = [collate(samples[i : i + batch], 0) for i in range(0, len(samples), batch)]
+            batches = [on(model.device, inputs) for inputs in micro_batches(samples, batch, 0)]
             runs[arm] = lambda p=PEERS[arm], b=batches: p(model, b, names, now)  # type: ignore[misc]
     for arm in list(runs):
         try:
             runs[arm]()  # warm up
-        except Absent as error:
-            print(f"{arm}: {error}")
+            continue
+        except (Absent, torch.OutOfMemoryError) as error:
+            print(f"{arm}: {'out of memory' if isinstance(error, torch.OutOfMemoryError) else error}")
             del runs[arm]
+        gc.collect()  # outside of the handler, which keeps what the arm held
+        if model.device.type == "cuda":
+            torch.cuda.empty_cache()
     seconds: dict[str, list[float]] = {arm: [] for arm in runs}
     peaks = dict.fromkeys(runs, float("nan"))
     cuda = model.device.type == "cuda"

@@ -45,10 +45,10 @@ def tokens(decay, *, count, width, height, seed=0):
 @settings(max_examples=15, deadline=None)
 @given(rank=st.integers(1, 8), batches=st.integers(1, 5), seed=st.integers(0, 99))
 def test_a_gradient_of_low_rank_is_found_exactly(rank, batches, seed):
-    x, d = tokens(0.5, count=rank, width=250, height=300, seed=seed)
+    x, d = tokens(0.5, count=rank, width=280, height=300, seed=seed)
     pad = torch.zeros(10, 1, dtype=torch.float64)
     x, d = (torch.cat([part, pad.expand(-1, part.shape[1])]) for part in (x, d))
-    finder = RangeFinder(name="m", inputs=250, outputs=300, rank=8, seed=seed)
+    finder = RangeFinder(name="m", inputs=280, outputs=300, rank=8, seed=seed)
     assert not finder.exact
     found = feed(finder, x, d, batches).find(samples=3)
     _, values, vectors = torch.linalg.svd(d.T @ x / 3, full_matrices=False)
@@ -84,8 +84,8 @@ def test_a_small_module_is_decomposed_in_full():
 
 
 def test_workers_sums_add_up_and_the_seed_decides():
-    x, d = tokens(1.0, count=60, width=200, height=300)
-    finder = {"name": "m", "inputs": 200, "outputs": 300, "rank": 4}
+    x, d = tokens(1.0, count=60, width=220, height=300)
+    finder = {"name": "m", "inputs": 220, "outputs": 300, "rank": 4}
     whole = feed(RangeFinder(**finder), x, d, 1).find(1)
     first, second = (feed(RangeFinder(**finder), a, b, 1) for a, b in zip(x.chunk(2), d.chunk(2), strict=True))
     first.merge(second)

@@ -1,5 +1,7 @@
 """Memory that runs out: the micro-batch is halved and nothing is counted twice."""
 
+import weakref
+
 import pytest
 import torch
 
@@ -46,6 +48,27 @@ def test_the_pass_goes_on_with_smaller_micro_batches(named_family, build, sample
     assert failed
     assert other.micro_batch <= fits or other.micro_batch // group * group <= fits  # whole groups, where they fit
     same(plain, other)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_inputs_whose_factors_autograd_keeps_are_not_kept(named_family, build, samples, name):
+    family = named_family(name)
+    model, data = build(family), samples(family)
+    last = "down_proj" if name == "llama" else "mlp.c_proj"
+    seen, gone = [], []
+    for path, module in model.named_modules():
+        if path.endswith(last):
+            module.register_forward_hook(lambda _module, args, _output: seen.append(weakref.ref(args[0])))
+
+    def look(*_):
+        if torch.is_grad_enabled():
+            gone.extend(ref() is None for ref in seen)
+        seen.clear()
+
+    model.register_forward_hook(look)
+    measure(model, inspect(model).modules, data, "causal-lm", needs=("sample_norms",), micro_batch=4)
+    assert gone
+    assert all(gone)
 
 
 def test_a_single_sample_that_does_not_fit_is_said_in_a_line(named_family, build, samples):
