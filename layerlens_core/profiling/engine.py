@@ -93,7 +93,8 @@ def measure(
     a ledger of the first so many and the names of modules that have a score.
     workers: the processes that share the work; all of them call this, and all get the result.
     run: a directory where it is written every few ``seconds`` how far the pass has come (`profile.partial`), and
-    resume: go on from there. The numbers are then those of a pass that was not interrupted, to the last bit.
+    resume: go on from there. The numbers are then those of a pass that was not interrupted, to the last bit
+    unless layers are compiled.
     compile: names of layers that `torch.compile` may fuse (`layerlens_core.profiling.compiled`).
 
     Raises `DataError` where fewer than ``group`` samples have labels, `NonFiniteError` that names module and

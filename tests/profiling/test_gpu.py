@@ -66,3 +66,35 @@ def test_compiled_layers_give_what_they_give_as_they_are(named_family, build, sa
     for a, b in zip(plain, fused, strict=True):
         assert b.fisher == pytest.approx(a.fisher, rel=tolerance)
         assert b.gradient_energy == pytest.approx(a.gradient_energy, rel=tolerance)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("tokens", [5, 130, 600])
+@pytest.mark.parametrize("widths", [(96, 320), (300, 100), (36, 50)])  # whole blocks; parts of blocks; none for TMA
+@pytest.mark.parametrize("group", [1, 2, 3])
+@pytest.mark.parametrize("upright", [True, False])
+def test_kernels_give_the_definition(tokens, widths, group, upright):
+    fused = pytest.importorskip("layerlens_core.profiling.fused")
+    torch.manual_seed(0)
+    x, d = (torch.randn(2 * group, tokens, width, device="cuda").bfloat16() for width in widths)
+    weight = torch.randn(widths[1], widths[0], device="cuda").bfloat16()
+    weight = weight if upright else weight.T.contiguous().T
+    gradients = d.double().mT @ x.double()
+    together = gradients.view(2, group, *gradients.shape[1:]).sum(dim=1)
+
+    def close(found, expected):
+        assert found.tolist() == pytest.approx(expected.tolist(), rel=2e-5)
+
+    norms, group_norms, weighted = fused.sums(x, d, weight, group)
+    close(norms, gradients.square().sum(dim=(1, 2)))
+    close(group_norms, together.square().sum(dim=(1, 2)))
+    close(weighted, (weight.double() * together).abs().sum(dim=(1, 2)))
+    tiling = fused.Tiling.of(group, tokens, 2, x.device)
+    norms, group_norms = fused.totals(fused.inner_products(fused.gram_tiles(x, tiling), d, tiling), tiling)
+    close(norms, gradients.square().sum(dim=(1, 2)))
+    close(group_norms, together.square().sum(dim=(1, 2)))
+    few = x[..., :32].contiguous()
+    singly, of_groups = fused.column_squares(few, d, group)
+    close(singly.flatten(), gradients[..., :32].square().sum(dim=1).flatten())
+    close(of_groups.flatten(), together[..., :32].square().sum(dim=1).flatten())
