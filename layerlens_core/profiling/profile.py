@@ -102,9 +102,9 @@ def profile(
     settled (`layerlens_core.profiling.settling`). run: the run's directory, where it is written every few seconds how
     far the pass has come; `Profile.save` removes that. resume: go on from there; the scores are then the same to the
     last bit, or to rounding in compiled layers. compile: let `torch.compile` fuse what lies between the layers' linear
-    modules, which takes seconds to a minute at first and pays in long profiles. workers: the processes that share the work
-    (`layerlens_core.profiling.workers`): all of them call this, and all get the same profile; metrics that run the
-    model themselves, and the timing, are the first one's.
+    modules, which takes seconds to a minute at first and pays in long profiles. workers: the processes that share the
+    work (`layerlens_core.profiling.workers`): all of them call this, and all get the same profile; metrics that run
+    the model themselves, and the timing, are the first one's.
 
     Raises `DataError`, `ModelError`, `NonFiniteError`, `PluginError`, `FileError` and `WorkersError`, each naming what
     and where.

@@ -52,20 +52,24 @@ def test_kernels_give_what_matmuls_give(named_family, build, samples, monkeypatc
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 @pytest.mark.parametrize("name", ["llama", "gpt2", "t5"])
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 0.05)])
-@pytest.mark.parametrize("sketch", [0, 16])
-def test_compiled_layers_give_what_they_give_as_they_are(named_family, build, samples, name, dtype, tolerance, sketch):
+@pytest.mark.parametrize(("dtype", "sketch"), [(torch.float32, 0), (torch.bfloat16, 0), (torch.bfloat16, 16)])
+def test_compiled_layers_are_as_exact_as_others(named_family, build, samples, name, dtype, sketch):
     family = named_family(name)
-    model, data = build(family).to("cuda", dtype), samples(family)
-    inventory = inspect(model)
-    options = {"needs": ("gradient_norms",) if sketch else ("gradient_norms", "weight_gradient"), "sketch": sketch}
-    plain = measure(model, inventory.modules, data, family.task, **options).statistics
-    fused = measure(
-        model, inventory.modules, data, family.task, compile=[layer.name for layer in inventory.layers], **options
-    ).statistics
-    for a, b in zip(plain, fused, strict=True):
-        assert b.fisher == pytest.approx(a.fisher, rel=tolerance)
-        assert b.gradient_energy == pytest.approx(a.gradient_energy, rel=tolerance)
+    data = samples(family)
+    needs = ("gradient_norms",) if sketch else ("gradient_norms", "weight_gradient")
+
+    def run(dtype, *, fuse=False):
+        model = build(family).to("cuda", dtype)
+        inventory = inspect(model)
+        layers = [layer.name for layer in inventory.layers] if fuse else []
+        found = measure(model, inventory.modules, data, family.task, needs=needs, sketch=sketch, compile=layers)
+        return torch.tensor([[each.fisher, each.gradient_energy] for each in found.statistics])
+
+    truth = run(torch.float64)
+    plain, fused = ((run(dtype, fuse=fuse) / truth - 1).abs().max().item() for fuse in (False, True))
+    # In 16 bits T5's own rounding is a tenth of a score; the compiler rounds less often, and elsewhere.
+    assert fused <= 2 * plain + 1e-5
+    assert plain <= (1e-4 if dtype == torch.float32 else 0.2)
 
 
 @pytest.mark.gpu
