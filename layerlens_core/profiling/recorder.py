@@ -8,7 +8,8 @@ from torch import Tensor
 
 from layerlens_core.profiling.directions import RangeFinder
 from layerlens_core.profiling.ledger import Entries, Ledger, Numbers
-from layerlens_core.profiling.products import Route, Rows, Wanted, cheapest, fusible, reduce
+from layerlens_core.profiling.products import Route, Wanted, cheapest, fusible, reduce
+from layerlens_core.profiling.rows import Rows
 from layerlens_core.profiling.samples import Sample
 from layerlens_core.profiling.shared_inputs import SharedInputs
 from layerlens_core.profiling.sketches import Projector, Sketched, column_squares
@@ -289,17 +290,11 @@ class Recorder:
         )  # fmt: skip
         # Sums, unlike the ledger, must not get a sample twice: work that failed half-way is done again in parts.
         finder = None if self._units <= self._found_in else self.finder
-        formed = finder is not None and finder.exact and route in ("direct", "mixed")
-        total: list[Tensor] = []
-
-        def consume(sums: Tensor, _first: int) -> None:
-            part = sums.sum(dim=0)
-            total[:] = [part if not total else total[0] + part]
-
+        total = finder.total(inputs.wide) if finder is not None and self._formed(finder, route, x, d) else None
         if self.wanted.norms or self.wanted.group_sums:
             found = reduce(
                 inputs, gradients, group=group, wanted=self.wanted, route=route,
-                weight=self.weight if whole else None, consume=consume if formed else None,
+                weight=self.weight if whole else None, total=total,
                 defer=lambda tiling, found: block.defer(self.row, tiling, found),
             )  # fmt: skip
             if found.norms is not None:
@@ -309,11 +304,22 @@ class Recorder:
             if found.weighted is not None:
                 tables.products[self.row] = found.weighted
         if finder is not None:
-            if total:
-                finder.add_gradient(total[0])
+            if total is not None:
+                finder.add_gradient(total)
             else:
                 finder.add(inputs.wide, gradients.wide)
             self._found_in = self._units
+
+    def _formed(self, finder: RangeFinder, route: Route, x: Tensor, d: Tensor) -> bool:
+        """Whether the finder gets the gradient itself, as it is formed for a metric anyway.
+
+        Its sketches are made of it where that is less work than of the rows.
+        """
+        if not (self.wanted.norms or self.wanted.group_sums) or route not in ("direct", "mixed"):
+            return False
+        inputs, outputs = x.shape[2], d.shape[2]
+        fewer = inputs * outputs < len(x) * x.shape[1] * (inputs + outputs)
+        return finder.exact or (fewer and not fusible(x, d))
 
     @property
     def seen(self) -> tuple[bool, bool, tuple[int, ...] | None]:
