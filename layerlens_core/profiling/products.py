@@ -40,7 +40,7 @@ Defer = Callable[["Tiling", Tensor], None]
 #: What it costs to write an entry of a gradient and read it again, in multiplications: memory is slower than matmul.
 TRAFFIC = {"cpu": 25, "cuda": 350}
 #: How many times longer a multiplication for a part of a Gram matrix takes.
-STRIPS = 1.1
+STRIPS = 1.2
 #: How many times longer it takes to find ‖gᵢ‖² along with their sum's tiles, than these alone.
 BOTH = 1.1
 
@@ -177,10 +177,7 @@ def _inner(inputs: Rows, gradients: Rows, group: int, *, together: bool) -> tupl
     norms = torch.zeros(len(inputs.rows), dtype=torch.float64, device=inputs.rows.device)
     for first in inputs.strips:
         left, right = gradients.strip(first, keep=False), inputs.strip(first, keep=True)
-        once = left.shape[2]  # the square on the diagonal
-        norms += gradient_sums.inner(left[:, :once], right[:, :once])
-        if once < left.shape[1]:
-            norms += 2 * gradient_sums.inner(left[:, once:], right[:, once:])
+        norms += gradient_sums.inner(left, right, once=left.shape[2])  # the square on the diagonal
     if not together:
         return norms, None
     group_norms = by_group(norms, group).sum(dim=1)

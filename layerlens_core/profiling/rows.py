@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 #: Dtypes whose products are summed in float32.
 NARROW = (torch.bfloat16, torch.float16)
 #: Tokens that a strip of a symmetric Gram matrix is wide: narrow strips save the most work, wide ones take fewer calls.
-STRIP = {"cpu": 48, "cuda": 512}
+STRIP = {"cpu": 96, "cuda": 512}
 
 
 @define(eq=False)

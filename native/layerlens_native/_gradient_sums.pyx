@@ -9,9 +9,9 @@ from libc.stdint cimport uintptr_t
 
 cdef extern from "gradient_sums.h" nogil:
     void inner_float(
-        const float *, Py_ssize_t, const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, double *)
+        const float *, Py_ssize_t, const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, double *)
     void inner_double(
-        const double *, Py_ssize_t, const double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, double *)
+        const double *, Py_ssize_t, const double *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, double *)
     void sums_float(
         const float *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t,
         const float *, Py_ssize_t, float *, Py_ssize_t, double *, double *, double *)
@@ -22,16 +22,18 @@ cdef extern from "gradient_sums.h" nogil:
 
 def inner(
     bint narrow, uintptr_t left, Py_ssize_t left_step, uintptr_t right, Py_ssize_t right_step,
-    Py_ssize_t samples, Py_ssize_t entries, uintptr_t found,
+    Py_ssize_t samples, Py_ssize_t entries, Py_ssize_t twice, uintptr_t found,
 ):
     """Inner products of samples; narrow: in float, not in double."""
     with nogil:
         if narrow:
             inner_float(
-                <const float *>left, left_step, <const float *>right, right_step, samples, entries, <double *>found)
+                <const float *>left, left_step, <const float *>right, right_step, samples, entries, twice,
+                <double *>found)
         else:
             inner_double(
-                <const double *>left, left_step, <const double *>right, right_step, samples, entries, <double *>found)
+                <const double *>left, left_step, <const double *>right, right_step, samples, entries, twice,
+                <double *>found)
 
 
 def sums(

@@ -4,12 +4,12 @@ import torch
 from torch import Tensor
 
 
-def inner(left: Tensor, right: Tensor) -> Tensor:
-    """Inner products [samples] in float64 of samples [samples, rows, columns]; rows are summed in their own precision.
-
-    It may overwrite what is on the left.
-    """
-    return left.mul_(right).sum(dim=-1).sum(dim=-1, dtype=torch.float64)
+def inner(left: Tensor, right: Tensor, once: int) -> Tensor:
+    """See `layerlens_native.gradient_sums.inner`. Rows are summed in their own precision."""
+    rows = left.mul_(right).sum(dim=-1)
+    rows[:, once:] *= 2
+    found: Tensor = rows.sum(dim=-1, dtype=torch.float64)
+    return found
 
 
 def accumulate(

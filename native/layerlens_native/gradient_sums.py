@@ -2,7 +2,7 @@
 
 ``IMPLEMENTATION`` says which kernel serves: ``"native"``, or ``"pure"`` where the extension was not built or
 ``LAYERLENS_PURE=1`` asks for the twin. The twin also serves for tensors that the kernel does not take: on another
-device, neither float32 nor float64, or with the entries of a row apart.
+device, neither float32 nor float64, with the entries of a row apart, or where torch uses many threads.
 """
 
 import os
@@ -22,9 +22,14 @@ except ImportError:
     IMPLEMENTATION = "pure"
 
 
+#: The kernel runs on one thread, and is as fast as the twin on about so many.
+THREADS = 4
+
+
 def serves(tensor: Tensor) -> bool:
     """Whether the native kernel serves for tensors of this dtype on this device."""
-    return IMPLEMENTATION == "native" and tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64)
+    known = tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64)
+    return IMPLEMENTATION == "native" and known and torch.get_num_threads() <= THREADS
 
 
 def accumulate(
@@ -57,28 +62,28 @@ def accumulate(
     samples, height, width = gradients.shape
     _native.sums(
         gradients.dtype == torch.float32, gradients.data_ptr(), gradients.stride(0), gradients.stride(1),
-        samples // group, group, height, width,
-        *_place(weight if weighted is not None else None), *_place(total),
+        samples // group, group, height, width, *_place(weight if weighted is not None else None), *_place(total),
         *(0 if part is None else part.data_ptr() for part in (singles, squares, weighted)),
     )  # fmt: skip
 
 
-def inner(left: Tensor, right: Tensor) -> Tensor:
+def inner(left: Tensor, right: Tensor, once: int | None = None) -> Tensor:
     """Inner products [samples] in float64 of left and right [samples, rows, columns]; the left may be overwritten.
 
-    Raises `ValueError` for shapes that differ.
+    once: the rows after the first so many count twice. Raises `ValueError` for shapes that differ.
     """
     if left.shape != right.shape or left.dim() != 3:
         raise ValueError(f"inner products need samples of one shape, but these are {_named(left)} and {_named(right)}")
-    width = left.shape[2]
-    if not (_fit(left, right) and left.stride(1) == right.stride(1) == width):
+    samples, rows, columns = left.shape
+    once = rows if once is None else min(once, rows)
+    if not (_fit(left, right) and left.stride(1) == right.stride(1) == columns):
         from layerlens_native import _gradient_sums_py
 
-        return _gradient_sums_py.inner(left, right)
-    found = torch.zeros(len(left), dtype=torch.float64)
+        return _gradient_sums_py.inner(left, right, once)
+    found = torch.empty(samples, dtype=torch.float64)
     _native.inner(
         left.dtype == torch.float32, left.data_ptr(), left.stride(0), right.data_ptr(), right.stride(0),
-        len(left), left.shape[1] * width, found.data_ptr(),
+        samples, rows * columns, once * columns, found.data_ptr(),
     )  # fmt: skip
     return found
 
