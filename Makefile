@@ -31,7 +31,7 @@ check: $(STAMP)
 env: $(STAMP)
 
 # Installed editably; run again after a change to what is compiled, packaged or depended on.
-$(STAMP): pyproject.toml constraints.txt $(wildcard native/CMakeLists.txt native/layerlens_native/*.pyx) plugins/layerlens-plugin-costbenefit/pyproject.toml
+$(STAMP): pyproject.toml constraints.txt $(wildcard native/CMakeLists.txt native/layerlens_native/*.pyx native/layerlens_native/*.h native/layerlens_native/*.inc) plugins/layerlens-plugin-costbenefit/pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -e '.[demo,data,test]'
 	$(BIN)/pip install --quiet -e ./plugins/layerlens-plugin-costbenefit

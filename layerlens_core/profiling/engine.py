@@ -26,8 +26,9 @@ from layerlens_core.profiling.losses import Task, count_labels, vocabulary_head
 from layerlens_core.profiling.micro_batch import MicroBatch, Size
 from layerlens_core.profiling.partial import SECONDS, Partial, Seen, State, together
 from layerlens_core.profiling.passes import Passes, Progress, input_device, on, tokens, weight_device
-from layerlens_core.profiling.products import Route, Rows, Wanted
+from layerlens_core.profiling.products import Route, Wanted
 from layerlens_core.profiling.recorder import Recorder
+from layerlens_core.profiling.rows import Rows
 from layerlens_core.profiling.samples import Sample, collate
 from layerlens_core.profiling.shared_inputs import SharedInputs
 from layerlens_core.profiling.sketches import SKETCHED, Projector
@@ -123,7 +124,12 @@ def measure(
     ledger = Ledger.empty([target.name for target in targets], len(counted), group, needs, columns=sketch)
     finders = {
         target.name: RangeFinder(
-            name=target.name, inputs=target.in_features, outputs=target.out_features, rank=rank, seed=seed
+            name=target.name,
+            inputs=target.in_features,
+            outputs=target.out_features,
+            rank=rank,
+            seed=seed,
+            formed="weight_gradient" in needs and input_device(model).type == "cpu",
         )
         for target in targets
         if directions or "spectrum" in needs

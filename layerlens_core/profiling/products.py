@@ -4,9 +4,9 @@ For sample i with inputs aᵢ [T, in] and output gradients bᵢ [T, out] the wei
 of ‖gᵢ‖², ‖Σ gᵢ‖² over groups of consecutive samples, and Σ gᵢ itself. With Gram matrices,
 ⟨gᵢ, gⱼ⟩ = Σₜₛ (aᵢₜ·aⱼₛ)(bᵢₜ·bⱼₛ), and no [out, in] matrix is formed:
 
-sample-gram  the T × T Gram matrices of each sample: ‖gᵢ‖².
-group-gram   those, and the ones between samples of a group (three of T × T for a pair): ‖gᵢ‖² and ‖Σ gᵢ‖².
-direct       batched products gᵢ, a few groups at a time; where no ‖gᵢ‖² is wanted, Σ gᵢ of each group at once.
+sample-gram  the T × T Gram matrices of each sample, of which half will do: ‖gᵢ‖².
+group-gram   those, and the ones between samples of a group (whole ones): ‖gᵢ‖² and ‖Σ gᵢ‖².
+direct       batched products gᵢ, a few rows of them at a time; where no ‖gᵢ‖² is wanted, Σ gᵢ of each group at once.
 mixed        sample-gram for ‖gᵢ‖², and Σ gᵢ of each group at once.
 
 Dropping the terms t ≠ s, a common approximation, is wrong.
@@ -22,28 +22,28 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from attrs import define, field, frozen
+from attrs import frozen
 from torch import Tensor
+
+from layerlens_core.profiling.forming import formed
+from layerlens_core.profiling.rows import NARROW, Rows, by_group, strip_width
+from layerlens_native import gradient_sums
 
 if TYPE_CHECKING:
     from layerlens_core.profiling.fused import Tiling
 
 Route = Literal["sample-gram", "group-gram", "direct", "mixed"]
 
-#: Called with Σ gᵢ [groups, out, in] of consecutive groups, and the number of the first. It may overwrite them.
-Consumer = Callable[[Tensor, int], None]
-
 #: Called with the tiling and the sums of tiles (`layerlens_core.profiling.fused.totals`), to make norms of later.
 Defer = Callable[["Tiling", Tensor], None]
 
 #: What it costs to write an entry of a gradient and read it again, in multiplications: memory is slower than matmul.
-TRAFFIC = {"cpu": 40, "cuda": 350}
+TRAFFIC = {"cpu": 25, "cuda": 350}
+#: How many times longer a multiplication for a part of a Gram matrix takes.
+STRIPS = 1.2
 #: With kernels, how many times longer it takes to find ‖gᵢ‖² along with their sum, than that alone, and how many
 #: times longer a multiplication takes in a Gram matrix than in a gradient; measured on an H200.
 BOTH, GRAM = 1.2, 1.5
-#: Entries of gradients that are held at once, unless one group has more.
-HELD = {"cpu": 2**22, "cuda": 2**27}
-_NARROW = (torch.bfloat16, torch.float16)
 
 
 @frozen(kw_only=True)
@@ -62,48 +62,6 @@ class Wanted:
         if self.group_sums:
             return ("direct", "mixed")
         return ("group-gram", "direct", "mixed") if self.group_norms else ("sample-gram", "direct")
-
-
-@define(eq=False)
-class Rows:
-    """Inputs or output gradients [samples, T, features] of consecutive whole groups, and their Gram matrices.
-
-    Modules that share an input share its `Rows`, and so its Gram matrices, which are computed once.
-    """
-
-    rows: Tensor
-    _grams: dict[tuple[int, int], Tensor] = field(factory=dict)
-    _tiles: "dict[Tiling, Tensor]" = field(factory=dict)
-    _wide: Tensor | None = None
-
-    @property
-    def wide(self) -> Tensor:
-        """The rows, at least in float32."""
-        if self._wide is None:
-            self._wide = self.rows.to(torch.promote_types(self.rows.dtype, torch.float32))
-        return self._wide
-
-    @property
-    def factor(self) -> Tensor:
-        """The rows as `product` takes them: as they are where the device multiplies them so, else wide."""
-        return self.rows if self.rows.is_cuda and self.rows.dtype in _NARROW else self.wide
-
-    def gram(self, group: int, apart: int) -> Tensor:
-        """[groups, group − apart, T, T]: of samples i and i + apart of every group."""
-        if (group, apart) not in self._grams:
-            grouped = by_group(self.factor, group)
-            left, right = grouped[:, : group - apart], grouped[:, apart:]
-            found = product(left.flatten(0, 1), right.flatten(0, 1).mT)
-            self._grams[group, apart] = found.view(len(grouped), group - apart, *found.shape[1:])
-        return self._grams[group, apart]
-
-    def tiles(self, tiling: "Tiling") -> Tensor:
-        """Tiles of the Gram matrices (`layerlens_core.profiling.fused.gram_tiles`)."""
-        from layerlens_core.profiling.fused import gram_tiles
-
-        if tiling not in self._tiles:
-            self._tiles[tiling] = gram_tiles(self.rows, tiling)
-        return self._tiles[tiling]
 
 
 @frozen(kw_only=True)
@@ -128,12 +86,14 @@ def cheapest(
     """
     traffic = TRAFFIC.get(device, TRAFFIC["cuda"])
     gram = tokens**2 * (inputs / sharers + outputs)
+    width = strip_width(device)
+    part = gram * STRIPS * (tokens + width) / (2 * tokens) if tokens > width else gram
     multiplied, entries = tokens * inputs * outputs, inputs * outputs
     work: dict[Route, float] = {
-        "sample-gram": gram,
-        "group-gram": gram * (group + 1) / 2,
+        "sample-gram": part,
+        "group-gram": part + gram * (group - 1) / 2,
         "direct": multiplied + traffic * (entries if wanted.norms else entries / group),
-        "mixed": gram + multiplied + traffic * entries / group,
+        "mixed": part + multiplied + traffic * entries / group,
     }
     if fused:
         grouped = wanted.group_norms or wanted.group_sums
@@ -155,12 +115,13 @@ def reduce(
     wanted: Wanted,
     route: Route,
     weight: Tensor | None = None,
-    consume: Consumer | None = None,
+    total: Tensor | None = None,
     defer: Defer | None = None,
 ) -> Found:
     """What is wanted of the samples, which are whole groups.
 
-    weight: W [out, in], for Σ |W ⊙ Σ gᵢ|. consume: gets the sums of groups. Both go with ``group_sums``.
+    weight: W [out, in], for Σ |W ⊙ Σ gᵢ|. total: Σ gᵢ over all samples is added to it [out, in]; to nothing of it
+    where memory runs out. Both go with the routes that form gradients.
     defer: gets sums of tiles where these are what norms come from, which are then not computed here.
     Raises `ValueError` for a route that does not give all that is wanted.
     """
@@ -185,7 +146,7 @@ def reduce(
         if route != "mixed":
             return Found(norms=norms, group_norms=group_norms if route == "group-gram" else None)
     singly = wanted.norms and route == "direct"
-    if fused and consume is None:
+    if fused and total is None:
         from layerlens_core.profiling.fused import sums as fused_sums
 
         grouped = wanted.group_norms or weight is not None
@@ -195,45 +156,16 @@ def reduce(
             x, d = (by_group(part.rows, group).flatten(1, 2) for part in (inputs, gradients))
             _, group_norms, weighted = fused_sums(x, d, weight)
         return Found(norms=norms, group_norms=group_norms if wanted.group_norms else None, weighted=weighted)
-    singles, squares, sizes = [], [], []
-    x, d = (by_group(part.factor, group) for part in (inputs, gradients))
-    matrix = x.shape[-1] * d.shape[-1]
-    step = max(1, HELD.get(x.device.type, HELD["cuda"]) // (matrix * (group if singly else 1)))
-    for start in range(0, len(x), step):
-        few = slice(start, start + step)
-        if singly:
-            per_sample = product(d[few].flatten(0, 1).mT, x[few].flatten(0, 1))
-            singles.append(squared_norms(per_sample))
-            if consume is None and weight is None and not wanted.group_norms:
-                continue
-            sums = per_sample if group == 1 else by_group(per_sample, group).sum(dim=1)
-        else:
-            sums = product(d[few].flatten(1, 2).mT, x[few].flatten(1, 2))
-        if wanted.group_norms:
-            squares.append(squared_norms(sums))
-        if consume is not None:
-            consume(sums, start)
-        if weight is not None:
-            products = sums.mul_(weight.to(sums.dtype))
-            sizes.append(torch.linalg.vector_norm(products, ord=1, dim=-1).sum(dim=-1, dtype=torch.float64))
-    return Found(
-        norms=torch.cat(singles) if singly else norms,
-        group_norms=torch.cat(squares) if wanted.group_norms else None,
-        weighted=torch.cat(sizes) if weight is not None else None,
-    )
-
-
-def product(left: Tensor, right: Tensor) -> Tensor:
-    """Matrix product, batched or not, in float32 where the operands are narrower (on a CUDA device)."""
-    if left.dtype in _NARROW:
-        multiply = torch.bmm if left.dim() == 3 else torch.mm
-        return multiply(left, right, out_dtype=torch.float32)
-    return left @ right
+    sums = formed(
+        inputs.factor, gradients.factor, group=group, singly=singly, together=wanted.group_norms, weight=weight,
+        total=total,
+    )  # fmt: skip
+    return Found(norms=sums.singles if singly else norms, group_norms=sums.squares, weighted=sums.weighted)
 
 
 def fusible(inputs: Tensor, gradients: Tensor) -> bool:
     """Whether `layerlens_core.profiling.fused` can do it."""
-    narrow = inputs.dtype in _NARROW and gradients.dtype == inputs.dtype
+    narrow = inputs.dtype in NARROW and gradients.dtype == inputs.dtype
     return narrow and inputs.is_cuda and gradients.device == inputs.device and _triton()
 
 
@@ -242,32 +174,16 @@ def _triton() -> bool:
     return find_spec("triton") is not None
 
 
-def by_group(tensor: Tensor, group: int) -> Tensor:
-    """[samples, …] as [groups, group, …]."""
-    return tensor.view(-1, group, *tensor.shape[1:])
-
-
-def squared_norms(matrices: Tensor) -> Tensor:
-    """Squared Frobenius norms [...] in float64 of matrices [..., out, in].
-
-    Norms of rows are found in the matrices' own precision and in one pass over memory, and their squares added in
-    float64: one float32 sum over a large matrix loses three digits.
-    """
-    rows: Tensor = torch.linalg.vector_norm(matrices, dim=-1)
-    return rows.double().square().sum(dim=-1)
-
-
 def _inner(inputs: Rows, gradients: Rows, group: int, *, together: bool) -> tuple[Tensor, Tensor | None]:
-    """‖gᵢ‖² [samples], and where asked for ‖Σ gᵢ‖² [groups], by whole Gram matrices."""
-
-    def between(apart: int) -> Tensor:
-        entries = gradients.gram(group, apart) * inputs.gram(group, apart)
-        return entries.sum(dim=-1).sum(dim=-1, dtype=torch.float64)
-
-    norms = between(0)
+    """‖gᵢ‖² [samples], and where asked for ‖Σ gᵢ‖² [groups], by Gram matrices."""
+    norms = torch.zeros(len(inputs.rows), dtype=torch.float64, device=inputs.rows.device)
+    for first in inputs.strips:
+        left, right = gradients.strip(first, keep=False), inputs.strip(first, keep=True)
+        norms += gradient_sums.inner(left, right, once=left.shape[2])  # the square on the diagonal
     if not together:
-        return norms.flatten(), None
-    group_norms = norms.sum(dim=1)
+        return norms, None
+    group_norms = by_group(norms, group).sum(dim=1)
     for apart in range(1, group):
-        group_norms += 2 * between(apart).sum(dim=1)
-    return norms.flatten(), group_norms
+        left, right = gradients.gram(group, apart, keep=False), inputs.gram(group, apart, keep=True)
+        group_norms += 2 * gradient_sums.inner(left, right).view(len(group_norms), -1).sum(dim=1)
+    return norms, group_norms

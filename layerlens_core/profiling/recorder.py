@@ -1,5 +1,6 @@
 """Collect what a tap hears on one module in a micro-batch, and reduce it to a few numbers a sample."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -8,7 +9,8 @@ from torch import Tensor
 
 from layerlens_core.profiling.directions import RangeFinder
 from layerlens_core.profiling.ledger import Entries, Ledger, Numbers
-from layerlens_core.profiling.products import Route, Rows, Wanted, cheapest, fusible, reduce
+from layerlens_core.profiling.products import Route, Wanted, cheapest, fusible, reduce
+from layerlens_core.profiling.rows import Rows
 from layerlens_core.profiling.samples import Sample
 from layerlens_core.profiling.shared_inputs import SharedInputs
 from layerlens_core.profiling.sketches import Projector, Sketched, column_squares
@@ -147,7 +149,7 @@ def _numbers(tensor: Tensor) -> Numbers:
 class Recorder:
     """One module's part of the pass.
 
-    row: the module's in the ledger. weight: [out, in], where mean |W ⊙ ḡ| is wanted. sharers: modules that are likely
+    row: the module's in the ledger. weight: gives W [out, in], where mean |W ⊙ ḡ| is wanted. sharers: modules that are likely
     to share the input, by which the work is reckoned. finder: gathers the mean gradient's sketches. projector: where
     the norms are sketched.
 
@@ -158,7 +160,7 @@ class Recorder:
 
     name: str
     row: int
-    weight: Tensor | None
+    weight: Callable[[], Tensor] | None
     wanted: Wanted
     route: Route | None
     sharers: int
@@ -291,17 +293,11 @@ class Recorder:
         )  # fmt: skip
         # Sums, unlike the ledger, must not get a sample twice: work that failed half-way is done again in parts.
         finder = None if self._units <= self._found_in else self.finder
-        formed = finder is not None and finder.exact and route in ("direct", "mixed")
-        total: list[Tensor] = []
-
-        def consume(sums: Tensor, _first: int) -> None:
-            part = sums.sum(dim=0)
-            total[:] = [part if not total else total[0] + part]
-
+        total = finder.total(inputs.wide) if finder is not None and self._formed(finder, route, x, d) else None
         if self.wanted.norms or self.wanted.group_sums:
             found = reduce(
                 inputs, gradients, group=group, wanted=self.wanted, route=route,
-                weight=self.weight if whole else None, consume=consume if formed else None,
+                weight=self.weight() if whole and self.weight is not None else None, total=total,
                 defer=lambda tiling, found: block.defer(self.row, tiling, found),
             )  # fmt: skip
             if found.norms is not None:
@@ -311,11 +307,22 @@ class Recorder:
             if found.weighted is not None:
                 tables.products[self.row] = found.weighted
         if finder is not None:
-            if total:
-                finder.add_gradient(total[0])
+            if total is not None:
+                finder.add_gradient(total)
             else:
                 finder.add(inputs.factor, gradients.factor)
             self._found_in = self._units
+
+    def _formed(self, finder: RangeFinder, route: Route, x: Tensor, d: Tensor) -> bool:
+        """Whether the finder gets the gradient itself, as it is formed for a metric anyway.
+
+        Its sketches are made of it where that is less work than of the rows.
+        """
+        asked = self.wanted.norms or self.wanted.group_sums
+        if not asked or route not in ("direct", "mixed") or fusible(x, d):  # kernels form none
+            return False
+        inputs, outputs = x.shape[2], d.shape[2]
+        return finder.exact or inputs * outputs < len(x) * x.shape[1] * (inputs + outputs)
 
     @property
     def seen(self) -> tuple[bool, bool, tuple[int, ...] | None]:

@@ -21,7 +21,8 @@ import torch
 from attrs import define, field, frozen
 from torch import Tensor
 
-from layerlens_core.profiling.products import by_group, fusible, product
+from layerlens_core.profiling.products import fusible
+from layerlens_core.profiling.rows import by_group, product
 from layerlens_core.profiling.shared_inputs import SharedInputs
 
 #: Columns of Ω. The more, the smaller the error: by √ of the number.

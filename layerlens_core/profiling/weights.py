@@ -1,7 +1,7 @@
 """Reach a module's weight wherever it lies: at hand, sharded over processes, or offloaded."""
 
 import hashlib
-from typing import cast
+from collections.abc import Callable
 
 import torch
 from attrs import define
@@ -38,10 +38,10 @@ def digest(model: nn.Module) -> str:
     return total.hexdigest()
 
 
-def dense_weight(module: nn.Module, target: LinearModule) -> Tensor:
-    """The weight as [out, in]. Raises `ModelError` where it is packed (quantised).
+def dense_weight(module: nn.Module, target: LinearModule) -> Callable[[], Tensor]:
+    """What gives the weight as [out, in]. Raises `ModelError` where it is packed (quantised).
 
-    Where it is sharded or offloaded, something that stands for it: its ``to`` gives the weight in the backward pass.
+    Where it is sharded or offloaded, it is at hand only while its layer runs, so in the backward pass.
     """
     weight = module.weight
     assert isinstance(weight, Tensor)
@@ -51,8 +51,9 @@ def dense_weight(module: nn.Module, target: LinearModule) -> Tensor:
             "the statistic 'weight_gradient' needs plain weights, so leave that metric out"
         )
     if isinstance(weight, DTensor) or weight.is_meta:
-        return cast(Tensor, _Elsewhere(module, target))
-    return _upright(module, weight.detach())
+        return _Elsewhere(module, target)
+    upright = _upright(module, weight.detach())
+    return lambda: upright
 
 
 @define(eq=False)
@@ -62,8 +63,8 @@ class _Elsewhere:
     module: nn.Module
     target: LinearModule
 
-    def to(self, dtype: torch.dtype) -> Tensor:
-        """The weight [out, in], as `torch.Tensor.to`. Raises `ModelError` where it is not at hand."""
+    def __call__(self) -> Tensor:
+        """The weight [out, in]. Raises `ModelError` where it is not at hand."""
         weight = self.module.weight
         assert isinstance(weight, Tensor)
         if weight.is_meta:
@@ -80,7 +81,7 @@ class _Elsewhere:
                 f"the weight of {self.target.name} is sharded and not at hand when its gradient is complete, so "
                 "'weight_gradient' cannot be computed; leave that metric out, or use a larger --micro-batch"
             )
-        return _upright(self.module, weight.detach()).to(dtype)
+        return _upright(self.module, weight.detach())
 
 
 def _upright(module: nn.Module, weight: Tensor) -> Tensor:

@@ -55,11 +55,25 @@ def seconds(shape: dict[str, int], arms: dict[str, dict[str, object]], repeats: 
     return {arm: statistics.median(values) for arm, values in took.items()}
 
 
+def print_metrics(repeats: int) -> dict[str, float]:
+    """Median seconds a batch of every metric alone and of all together, as a table."""
+    metrics = seconds({**BASE, "width": 512}, {"plain": {}, **METRICS}, repeats)
+    dearest = max(took for arm, took in metrics.items() if arm not in ("plain", "all four"))
+    print("\n| metrics | share of plain | beside the dearest alone |\n|---|---|---|")
+    for arm, took in metrics.items():
+        print(f"| {arm} | {took / metrics['plain']:.3f} | {took / dearest:.3f} |")
+    return metrics
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--metrics-only", action="store_true", help="Only the last table.")
     arguments = parser.parse_args()
+    if arguments.metrics_only:
+        print_metrics(arguments.repeats)
+        return
     shown: dict[str, dict[str, object]] = {arm: ARMS.get(arm, {}) for arm in SHOWN}
     found = {
         axis: {value: seconds({**BASE, axis: value}, shown, arguments.repeats) for value in values}
@@ -73,11 +87,7 @@ def main() -> None:
             (first, low), *_, (last, high) = ((value, rows[arm]) for value, rows in by_value.items())
             slopes.append(math.log(high / low) / math.log(last / first))
         print(f"| {arm} | " + " | ".join(f"{slope:.2f}" for slope in slopes) + " |")
-    metrics = seconds({**BASE, "width": 512}, {"plain": {}, **METRICS}, arguments.repeats)
-    dearest = max(took for arm, took in metrics.items() if arm not in ("plain", "all four"))
-    print("\n| metrics | share of plain | beside the dearest alone |\n|---|---|---|")
-    for arm, took in metrics.items():
-        print(f"| {arm} | {took / metrics['plain']:.3f} | {took / dearest:.3f} |")
+    metrics = print_metrics(arguments.repeats)
     if arguments.out is None:
         return
     import matplotlib

@@ -83,6 +83,22 @@ def test_a_small_module_is_decomposed_in_full():
     assert found.rest == pytest.approx(float(values[16:].sum()), rel=1e-10)
 
 
+@pytest.mark.parametrize("formed", [False, True])
+def test_gradients_that_were_formed_give_what_rows_give(formed):
+    x, d = tokens(1.0, count=60, width=250, height=300)
+    by_rows, by_gradients = (RangeFinder(name="m", inputs=250, outputs=300, rank=4, formed=formed) for _ in range(2))
+    assert by_rows.exact == formed  # between two and four times as large as its sketches
+    for a, b in zip(x.chunk(3), d.chunk(3), strict=True):
+        total = by_gradients.total(b)
+        total += b.T @ a
+        by_gradients.add_gradient(total)
+        by_rows.add(a, b)
+    for found, expected in zip(by_gradients.sums, by_rows.sums, strict=True):
+        assert torch.allclose(found, expected, rtol=1e-10)
+    with pytest.raises(ValueError, match="do not add up"):
+        by_rows.merge(RangeFinder(name="m", inputs=250, outputs=300, rank=4, formed=not formed))
+
+
 def test_workers_sums_add_up_and_the_seed_decides():
     x, d = tokens(1.0, count=60, width=220, height=300)
     finder = {"name": "m", "inputs": 220, "outputs": 300, "rank": 4}
@@ -106,15 +122,33 @@ def test_the_sum_of_what_is_left_out_lies_within_its_bounds(numbers):
     assert equal == pytest.approx(0.5 * len(numbers))
 
 
-def test_directions_of_real_gradients(named_family, build, samples, reference):
-    """Wide enough that sketches are used; the gradient is one of a model."""
-    family = named_family("llama")
+@pytest.fixture
+def wide(named_family, build):
+    """A Llama of one layer, wide enough that sketches are used."""
     torch.manual_seed(0)
-    model = type(build(family))(
-        type(build(family).config)(
-            hidden_size=288, intermediate_size=320, num_hidden_layers=1, num_attention_heads=4, vocab_size=97
-        )
-    ).double()
+    plain = build(named_family("llama"))
+    sizes = {"hidden_size": 288, "intermediate_size": 320, "num_hidden_layers": 1, "num_attention_heads": 4}
+    return type(plain)(type(plain.config)(**sizes, vocab_size=97)).double()
+
+
+def test_sketches_of_formed_gradients_are_those_of_rows(named_family, wide, samples, monkeypatch):
+    """Which of the two is less work depends on the tokens of a batch."""
+    targets, data, formed = inspect(wide).modules, samples(named_family("llama"), count=24), []
+    add = RangeFinder.add_gradient
+    monkeypatch.setattr(RangeFinder, "add_gradient", lambda self, total: (formed.append(self.exact), add(self, total)))
+    options = {"needs": ("gradient_norms", "spectrum"), "directions": True, "rank": 4, "micro_batch": 24}
+    found, rows = (
+        measure(wide, targets, data, "causal-lm", route=route, **options) for route in ("direct", "group-gram")
+    )
+    assert formed.count(False) == len(targets) == 7
+    for target, ours, theirs in zip(targets, found.statistics, rows.statistics, strict=True):
+        assert ours.spectrum == pytest.approx(theirs.spectrum, rel=1e-8)
+        assert torch.allclose(found.vectors[target.name], rows.vectors[target.name], atol=1e-5)
+
+
+def test_directions_of_real_gradients(named_family, wide, samples, reference):
+    """The gradient is one of a model."""
+    family, model = named_family("llama"), wide
     data = samples(family, count=12)
     targets = inspect(model).modules
     measured = measure(model, targets, data, "causal-lm", needs=("spectrum",), directions=True, rank=4)

@@ -6,10 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from layerlens_core.adaptation.inspect import inspect
-from layerlens_core.profiling import engine, products
+from layerlens_core.profiling import engine, forming, rows
 from layerlens_core.profiling.engine import measure
-from layerlens_core.profiling.products import Rows, Wanted, cheapest, reduce
+from layerlens_core.profiling.products import Wanted, cheapest, reduce
+from layerlens_core.profiling.rows import Rows
 from layerlens_core.profiling.shared_inputs import SharedInputs
+from layerlens_native import gradient_sums
 
 WANTED = [
     Wanted(norms=norms, group_norms=group_norms, group_sums=sums)
@@ -17,12 +19,17 @@ WANTED = [
 ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     wanted=st.sampled_from(WANTED), groups=st.integers(1, 4), group=st.integers(1, 4), tokens=st.integers(1, 6),
-    inputs=st.integers(1, 7), outputs=st.integers(1, 7), held=st.sampled_from([1, 60, 10**6]), data=st.data(),
+    inputs=st.integers(1, 7), outputs=st.integers(1, 7), held=st.sampled_from([1, 60, 10**6]),
+    height=st.sampled_from([1, 3, 256]), strip=st.sampled_from([1, 2, 5, 48]), kernel=st.booleans(),
+    transposed=st.booleans(), data=st.data(),
 )  # fmt: skip
-def test_every_route_gives_the_definition(wanted, groups, group, tokens, inputs, outputs, held, data):
+def test_every_route_gives_the_definition(
+    wanted, groups, group, tokens, inputs, outputs, held, height, strip, kernel, transposed, data
+):
+    """By pieces and strips of every size, with the native kernel and without."""
     route = data.draw(st.sampled_from(wanted.routes))
     generator = torch.Generator().manual_seed(groups * 64 + tokens)
     x, d = (
@@ -30,20 +37,18 @@ def test_every_route_gives_the_definition(wanted, groups, group, tokens, inputs,
         for width in (inputs, outputs)
     )
     weight = torch.randn(outputs, inputs, generator=generator, dtype=torch.float64)
-    sums = {}
-    consume = (
-        (lambda part, first: sums.update({first + i: each.clone() for i, each in enumerate(part)}))
-        if (wanted.group_sums)
-        else None
-    )
-    before, products.HELD["cpu"] = products.HELD["cpu"], held
-    try:
+    weight = weight.T.contiguous().T if transposed else weight
+    before = torch.randn(outputs, inputs, generator=generator, dtype=torch.float64)
+    total = before.clone() if route in ("direct", "mixed") else None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(forming.HELD, "cpu", held)
+        patch.setattr(forming, "ROWS", height)
+        patch.setitem(rows.STRIP, "cpu", strip)
+        patch.setattr(gradient_sums, "THREADS", torch.get_num_threads() if kernel else 0)
         found = reduce(
-            Rows(x), Rows(d), group=group, wanted=wanted, route=route, consume=consume,
+            Rows(x), Rows(d), group=group, wanted=wanted, route=route, total=total,
             weight=weight if wanted.group_sums else None,
         )  # fmt: skip
-    finally:
-        products.HELD["cpu"] = before
     gradients = torch.stack([b.T @ a for a, b in zip(x, d, strict=True)])
     together = gradients.view(groups, group, outputs, inputs).sum(dim=1)
     if wanted.norms:
@@ -52,10 +57,42 @@ def test_every_route_gives_the_definition(wanted, groups, group, tokens, inputs,
         scale = float(gradients.square().sum())
         expected = together.square().sum(dim=(1, 2)).tolist()
         assert found.group_norms.tolist() == pytest.approx(expected, rel=1e-10, abs=1e-12 * scale)
+    if total is not None:
+        assert torch.allclose(total, before + gradients.sum(dim=0), rtol=1e-10)
     if wanted.group_sums:
-        assert torch.allclose(torch.stack([sums[i] for i in range(groups)]), together, rtol=1e-10)
         sizes = (weight * together).abs().sum(dim=(1, 2)).tolist()
         assert found.weighted.tolist() == pytest.approx(sizes, rel=1e-10)
+
+
+def test_nothing_is_added_to_a_total_where_memory_runs_out(monkeypatch):
+    """Work that failed is done again; a sample must not be in the sum twice."""
+    monkeypatch.setitem(forming.HELD, "cpu", 1)
+    monkeypatch.setattr(forming, "ROWS", 1)
+    monkeypatch.setattr(gradient_sums, "IMPLEMENTATION", "pure")
+    products = []
+
+    def scarce(left, right, out=None):
+        products.append(left)
+        if len(products) == 3:
+            raise torch.OutOfMemoryError
+        return rows.product(left, right, out)
+
+    monkeypatch.setattr(forming, "product", scarce)
+    total = torch.zeros(3, 5)
+    with pytest.raises(torch.OutOfMemoryError):
+        forming.formed(torch.ones(4, 2, 5), torch.ones(4, 2, 3), group=2, singly=True, together=True, total=total)
+    assert not total.any()
+
+
+def test_half_of_a_symmetric_gram_matrix_is_computed(monkeypatch):
+    monkeypatch.setitem(rows.STRIP, "cpu", 2)
+    kept = Rows(torch.randn(3, 5, 7, dtype=torch.float64))
+    whole = kept.gram(1, 0, keep=False)
+    strips = {first: kept.strip(first, keep=True) for first in kept.strips}
+    assert {first: tuple(strip.shape) for first, strip in strips.items()} == {0: (3, 5, 2), 2: (3, 3, 2), 4: (3, 1, 1)}
+    for first, strip in strips.items():
+        assert torch.allclose(strip, whole[:, first:, first : first + 2])
+        assert kept.strip(first, keep=False) is strip
 
 
 def test_the_cheapest_route_follows_the_shapes():

@@ -11,9 +11,10 @@ from layerlens_core.adaptation.inspect import inspect
 from layerlens_core.errors import DataError
 from layerlens_core.profiles import Profile
 from layerlens_core.profiling.engine import measure
-from layerlens_core.profiling.products import Rows, Wanted, reduce
+from layerlens_core.profiling.products import Wanted, reduce
 from layerlens_core.profiling.profile import profile
 from layerlens_core.profiling.refining import _overlapping, measure_refined, open_modules
+from layerlens_core.profiling.rows import Rows
 from layerlens_core.profiling.sketches import Projector, Sketched, column_squares, random_signs
 from layerlens_core.statistics import SketchError
 

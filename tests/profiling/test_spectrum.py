@@ -12,10 +12,12 @@ from layerlens_core.profiling.profile import profile
 
 
 @pytest.mark.parametrize("micro_batch", [1, 4])
-def test_it_is_the_spectrum_of_the_mean_gradient(family, build, samples, reference, micro_batch):
+@pytest.mark.parametrize("others", [(), ("gradient_norms", "weight_gradient")])
+def test_it_is_the_spectrum_of_the_mean_gradient(family, build, samples, reference, others, micro_batch):
+    """Alone, and where gradients are formed for other metrics."""
     model, data = build(family), samples(family)
     targets = inspect(model).modules
-    measured = measure(model, targets, data, family.task, needs=("spectrum",), micro_batch=micro_batch)
+    measured = measure(model, targets, data, family.task, needs=("spectrum", *others), micro_batch=micro_batch)
     truth = reference(model, [t.name for t in targets], data)
     for statistics in measured.statistics:
         expected = torch.linalg.svdvals(truth[statistics.module].mean(dim=0)).tolist()
