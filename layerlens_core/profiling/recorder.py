@@ -149,9 +149,9 @@ def _numbers(tensor: Tensor) -> Numbers:
 class Recorder:
     """One module's part of the pass.
 
-    row: the module's in the ledger. weight: gives W [out, in], where mean |W ⊙ ḡ| is wanted. sharers: modules that are likely
-    to share the input, by which the work is reckoned. finder: gathers the mean gradient's sketches. projector: where
-    the norms are sketched.
+    row: the module's in the ledger. weight: gives W [out, in], where mean |W ⊙ ḡ| is wanted. sharers: modules that are
+    likely to share the input, by which the work is reckoned. finder: gathers the mean gradient's sketches. projector:
+    where the norms are sketched.
 
     Calls of one micro-batch are joined along the tokens: a module that runs several times, as in ALBERT, has
     one weight gradient, the sum over its calls. Where a micro-batch is smaller than a group, the rows of the group's
