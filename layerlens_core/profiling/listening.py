@@ -42,7 +42,9 @@ def compiler_failure(error: RuntimeError) -> str | None:
     exceptions = sys.modules.get("torch._dynamo.exc")
     if exceptions is None or not isinstance(error, exceptions.TorchDynamoException):
         return None
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    # The first line may say no more than who raised what comes next.
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])
 
 
 def _fusible(model: PreTrainedModel, ears: Mapping[str, Ear], layers: Collection[str]) -> dict[str, list[str]]:

@@ -167,12 +167,14 @@ def test_weights_that_modules_share_are_no_address(named_family, build, samples,
     alike(fused, plain, 1e-5)
 
 
-def test_a_compiler_that_fails_is_said_in_a_line(named_family, build, samples, monkeypatch):
+def test_a_compiler_that_fails_is_said_in_a_line(named_family, build, samples):
     family = named_family("llama")
     model, data = build(family), samples(family)
-    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", (None, "no-such-compiler"))
-    monkeypatch.setattr(torch._inductor.config, "force_disable_caches", True)
-    with pytest.raises(ModelError, match=r"^torch.compile failed: .*no-such-compiler.*; leave --compile out$"):
+    wrong = {"cpp.cxx": (None, "no-such-compiler"), "force_disable_caches": True}
+    with (
+        torch._inductor.config.patch(wrong),
+        pytest.raises(ModelError, match=r"^torch.compile failed: .*no-such-compiler.*; leave --compile out$"),
+    ):
         measure(model, inspect(model).modules, data, family.task, needs=NEEDS, compile=layers(model))
 
 
