@@ -35,6 +35,7 @@ if "prefix" not in default().names("method"):
 
 WIDTH, INNER, HEADS, GROUPS, HEAD_WIDTH, LABELS = 64, 96, 4, 2, 16, 3
 BATCH, LENGTH, VOCABULARY = 4, 7, 97
+PROCESSES = 2
 #: How far losses and parameters may lie apart. In bf16 a sum over the batch is rounded to 8 bits.
 TOLERANCE = {"fp32": 1e-6, "bf16": 2e-2, "bf16-uniform": 2e-2}
 
@@ -120,10 +121,12 @@ def train(how, dtype, device, out=None, *, rank=0, world=1):
                 fully_shard(layer, mesh=mesh)
         fully_shard(wrapped, mesh=mesh)
     whole = inputs(device)
-    share = BATCH // world
-    part = {name: value[rank * share : (rank + 1) * share] for name, value in whole.items()}
+    share = BATCH // PROCESSES
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
-    model(**part).loss.backward()
+    # One process takes the same shares one by one: how a sum over the whole batch is rounded depends on the machine.
+    for number in range(PROCESSES) if world == 1 else [rank]:
+        part = {name: value[number * share : (number + 1) * share] for name, value in whole.items()}
+        (model(**part).loss / (PROCESSES // world)).backward()
     optimizer.step()
     with torch.no_grad():
         after = model(**whole)
@@ -159,12 +162,12 @@ def main(device, out, *cases):
     dist.destroy_process_group()
 
 
-def launch(device, out, *cases, processes=2):
-    """`main` in so many processes: for each case what it saw, or why it was refused."""
+def launch(device, out, *cases):
+    """`main` in several processes: for each case what it saw, or why it was refused."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(processes), "OMP_NUM_THREADS": "1"}
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(PROCESSES), "OMP_NUM_THREADS": "1"}
     started = [
         subprocess.Popen(
             [sys.executable, __file__, device, str(out), *cases],
@@ -173,7 +176,7 @@ def launch(device, out, *cases, processes=2):
             stderr=subprocess.PIPE,
             text=True,
         )
-        for rank in range(processes)
+        for rank in range(PROCESSES)
     ]
     try:
         errors = [process.communicate(timeout=300)[1] for process in started]
