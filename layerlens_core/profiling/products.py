@@ -45,6 +45,9 @@ STRIPS = 1.2
 #: times longer a multiplication takes in a Gram matrix than in a gradient; measured on an H200.
 BOTH, GRAM = 1.2, 1.5
 
+#: Compute capabilities of GPUs whose shared memory holds the kernels' tiles, 131 to 147 KB: A100, H100 and H200, B200.
+ROOMY = {(8, 0), (9, 0), (10, 0), (10, 3)}
+
 
 @frozen(kw_only=True)
 class Wanted:
@@ -166,7 +169,12 @@ def reduce(
 def fusible(inputs: Tensor, gradients: Tensor) -> bool:
     """Whether `layerlens_core.profiling.fused` can do it."""
     narrow = inputs.dtype in NARROW and gradients.dtype == inputs.dtype
-    return narrow and inputs.is_cuda and gradients.device == inputs.device and _triton()
+    return narrow and inputs.is_cuda and gradients.device == inputs.device and _triton() and _is_roomy(inputs.device)
+
+
+@cache
+def _is_roomy(device: torch.device) -> bool:
+    return torch.cuda.get_device_capability(device) in ROOMY
 
 
 @cache
