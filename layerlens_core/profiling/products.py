@@ -79,6 +79,7 @@ class Found:
     weighted: Tensor | None = None
 
 
+@cache
 def cheapest(
     wanted: Wanted, *, group: int, tokens: int, inputs: int, outputs: int, sharers: int = 1,
     device: str = "cpu", fused: bool = False,

@@ -178,7 +178,8 @@ class Recorder:
     _shape: BatchShape = BatchShape(0, frozenset())
     _in_forward: bool = False
     _calls: int = 0
-    _pending: list[tuple[Tensor, Tensor]] = field(factory=list)
+    # Inputs as they came, by which sharers are known; inputs and gradients by sample.
+    _pending: list[tuple[Tensor, Tensor, Tensor]] = field(factory=list)
 
     _called: bool = False
     _reached: bool = False
@@ -221,10 +222,12 @@ class Recorder:
         self._reached = True
         if self._lost_shape is not None:
             return
-        if self._shape.by_sample(inputs) is None or self._shape.by_sample(gradients) is None:
+        inputs = inputs.detach()
+        x, d = self._shape.by_sample(inputs), self._shape.by_sample(gradients.detach())
+        if x is None or d is None:
             self._lost_shape = tuple(inputs.shape)
             return
-        self._pending.append((inputs.detach(), gradients.detach()))
+        self._pending.append((inputs, x, d))
         if len(self._pending) == self._calls:
             self._collected()
 
@@ -247,15 +250,15 @@ class Recorder:
     def _collected(self) -> None:
         """All calls of this micro-batch are there."""
         if len(self._pending) == 1 and self._last and not self._carried:
-            ((inputs, gradients),) = self._pending
+            ((inputs, x, d),) = self._pending
             self._pending.clear()
-            rows = self.shared.find(inputs) if self.projector is None else Rows(self._rows(inputs))
+            rows = self.shared.find(inputs) if self.projector is None else Rows(x)
             if rows is None:
-                rows = self.shared.remember(inputs, Rows(self._rows(inputs)))
-            self._reduce(rows, Rows(self._rows(gradients)))
+                rows = self.shared.remember(inputs, Rows(x))
+            self._reduce(rows, Rows(d))
             return
-        inputs = torch.cat([self._rows(x) for x, _ in self._pending], dim=1)
-        gradients = torch.cat([self._rows(d) for _, d in self._pending], dim=1)
+        inputs = torch.cat([x for _, x, _ in self._pending], dim=1)
+        gradients = torch.cat([d for *_, d in self._pending], dim=1)
         self._pending.clear()
         self._carried.append((self._first, inputs, gradients))
         if self._last:
@@ -272,11 +275,6 @@ class Recorder:
                 whole[first : first + len(part), : part.shape[1]] = part
         self._carried.clear()
         return Rows(joined[0]), Rows(joined[1])
-
-    def _rows(self, tensor: Tensor) -> Tensor:
-        rows = self._shape.by_sample(tensor)
-        assert rows is not None  # `receive` saw to it
-        return rows
 
     def _reduce(self, inputs: Rows, gradients: Rows) -> None:
         block, x, d = self._block, inputs.rows, gradients.rows
