@@ -152,7 +152,7 @@ class RangeFinder:
 
     def _test_matrices(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Ω, and Ψ with Θ beside it."""
-        if self._tests is None or self._tests[0].device != like.device:
+        if self._tests is None or (self._tests[0].device, self._tests[0].dtype) != (like.device, like.dtype):
             self._tests = (self._draw("right", self.inputs, self.columns, like), self._left(like))
         return self._tests
 

@@ -72,6 +72,18 @@ def test_the_leading_subspace_holds_almost_what_the_best_one_does(decay, least):
     assert found.rest == pytest.approx(float(values[64:].sum()), rel=0.5)
 
 
+def test_rows_and_gradients_of_two_dtypes_add_up():
+    """Where rows have 16 bits, gradients that were formed of them have 32; which is sketched may change by batch."""
+    x, d = tokens(1.0, count=60, width=280, height=300)
+    whole, mixed = (RangeFinder(name="m", inputs=280, outputs=300, rank=4) for _ in range(2))
+    whole.add(x, d)
+    mixed.add(x[:30].float(), d[:30].float())
+    mixed.add_gradient(d[30:].T @ x[30:])
+    assert not whole.exact
+    for found, expected in zip(mixed.sums, whole.sums, strict=True):
+        assert torch.allclose(found.double(), expected, atol=1e-4 * float(expected.abs().max()))
+
+
 def test_a_small_module_is_decomposed_in_full():
     x, d = tokens(0.5, count=50, width=40, height=300)
     finder = feed(RangeFinder(name="m", inputs=40, outputs=300, rank=16), x, d, 3)
