@@ -14,21 +14,21 @@ ROWS = 256
 
 
 @frozen(kw_only=True)
-class Sums:
-    """What was summed, float64 on the device; None for what was not wanted.
+class Found:
+    """What was found of a module, float64 on the device; None for what was not wanted.
 
-    singles: ‖gᵢ‖² [samples]. squares: ‖Σ gᵢ‖² [groups]. weighted: Σ |W ⊙ Σ gᵢ| [groups].
+    norms: ‖gᵢ‖² [samples]. group_norms: ‖Σ gᵢ‖² [groups]. weighted: Σ |W ⊙ Σ gᵢ| [groups].
     """
 
-    singles: Tensor | None
-    squares: Tensor | None
-    weighted: Tensor | None
+    norms: Tensor | None = None
+    group_norms: Tensor | None = None
+    weighted: Tensor | None = None
 
 
 def formed(
     inputs: Tensor, gradients: Tensor, *, group: int, singly: bool, together: bool, weight: Tensor | None = None,
     total: Tensor | None = None,
-) -> Sums:  # fmt: skip
+) -> Found:  # fmt: skip
     """Sums over gradients gᵢ = bᵢᵀ aᵢ, from inputs aᵢ [samples, T, in] and output gradients bᵢ [samples, T, out].
 
     singly: form each gᵢ, for ‖gᵢ‖²; without, only Σ gᵢ of each group is formed. together: ‖Σ gᵢ‖² is wanted.
@@ -75,7 +75,7 @@ def formed(
             )
     if total is not None and whole is not None and whole is not total:
         total += whole
-    return Sums(singles=singles, squares=squares, weighted=weighted)
+    return Found(norms=singles, group_norms=squares, weighted=weighted)
 
 
 def _pieces(groups: int, group: int, height: int, width: int, device: str) -> tuple[int, int]:

@@ -22,10 +22,10 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from attrs import frozen
+from attrs import evolve, frozen
 from torch import Tensor
 
-from layerlens_core.profiling.forming import formed
+from layerlens_core.profiling.forming import Found, formed
 from layerlens_core.profiling.rows import NARROW, Rows, by_group, strip_width
 from layerlens_native import gradient_sums
 
@@ -65,18 +65,6 @@ class Wanted:
         if self.group_sums:
             return ("direct", "mixed")
         return ("group-gram", "direct", "mixed") if self.group_norms else ("sample-gram", "direct")
-
-
-@frozen(kw_only=True)
-class Found:
-    """What was found of a module, float64 on the device; None for what was not wanted.
-
-    norms: ‖gᵢ‖² [samples]. group_norms: ‖Σ gᵢ‖² [groups]. weighted: Σ |W ⊙ Σ gᵢ| [groups].
-    """
-
-    norms: Tensor | None = None
-    group_norms: Tensor | None = None
-    weighted: Tensor | None = None
 
 
 @cache
@@ -140,11 +128,11 @@ def reduce(
             samples, tokens = inputs.rows.shape[:2]
             unit = group if route == "group-gram" else 1
             tiling = Tiling.of(unit, tokens, samples // unit, inputs.rows.device)
-            found = inner_products(inputs.tiles(tiling), gradients.rows, tiling)
+            of_tiles = inner_products(inputs.tiles(tiling), gradients.rows, tiling)
             if defer is not None:
-                defer(tiling, found)
+                defer(tiling, of_tiles)
             else:
-                norms, group_norms = totals(found, tiling)
+                norms, group_norms = totals(of_tiles, tiling)
         else:
             norms, group_norms = _inner(inputs, gradients, group, together=route == "group-gram")
         if route != "mixed":
@@ -160,11 +148,11 @@ def reduce(
             x, d = (by_group(part.rows, group).flatten(1, 2) for part in (inputs, gradients))
             _, group_norms, weighted = fused_sums(x, d, weight)
         return Found(norms=norms, group_norms=group_norms if wanted.group_norms else None, weighted=weighted)
-    sums = formed(
+    found = formed(
         inputs.factor, gradients.factor, group=group, singly=singly, together=wanted.group_norms, weight=weight,
         total=total,
     )  # fmt: skip
-    return Found(norms=sums.singles if singly else norms, group_norms=sums.squares, weighted=sums.weighted)
+    return found if singly else evolve(found, norms=norms)
 
 
 def fusible(inputs: Tensor, gradients: Tensor) -> bool:

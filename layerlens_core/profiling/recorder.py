@@ -69,8 +69,7 @@ class Block:
     ledger: Ledger
     samples: int
     group: int
-    _parts: dict[torch.device, Tensor] = field(factory=dict)
-    _on: dict[torch.device, Tables] = field(factory=dict)
+    _parts: dict[torch.device, tuple[Tensor, Tables]] = field(factory=dict)
     _tiles: "dict[Tiling, list[tuple[int, Tensor]]]" = field(factory=dict)
     _sketched: dict[torch.device, list[tuple[int, Tensor, Tensor]]] = field(factory=dict)
 
@@ -81,11 +80,11 @@ class Block:
 
     def on(self, device: torch.device) -> Tables:
         """The tables on a device."""
-        if device not in self._on:
+        if device not in self._parts:
             shape = (len(self.ledger.modules), sum(self._widths))
-            self._parts[device] = torch.zeros(shape, dtype=torch.float64, device=device)
-            self._on[device] = self._tables(self._parts[device])
-        return self._on[device]
+            whole = torch.zeros(shape, dtype=torch.float64, device=device)
+            self._parts[device] = whole, self._tables(whole)
+        return self._parts[device][1]
 
     def sketched(self, row: int, singly: Tensor, together: Tensor) -> None:
         """A module's column norms; what follows from them is computed for all modules at once."""
@@ -121,7 +120,7 @@ class Block:
         """All numbers on the CPU, by one transfer a device. weights: elements of each module's weight [modules]."""
         self._settle()
         nothing = torch.zeros((len(self.ledger.modules), sum(self._widths)), dtype=torch.float64)
-        found = self._tables(torch.stack([nothing, *(part.cpu() for part in self._parts.values())]).sum(dim=0))
+        found = self._tables(torch.stack([nothing, *(whole.cpu() for whole, _ in self._parts.values())]).sum(dim=0))
         size = self.group if self.samples >= self.group else 1
         return Entries(
             losses=_numbers(losses),

@@ -76,8 +76,11 @@ def tap(module: nn.Module, ear: Ear) -> torch.utils.hooks.RemovableHandle:
     def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor:
         ear.on_call()
         inputs = args[0] if args else next(iter(kwargs.values()))
-        factors = _factors(inputs) if ear.keep is None else None
-        kept = None if factors is not None else inputs if ear.keep is None else ear.keep(inputs)
+        if ear.keep is None:
+            factors = _factors(inputs)
+            kept = inputs if factors is None else None
+        else:
+            factors, kept = None, ear.keep(inputs)
         result: Tensor = _Tap.apply(output, kept, factors, anchor(output.device, anchors), ear.listener)  # type: ignore[no-untyped-call]
         return result
 

@@ -149,17 +149,17 @@ def compare(model: transformers.PreTrainedModel, tokens: int, batch: int, argume
     """Rows of a table: ratio to plain in the median, least and largest, seconds a batch, and peak in MiB."""
     now = timer(model.device)
     samples = draw(model.config.vocab_size, (arguments.batches + 1) * batch, tokens)
-    names = [target.name for target in inspect(model).modules]
+    inventory = inspect(model)
+    names = [target.name for target in inventory.modules]
+    names_of_layers = [layer.name for layer in inventory.layers]
     weights: dict[bool | None, list[str]] = {True: [*names, "lm_head"], None: names, False: []}
     runs: dict[str, Callable[[], float]] = {}
     for arm in ["plain", *arguments.arms.split(",")]:
-        bare, layers = arm.removesuffix(COMPILED), [layer.name for layer in inspect(model).layers]
-        layers = layers if arm.endswith(COMPILED) else []
+        bare = arm.removesuffix(COMPILED)
+        layers = names_of_layers if bare != arm else []
         if bare in STEPS:
             trained, chunked = STEPS[bare]
-            runs[arm] = functools.partial(
-                steps, model, samples, batch, weights[trained], chunked, now, layers
-            )  # fmt: skip
+            runs[arm] = functools.partial(steps, model, samples, batch, weights[trained], chunked, now, layers)
         elif bare in ARMS:
             options = {**ARMS[bare], "compile": layers}
             runs[arm] = lambda o=options: profiled(model, samples, batch, now, o)  # type: ignore[misc]
@@ -189,7 +189,7 @@ def compare(model: transformers.PreTrainedModel, tokens: int, batch: int, argume
             if cuda:
                 peaks[arm] = (torch.cuda.max_memory_allocated() - before) / 2**20
     if FOUND:
-        exact = measure(model, inspect(model).modules, samples, "causal-lm", needs=("sample_norms",), micro_batch=batch)
+        exact = measure(model, inventory.modules, samples, "causal-lm", needs=("sample_norms",), micro_batch=batch)
         truth = [item.sum_squared_norm or 0.0 for item in exact.statistics]
         for arm, sums in FOUND.items():
             worst = max(abs(a / b - 1) for a, b in zip(sums, truth, strict=True))

@@ -8,9 +8,12 @@ from layerlens_core.profiling import products
 from layerlens_core.profiling.engine import measure
 from layerlens_core.statistics import STATISTICS
 
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
+]
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+
 def test_the_device_changes_no_score(family, build, samples):
     model, data = build(family, torch.float32), samples(family)
     targets = inspect(model).modules
@@ -22,8 +25,6 @@ def test_the_device_changes_no_score(family, build, samples):
         assert b.weight_gradient == pytest.approx(a.weight_gradient, rel=1e-4)
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 @pytest.mark.parametrize(
     "options",
     [
@@ -49,8 +50,6 @@ def test_kernels_give_what_matmuls_give(named_family, build, samples, monkeypatc
             assert a.weight_gradient == pytest.approx(b.weight_gradient, rel=1e-5)
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 @pytest.mark.parametrize("name", ["llama", "gpt2", "t5"])
 @pytest.mark.parametrize(("dtype", "sketch"), [(torch.float32, 0), (torch.bfloat16, 0), (torch.bfloat16, 16)])
 def test_compiled_layers_are_as_exact_as_others(named_family, build, samples, name, dtype, sketch):
@@ -72,8 +71,6 @@ def test_compiled_layers_are_as_exact_as_others(named_family, build, samples, na
     assert plain <= (1e-4 if dtype == torch.float32 else 0.2)
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 @pytest.mark.parametrize("tokens", [5, 130, 600])
 @pytest.mark.parametrize("widths", [(96, 320), (300, 100), (36, 50)])  # whole blocks; parts of blocks; none for TMA
 @pytest.mark.parametrize("group", [1, 2, 3])
