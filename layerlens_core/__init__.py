@@ -15,43 +15,43 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from layerlens_core.adaptation.apply import apply as apply
-    from layerlens_core.adaptation.attachment import load as load
-    from layerlens_core.adaptation.gradients import check_gradients as check_gradients
-    from layerlens_core.adaptation.inspect import inspect as inspect
-    from layerlens_core.allocation import allocate as allocate
-    from layerlens_core.budget import Budget as Budget
+    from layerlens_core.adaptation.attach import load as load
+    from layerlens_core.adaptation.check import check_gradients as check_gradients
+    from layerlens_core.allocation.allocate import allocate as allocate
+    from layerlens_core.allocation.budget import Budget as Budget
     from layerlens_core.errors import LayerLensError as LayerLensError
-    from layerlens_core.hookspecs import hookimpl as hookimpl
-    from layerlens_core.plan import Plan as Plan
-    from layerlens_core.profiles import Profile as Profile
+    from layerlens_core.inspection.inspect import inspect as inspect
+    from layerlens_core.plugin.hookspecs import hookimpl as hookimpl
+    from layerlens_core.plugin.providers import AggregatorProvider as AggregatorProvider
+    from layerlens_core.plugin.providers import ExporterProvider as ExporterProvider
+    from layerlens_core.plugin.providers import MethodProvider as MethodProvider
+    from layerlens_core.plugin.providers import MetricProvider as MetricProvider
+    from layerlens_core.plugin.providers import StrategyProvider as StrategyProvider
+    from layerlens_core.plugin.providers import strategy as strategy
+    from layerlens_core.plugin.registry import register as register
     from layerlens_core.profiling.profile import profile as profile
-    from layerlens_core.providers import AggregatorProvider as AggregatorProvider
-    from layerlens_core.providers import ExporterProvider as ExporterProvider
-    from layerlens_core.providers import MethodProvider as MethodProvider
-    from layerlens_core.providers import MetricProvider as MetricProvider
-    from layerlens_core.providers import StrategyProvider as StrategyProvider
-    from layerlens_core.providers import strategy as strategy
-    from layerlens_core.registry import register as register
+    from layerlens_core.values.plan import Plan as Plan
+    from layerlens_core.values.profile import Profile as Profile
 
 _HOMES = {
     "profile": "profiling.profile",
-    "allocate": "allocation",
+    "allocate": "allocation.allocate",
     "apply": "adaptation.apply",
-    "load": "adaptation.attachment",
-    "check_gradients": "adaptation.gradients",
-    "inspect": "adaptation.inspect",
-    "Budget": "budget",
-    "Plan": "plan",
-    "Profile": "profiles",
+    "load": "adaptation.attach",
+    "check_gradients": "adaptation.check",
+    "inspect": "inspection.inspect",
+    "Budget": "allocation.budget",
+    "Plan": "values.plan",
+    "Profile": "values.profile",
     "LayerLensError": "errors",
-    "hookimpl": "hookspecs",
-    "AggregatorProvider": "providers",
-    "ExporterProvider": "providers",
-    "MethodProvider": "providers",
-    "MetricProvider": "providers",
-    "StrategyProvider": "providers",
-    "strategy": "providers",
-    "register": "registry",
+    "hookimpl": "plugin.hookspecs",
+    "AggregatorProvider": "plugin.providers",
+    "ExporterProvider": "plugin.providers",
+    "MethodProvider": "plugin.providers",
+    "MetricProvider": "plugin.providers",
+    "StrategyProvider": "plugin.providers",
+    "strategy": "plugin.providers",
+    "register": "plugin.registry",
 }
 
 __all__ = list(_HOMES)

@@ -12,17 +12,17 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from layerlens_core import files
 from layerlens_core.errors import FileError
+from layerlens_core.files import documents as files
 
 if TYPE_CHECKING:
-    from layerlens_core.candidates import CandidateSet
-    from layerlens_core.costs import Cost, Limits
-    from layerlens_core.decisions import Decision
-    from layerlens_core.plan import Plan
-    from layerlens_core.profiles import Profile
-    from layerlens_core.registry import Registry
-    from layerlens_core.scores import RawScores, Utilities
+    from layerlens_core.plugin.registry import Registry
+    from layerlens_core.values.candidates import CandidateSet
+    from layerlens_core.values.costs import Cost, Limits
+    from layerlens_core.values.decisions import Decision
+    from layerlens_core.values.plan import Plan
+    from layerlens_core.values.profile import Profile
+    from layerlens_core.values.scores import RawScores, Utilities
 
 FILE_NAME = "trace.jsonl"
 

@@ -10,16 +10,16 @@ import torch
 from peft import PeftModel, get_peft_model
 from transformers import PreTrainedModel
 
-from layerlens_core.adaptation.attachment import attach
-from layerlens_core.adaptation.configuration import Entry, LayerLensConfig, Plain, peft_config
-from layerlens_core.adaptation.inspect import check_bare, inspect
-from layerlens_core.adaptation.parts import adapted, lora_layers, trainable_parameters
-from layerlens_core.adaptation.restoring import restored_on_error
-from layerlens_core.adaptation.side import SideModule
-from layerlens_core.adaptation.tuner import side_module
+from layerlens_core.adaptation.attach import attach
+from layerlens_core.adaptation.attached import adapted, lora_layers, trainable_parameters
+from layerlens_core.adaptation.config import Entry, LayerLensConfig, Plain, peft_config
+from layerlens_core.adaptation.model import side_module
+from layerlens_core.adaptation.side_module import SideModule
+from layerlens_core.adaptation.snapshot import restored_on_error
 from layerlens_core.errors import ModelError, PlanError, nearest
-from layerlens_core.plan import LORA_METHODS, Plan
-from layerlens_core.registry import default
+from layerlens_core.inspection.inspect import check_bare, inspect
+from layerlens_core.plugin.registry import default
+from layerlens_core.values.plan import LORA_METHODS, Plan
 
 #: How the A of LoRA starts: as PEFT draws it, or along the leading directions of the profiled gradient.
 Init = Literal["random", "gradient"]
@@ -134,7 +134,7 @@ def read_directions_of(plan: Plan, init: Init, directions: str | Path | None) ->
         raise PlanError("the plan's profile holds no directions to start along; profile again with --directions")
     if directions is None:
         raise PlanError("init='gradient' needs directions=…, the directory of the run that the plan was made in")
-    from layerlens_core.profiling.direction_files import read_directions
+    from layerlens_core.files.directions import read_directions
 
     return read_directions(directions, fingerprint=plan.fingerprint, digest=plan.directions)
 

@@ -12,7 +12,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from layerlens_core.adaptation.parts import lora_layers
+from layerlens_core.adaptation.attached import lora_layers
 
 #: The norm of a row of A as PEFT draws it: in entries from U(−1/√in, 1/√in), each of variance 1/(3·in).
 ROW_NORM = 1 / math.sqrt(3)

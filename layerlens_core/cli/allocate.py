@@ -24,11 +24,11 @@ def command(run: Path, metrics: tuple[str, ...], as_json: bool, **arguments: Any
 
     What is not given stays as it was in the run's plan; a new strategy or new methods drop the old options.
     """
-    from layerlens_core import plan as plans
-    from layerlens_core.allocation import allocate
+    from layerlens_core.allocation.allocate import allocate
     from layerlens_core.cli.running import print_result, traced
-    from layerlens_core.plan import Plan
-    from layerlens_core.profiles import Profile
+    from layerlens_core.values import plan as plans
+    from layerlens_core.values.plan import Plan
+    from layerlens_core.values.profile import Profile
 
     profile = Profile.load(run)
     before = Plan.load(run) if (run / plans.FILE_NAME).exists() else None
@@ -45,7 +45,7 @@ def command(run: Path, metrics: tuple[str, ...], as_json: bool, **arguments: Any
 
 def _as_before(plan: Any, given: dict[str, Any]) -> dict[str, Any]:
     """The arguments of the plan that is there; options go with their strategy and methods."""
-    from layerlens_core.budget import Budget
+    from layerlens_core.allocation.budget import Budget
 
     before = {
         "budget": Budget.parse(plan.budget),

@@ -9,8 +9,8 @@ from layerlens_core.cli.options import run_argument, start_options
 
 if TYPE_CHECKING:
     from layerlens_core.adaptation.apply import Init
-    from layerlens_core.plan import Plan
-    from layerlens_core.profiles import Profile
+    from layerlens_core.values.plan import Plan
+    from layerlens_core.values.profile import Profile
 
 
 @click.command("apply", short_help="Write an adapter directory that is ready to train.")
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 @start_options
 def command(run: Path, model: str, out: Path, overwrite: bool, init: "Init", seed: int) -> None:
     """Attach the plan of RUN to the model and write the initialised adapter, in PEFT's format."""
-    from layerlens_core.plan import Plan
-    from layerlens_core.profiles import Profile
+    from layerlens_core.values.plan import Plan
+    from layerlens_core.values.profile import Profile
 
     plan, profile = Plan.load(run), Profile.load(run)
     check_free(out, model, overwrite)
@@ -33,7 +33,7 @@ def command(run: Path, model: str, out: Path, overwrite: bool, init: "Init", see
 def check_free(out: Path, model: str, overwrite: bool) -> None:
     """Raises `FileError` where a directory holds files that nobody allowed us to replace, or is the model's own."""
     from layerlens_core.errors import FileError
-    from layerlens_core.files import check_directory
+    from layerlens_core.files.documents import check_directory
 
     check_directory(out)
     if out.resolve() == Path(model).resolve():
@@ -51,10 +51,10 @@ def write_adapter(
     import torch
 
     from layerlens_core.adaptation.apply import apply, check_applicable, read_directions_of
-    from layerlens_core.adaptation.parts import trainable_parameters
+    from layerlens_core.adaptation.attached import trainable_parameters
     from layerlens_core.cli.running import say
-    from layerlens_core.files import filling
-    from layerlens_core.loading import load, read_config
+    from layerlens_core.data.model import load, read_config
+    from layerlens_core.files.documents import filling
 
     check_applicable(plan)
     read_directions_of(plan, init, run)

@@ -18,8 +18,8 @@ def command(run: Path, layer: str | None, as_json: bool) -> None:
     """
     import json
 
-    from layerlens_core.plan import FILE_NAME, Plan
-    from layerlens_core.profiles import Profile
+    from layerlens_core.values.plan import FILE_NAME, Plan
+    from layerlens_core.values.profile import Profile
 
     plan = Plan.load(run)
     if layer is None:
@@ -30,7 +30,7 @@ def command(run: Path, layer: str | None, as_json: bool) -> None:
 
         print_plan(plan, Profile.load(run))
         return
-    from layerlens_core.explanation import explain
+    from layerlens_core.allocation.explanation import explain
 
     explanation = explain(run, layer)
     if as_json:

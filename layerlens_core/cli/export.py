@@ -25,12 +25,12 @@ def command(run: Path, to: str, model: str, out: Path, overwrite: bool, init: "I
     """
     from layerlens_core.cli.apply import check_free, write_adapter
     from layerlens_core.cli.running import say
+    from layerlens_core.data.source import check_source
     from layerlens_core.errors import PluginError
-    from layerlens_core.exports import Export, Exporter
-    from layerlens_core.plan import Plan
-    from layerlens_core.profiles import Profile
-    from layerlens_core.registry import default
-    from layerlens_core.sources import check_source
+    from layerlens_core.plugin.export import Export, Exporter
+    from layerlens_core.plugin.registry import default
+    from layerlens_core.values.plan import Plan
+    from layerlens_core.values.profile import Profile
 
     export: Exporter = default().load("exporter", to)
     plan, profile = Plan.load(run), Profile.load(run)

@@ -10,7 +10,7 @@ import click
 from layerlens_core.errors import LayerLensError, PlanError, ScoreError
 
 if TYPE_CHECKING:
-    from layerlens_core.costs import Training
+    from layerlens_core.values.costs import Training
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -212,8 +212,8 @@ def decision_arguments(
 
     before: the training step of an earlier plan, of which what is not given stays.
     """
-    from layerlens_core.budget import Budget
-    from layerlens_core.costs import Training
+    from layerlens_core.allocation.budget import Budget
+    from layerlens_core.values.costs import Training
 
     step = {"batch": batch_size, "length": length, "optimizer": optimizer}
     step = {name: value for name, value in step.items() if value is not None}

@@ -56,7 +56,7 @@ def command(
     if "budget" in decision and decision["budget"].latency is not None:
         arguments["latency"] = True
     # What is wrong with the command line is told before torch is imported, which takes seconds.
-    from layerlens_core.allocation import allocate
+    from layerlens_core.allocation.allocate import allocate
     from layerlens_core.cli.running import (
         check_output,
         is_first,
@@ -88,8 +88,8 @@ def command(
 
 def check_names(decision: dict[str, Any], weights: dict[str, float]) -> None:
     """Find names and weights that are wrong before the model is loaded."""
-    from layerlens_core.registry import default
-    from layerlens_core.scores import check_weights, normalize
+    from layerlens_core.plugin.registry import default
+    from layerlens_core.values.scores import check_weights, normalize
 
     for name in weights:
         default().get("metric", name)
@@ -106,12 +106,13 @@ def check_names(decision: dict[str, Any], weights: dict[str, float]) -> None:
 
 def rehearse(model: Any, weights: dict[str, float], decision: dict[str, Any]) -> None:
     """Allocate once with equal scores, so that a budget or an option that cannot work does not cost a profile."""
-    from layerlens_core import registry, tracing
-    from layerlens_core.adaptation.inspect import inspect
-    from layerlens_core.allocation import allocate
-    from layerlens_core.budget import Budget
-    from layerlens_core.profiles import Profile
-    from layerlens_core.scores import RawScores
+    from layerlens_core import tracing
+    from layerlens_core.allocation.allocate import allocate
+    from layerlens_core.allocation.budget import Budget
+    from layerlens_core.inspection.inspect import inspect
+    from layerlens_core.plugin import registry
+    from layerlens_core.values.profile import Profile
+    from layerlens_core.values.scores import RawScores
 
     inventory = inspect(model)
     equal = {module.name: 1.0 for module in inventory.modules}

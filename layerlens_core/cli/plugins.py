@@ -12,8 +12,8 @@ from layerlens_core.cli.options import json_option
 @json_option
 def command(as_json: bool) -> None:
     """List every plugin that was found, loaded or not, and every name that can be used."""
-    from layerlens_core.providers import KINDS
-    from layerlens_core.registry import default
+    from layerlens_core.plugin.providers import KINDS
+    from layerlens_core.plugin.registry import default
 
     registry = default()
     if as_json:
@@ -39,8 +39,8 @@ def command(as_json: bool) -> None:
 def _document() -> dict[str, Any]:
     import attrs
 
-    from layerlens_core.providers import KINDS
-    from layerlens_core.registry import default
+    from layerlens_core.plugin.providers import KINDS
+    from layerlens_core.plugin.registry import default
 
     registry = default()
     providers = [

@@ -27,9 +27,9 @@ def command(
 
     'layerlens allocate' then makes plans from it without touching the model.
     """
-    from layerlens_core import plan
     from layerlens_core.cli.running import check_output, is_first, run_profile, save_profile, say, staging, traced
     from layerlens_core.cli.tables import stability_lines
+    from layerlens_core.values import plan
 
     check_output(out, overwrite, resume)
     weights = parse_weights(metrics)

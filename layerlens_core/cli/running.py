@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from layerlens_core import files, plan, profiles, tracing
+from layerlens_core import tracing
 from layerlens_core.errors import FileError, ModelError, first_line
-from layerlens_core.profiles import Profile, versions
+from layerlens_core.files import documents as files
+from layerlens_core.values import plan
+from layerlens_core.values import profile as profiles
+from layerlens_core.values.profile import Profile, versions
 
 if TYPE_CHECKING:
-    from layerlens_core.preparation import Prepared
+    from layerlens_core.data.prepare import Prepared
+    from layerlens_core.profiling.distributed.workers import Workers
     from layerlens_core.profiling.profile import Progress
-    from layerlens_core.profiling.workers import Workers
 
 RUN_FILES = (profiles.FILE_NAME, profiles.DIRECTIONS_NAME, plan.FILE_NAME, tracing.FILE_NAME)
 
@@ -47,7 +50,7 @@ def traced(run: Path, command: str, arguments: Mapping[str, Any], *, keep_profil
     if not is_first():
         yield
         return
-    from layerlens_core.registry import default
+    from layerlens_core.plugin.registry import default
 
     started = time.monotonic()
     with tracing.to_file(run, run_id=uuid.uuid4().hex[:12], keep_profile=keep_profile):
@@ -105,8 +108,8 @@ def run_profile(
     model over the processes. rehearse: called between loading and the long work, to raise what would else be raised
     after it.
     """
-    from layerlens_core.profiling.workers import by_torchrun, joined
-    from layerlens_core.registry import default
+    from layerlens_core.plugin.registry import default
+    from layerlens_core.profiling.distributed.workers import by_torchrun, joined
 
     for name in metrics:
         default().get("metric", name)  # an unknown name should not cost the loading of the model
@@ -127,7 +130,7 @@ def run_profile(
 
 
 def _prepare(model: str, rehearse: Callable[["Prepared"], object] | None, **data: Any) -> "Prepared":
-    from layerlens_core.preparation import prepare
+    from layerlens_core.data.prepare import prepare
 
     prepared = prepare(model, **data)
     if prepared.untrained and is_first():
@@ -154,8 +157,8 @@ def _profile(
 ) -> Profile:
     import torch
 
-    from layerlens_core.adaptation.inspect import inspect
-    from layerlens_core.profiling import sharding
+    from layerlens_core.inspection.inspect import inspect
+    from layerlens_core.profiling.distributed import sharding
     from layerlens_core.profiling.profile import DEFAULT_METRICS, profile
 
     with progress_bar() as report:
@@ -232,7 +235,7 @@ def _own_gpu() -> Any:
     """The GPU of this process, by its number on the machine."""
     import torch
 
-    from layerlens_core.profiling.workers import local_rank
+    from layerlens_core.profiling.distributed.workers import local_rank
 
     if torch.cuda.is_available() and local_rank() >= torch.cuda.device_count():
         raise RuntimeError(

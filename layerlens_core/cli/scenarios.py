@@ -12,8 +12,8 @@ def command(strategies: tuple[str, ...], as_json: bool) -> None:
     """Plan seven scenarios on a BERT-shaped model with synthetic scores, and print them side by side."""
     import json
 
-    from layerlens_core.registry import default
-    from layerlens_core.scenarios import SCENARIOS, plan_of
+    from layerlens_core.demo.scenarios import SCENARIOS, plan_of
+    from layerlens_core.plugin.registry import default
 
     chosen = strategies or default().names("strategy")
     plans = {scenario.name: {strategy: plan_of(scenario, strategy) for strategy in chosen} for scenario in SCENARIOS}

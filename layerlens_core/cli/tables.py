@@ -7,11 +7,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from layerlens_core.budget import readable
-from layerlens_core.decisions import Decision
-from layerlens_core.explanation import Explanation
-from layerlens_core.plan import Plan
-from layerlens_core.profiles import Profile
+from layerlens_core.allocation.budget import readable
+from layerlens_core.allocation.explanation import Explanation
+from layerlens_core.values.decisions import Decision
+from layerlens_core.values.plan import Plan
+from layerlens_core.values.profile import Profile
 
 _COLOURS = {"none": "dim", "prefix": "cyan", "adapter": "yellow", "lora": "green"}
 _BAR = 12

@@ -11,20 +11,20 @@ from attrs import frozen
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase, Trainer, TrainingArguments
 
 from layerlens_core.adaptation.apply import apply
-from layerlens_core.adaptation.parts import trainable_parameters
-from layerlens_core.allocation import allocate
-from layerlens_core.budget import Budget
+from layerlens_core.adaptation.attached import trainable_parameters
+from layerlens_core.allocation.allocate import allocate
+from layerlens_core.allocation.budget import Budget
 from layerlens_core.cli.running import check_output, progress_bar, traced
 from layerlens_core.cli.tables import print_plan
 from layerlens_core.data.encode import encode
 from layerlens_core.data.fields import Fields
+from layerlens_core.data.prepare import Prepared, prepare
 from layerlens_core.data.rows import Row
 from layerlens_core.demo.corpus import majority_share, standard_library_docstrings
 from layerlens_core.errors import ModelError
-from layerlens_core.preparation import Prepared, prepare
-from layerlens_core.profiles import Profile
+from layerlens_core.profiling.model.samples import Sample
 from layerlens_core.profiling.profile import profile
-from layerlens_core.profiling.samples import Sample
+from layerlens_core.values.profile import Profile
 
 #: Fisher and gradient energy over small groups are nearly one signal, so only one of them has a weight.
 WEIGHTS = {"gradient_energy": 0.0, "fisher": 1.0, "weight_gradient": 2.0, "proxy_eval": 1.0}

@@ -7,29 +7,29 @@ from typing import Any, Literal, Protocol
 from attrs import frozen
 from transformers import PreTrainedModel
 
-from layerlens_core import registry as registries
 from layerlens_core import tracing
-from layerlens_core.adaptation.inspect import inspect
 from layerlens_core.errors import DataError, ModelError, ScoreError
-from layerlens_core.inventory import Inventory, Skipped
-from layerlens_core.profiles import Profile, versions
-from layerlens_core.profiling.activations import SAMPLES, measure_activations
-from layerlens_core.profiling.direction_files import write_directions
-from layerlens_core.profiling.engine import Measurements, measure
-from layerlens_core.profiling.latency import measure_latency
-from layerlens_core.profiling.ledger import Ledger
-from layerlens_core.profiling.losses import Task, count_labels, task_of
-from layerlens_core.profiling.micro_batch import Size
-from layerlens_core.profiling.refining import measure_refined
-from layerlens_core.profiling.samples import Sample, digest, split
-from layerlens_core.profiling.settling import auto_settings, settled, stages
-from layerlens_core.profiling.sketches import COLUMNS
-from layerlens_core.profiling.stability import split_half
-from layerlens_core.profiling.weights import is_sharded
-from layerlens_core.profiling.workers import ALONE, Workers
-from layerlens_core.providers import MetricProvider
-from layerlens_core.registry import Registry
-from layerlens_core.scores import RawScores
+from layerlens_core.files.directions import write_directions
+from layerlens_core.inspection.inspect import inspect
+from layerlens_core.plugin import registry as registries
+from layerlens_core.plugin.providers import MetricProvider
+from layerlens_core.plugin.registry import Registry
+from layerlens_core.profiling.costs.activations import SAMPLES, measure_activations
+from layerlens_core.profiling.costs.latency import measure_latency
+from layerlens_core.profiling.distributed.workers import ALONE, Workers
+from layerlens_core.profiling.engine.ledger import Ledger
+from layerlens_core.profiling.engine.measure import Measurements, measure
+from layerlens_core.profiling.engine.micro_batch import Size
+from layerlens_core.profiling.engine.refine import measure_refined
+from layerlens_core.profiling.engine.stability import split_half
+from layerlens_core.profiling.engine.stopping import auto_settings, settled, stages
+from layerlens_core.profiling.gradients.sketches import COLUMNS
+from layerlens_core.profiling.model.losses import Task, count_labels, task_of
+from layerlens_core.profiling.model.samples import Sample, digest, split
+from layerlens_core.profiling.model.weights import is_sharded
+from layerlens_core.values.inventory import Inventory, Skipped
+from layerlens_core.values.profile import Profile, versions
+from layerlens_core.values.scores import RawScores
 
 #: Exact gradient norms; sketches with confidence intervals; or sketches, and exact where the ranking is open.
 Scores = Literal["exact", "sketch", "auto"]
@@ -99,11 +99,11 @@ def profile(
     run's directory, into which ``directions.safetensors`` is written: the leading right singular vectors of every
     module's mean gradient, for a gradient-aligned start. Both come from sketches in the same pass.
     samples: ``auto`` stops at the first of 32, 64, 128 … samples, in the order given, where the layers' ranking has
-    settled (`layerlens_core.profiling.settling`). run: the run's directory, where it is written every few seconds how
+    settled (`layerlens_core.profiling.engine.stopping`). run: the run's directory, where it is written every few seconds how
     far the pass has come; `Profile.save` removes that. resume: go on from there; the scores are then the same to the
     last bit, or to rounding in compiled layers. compile: let `torch.compile` fuse what lies between the layers' linear
     modules, which takes seconds to a minute at first and pays in long profiles. workers: the processes that share the
-    work (`layerlens_core.profiling.workers`): all of them call this, and all get the same profile; metrics that run
+    work (`layerlens_core.profiling.distributed.workers`): all of them call this, and all get the same profile; metrics that run
     the model themselves, and the timing, are the first one's.
 
     Raises `DataError`, `ModelError`, `NonFiniteError`, `PluginError`, `FileError` and `WorkersError`, each naming what

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
-from layerlens_core.hookspecs import hookimpl
-from layerlens_core.providers import (
+from layerlens_core.plugin.hookspecs import hookimpl
+from layerlens_core.plugin.providers import (
     AggregatorProvider,
     ExporterProvider,
     MethodProvider,

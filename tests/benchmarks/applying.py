@@ -20,10 +20,10 @@ import transformers
 from peft import LoraConfig, get_peft_model
 
 from layerlens_core.adaptation.apply import apply
-from layerlens_core.adaptation.inspect import inspect
-from layerlens_core.costs import Cost, Limits, Training
-from layerlens_core.decisions import Decision
-from layerlens_core.plan import Plan
+from layerlens_core.inspection.inspect import inspect
+from layerlens_core.values.costs import Cost, Limits, Training
+from layerlens_core.values.decisions import Decision
+from layerlens_core.values.plan import Plan
 
 SUFFIXES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from profiling import ARMS, build, draw, profiled, steps, timer
 
-from layerlens_core.adaptation.inspect import inspect
+from layerlens_core.inspection.inspect import inspect
 
 BASE = {"layers": 2, "width": 128, "tokens": 128, "batch": 4}
 SWEEPS = {

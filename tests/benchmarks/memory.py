@@ -26,11 +26,11 @@ import transformers
 from peft import LoraConfig, get_peft_model
 
 from layerlens_builtin.methods import lora, none
-from layerlens_core.adaptation.inspect import inspect
-from layerlens_core.candidates import CandidateSet, build_unit
-from layerlens_core.costs import Activations, Cost, Training, depth_costs
-from layerlens_core.inventory import Inventory
-from layerlens_core.profiling.activations import measure_activations
+from layerlens_core.inspection.inspect import inspect
+from layerlens_core.profiling.costs.activations import measure_activations
+from layerlens_core.values.candidates import CandidateSet, build_unit
+from layerlens_core.values.costs import Activations, Cost, Training, depth_costs
+from layerlens_core.values.inventory import Inventory
 
 GIB = 2**30
 RANK, STEPS, SAMPLES = 16, 2, 4

@@ -75,10 +75,10 @@ def work(arguments: argparse.Namespace) -> int:
     import torch
     import transformers
 
-    from layerlens_core.adaptation.inspect import inspect
-    from layerlens_core.profiling.engine import Measurements, measure
-    from layerlens_core.profiling.sharding import shard
-    from layerlens_core.profiling.workers import ALONE, Workers, by_torchrun, joined
+    from layerlens_core.inspection.inspect import inspect
+    from layerlens_core.profiling.distributed.sharding import shard
+    from layerlens_core.profiling.distributed.workers import ALONE, Workers, by_torchrun, joined
+    from layerlens_core.profiling.engine.measure import Measurements, measure
 
     def build() -> transformers.PreTrainedModel:
         config = transformers.LlamaConfig(

@@ -12,8 +12,8 @@ import torch
 import transformers
 from torch import Tensor
 
-from layerlens_core.profiling.losses import per_sample_losses
-from layerlens_core.profiling.samples import Sample
+from layerlens_core.profiling.model.losses import per_sample_losses
+from layerlens_core.profiling.model.samples import Sample
 
 Timer = Callable[[], float]
 Peer = Callable[[transformers.PreTrainedModel, Sequence[Sample], list[str], Timer], float]

@@ -27,11 +27,11 @@ import torch
 import transformers
 from peers import FOUND, PEERS, Absent
 
-from layerlens_core.adaptation.inspect import inspect
-from layerlens_core.profiling.engine import measure
-from layerlens_core.profiling.losses import per_sample_losses, vocabulary_head
-from layerlens_core.profiling.passes import on
-from layerlens_core.profiling.samples import Sample, micro_batches
+from layerlens_core.inspection.inspect import inspect
+from layerlens_core.profiling.engine.measure import measure
+from layerlens_core.profiling.engine.passes import on
+from layerlens_core.profiling.model.losses import per_sample_losses, vocabulary_head
+from layerlens_core.profiling.model.samples import Sample, micro_batches
 
 #: What each arm has the engine gather, and what else it is called with.
 ARMS: dict[str, dict[str, object]] = {

@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from layerlens_core.inventory import Inventory
-from layerlens_core.profiles import Profile
-from layerlens_core.scenarios import bert_layer
-from layerlens_core.scores import RawScores
+from layerlens_core.demo.scenarios import bert_layer
+from layerlens_core.values.inventory import Inventory
+from layerlens_core.values.profile import Profile
+from layerlens_core.values.scores import RawScores
 
 
 @pytest.fixture

@@ -7,14 +7,14 @@ import attrs
 import pytest
 
 from layerlens_builtin.strategies.budget import best_choice
-from layerlens_core import margins
-from layerlens_core.allocation import allocate
-from layerlens_core.budget import Budget
-from layerlens_core.candidates import Candidate, CandidateSet, Target, Unit
-from layerlens_core.costs import RESOURCES, Cost, Limits, Training
+from layerlens_core.allocation import margins
+from layerlens_core.allocation.allocate import allocate
+from layerlens_core.allocation.budget import Budget
+from layerlens_core.allocation.problem import Context
 from layerlens_core.errors import BudgetError, LayerLensError, PlanError
-from layerlens_core.problems import Context
-from layerlens_core.registry import Registry
+from layerlens_core.plugin.registry import Registry
+from layerlens_core.values.candidates import Candidate, CandidateSet, Target, Unit
+from layerlens_core.values.costs import RESOURCES, Cost, Limits, Training
 
 STRATEGIES = ("threshold", "cost-benefit", "budget")
 METHODS = ("none", "adapter", "lora")
@@ -174,7 +174,7 @@ def test_a_margin_flips_the_decision_and_less_does_not(make_profile, strategy):
     assert sum(d.margin is not None for d in plan.decisions) >= 3
     registry = Registry.discover()
     select = registry.load("strategy", strategy)
-    from layerlens_core.allocation import pose_again
+    from layerlens_core.allocation.allocate import pose_again
 
     problem = pose_again(make_profile(scores), plan)
     for decision in plan.decisions:
@@ -198,7 +198,7 @@ def test_flips_by_penalty_and_by_budget_are_real(make_profile, strategy):
     profile = make_profile([0.81, 0.07, 0.44, 0.29, 0.98, 0.13])
     arguments = {"strategy": strategy, "methods": methods}
     plan = allocate(profile, budget=Budget(params="r=4"), **arguments)
-    from layerlens_core.allocation import pose_again
+    from layerlens_core.allocation.allocate import pose_again
 
     problem = pose_again(profile, plan)
     seen = 0

@@ -4,12 +4,12 @@ import attrs
 import pytest
 
 import layerlens_core as ll
-from layerlens_core.allocation import allocate
-from layerlens_core.budget import Budget
-from layerlens_core.costs import Cost
+from layerlens_core.allocation.allocate import allocate
+from layerlens_core.allocation.budget import Budget
 from layerlens_core.errors import BudgetError, LayerLensError, PlanError
-from layerlens_core.profiles import Profile
-from layerlens_core.registry import Registry
+from layerlens_core.plugin.registry import Registry
+from layerlens_core.values.costs import Cost
+from layerlens_core.values.profile import Profile
 
 
 def all_lora(candidates, limits, context):

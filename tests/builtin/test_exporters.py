@@ -11,12 +11,12 @@ import yaml
 
 import layerlens_core as ll
 from layerlens_builtin.exporters import axolotl, llama_factory, peft, trl
-from layerlens_core.adaptation.configuration import lora_config
-from layerlens_core.allocation import allocate
+from layerlens_core.adaptation.config import lora_config
+from layerlens_core.allocation.allocate import allocate
 from layerlens_core.errors import FileError, PlanError
-from layerlens_core.exports import Export, other_methods, write_keys
-from layerlens_core.inventory import Experts, Head
-from layerlens_core.registry import Registry
+from layerlens_core.plugin.export import Export, other_methods, write_keys
+from layerlens_core.plugin.registry import Registry
+from layerlens_core.values.inventory import Experts, Head
 
 SCHEMAS = Path(__file__).parents[1] / "fixtures" / "schemas"
 #: Exporter -> the schema that its keys must follow.

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from layerlens_core.allocation import allocate
-from layerlens_core.budget import Budget
+from layerlens_core.allocation.allocate import allocate
+from layerlens_core.allocation.budget import Budget
 from layerlens_core.errors import BudgetError, PlanError
-from layerlens_core.inventory import Skipped
+from layerlens_core.values.inventory import Skipped
 
 METHODS = ("none", "prefix", "adapter", "lora")
 ALL = {"methods": METHODS}

@@ -10,8 +10,8 @@ from typing import Any
 import attrs
 import pytest
 
-from layerlens_core.plan import Plan
-from layerlens_core.profiles import Profile
+from layerlens_core.values.plan import Plan
+from layerlens_core.values.profile import Profile
 
 Runs = Callable[..., Path]
 LAYERS = [f"bert.encoder.layer.{i}" for i in range(4)]

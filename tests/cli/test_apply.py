@@ -12,7 +12,7 @@ import torch
 import transformers
 from peft.tuners.lora import LoraLayer
 
-from layerlens_core.plan import Plan
+from layerlens_core.values.plan import Plan
 
 Model = Callable[[str], str]
 

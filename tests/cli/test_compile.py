@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from layerlens_core.profiles import Profile
+from layerlens_core.values.profile import Profile
 
 
 def test_compiled_layers_give_the_same_scores(

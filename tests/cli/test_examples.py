@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from layerlens_core.plan import Plan
+from layerlens_core.values.plan import Plan
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 ROWS = 256

@@ -12,9 +12,9 @@ import yaml
 from safetensors.torch import load_file
 
 import layerlens_core as ll
-from layerlens_core import registry
-from layerlens_core.plan import Plan
-from layerlens_core.registry import Registry
+from layerlens_core.plugin import registry
+from layerlens_core.plugin.registry import Registry
+from layerlens_core.values.plan import Plan
 
 Model = Callable[[str], str]
 

@@ -10,10 +10,10 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from layerlens_core.adaptation.attachment import load
+from layerlens_core.adaptation.attach import load
 from layerlens_core.adaptation.initialisation import ROW_NORM
-from layerlens_core.plan import Plan
-from layerlens_core.profiling.direction_files import read_directions
+from layerlens_core.files.directions import read_directions
+from layerlens_core.values.plan import Plan
 
 Data = Callable[[str], str]
 Model = Callable[[str], str]

@@ -5,8 +5,8 @@ import torch
 import transformers
 from torch import nn
 
-from layerlens_core.adaptation.inspect import inspect
 from layerlens_core.errors import ModelError
+from layerlens_core.inspection.inspect import inspect
 
 
 class _Convolutional(transformers.PreTrainedModel):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from layerlens_core.profiling import passes
+from layerlens_core.profiling.engine import passes
 
 Model = Callable[[str], str]
 Data = Callable[[str], str]
@@ -82,7 +82,7 @@ def test_an_interrupted_allocation_leaves_the_plan(
 
     there = run()
     before = {path.name: path.read_bytes() for path in there.iterdir()}
-    monkeypatch.setattr("layerlens_core.problems.check_decisions", interrupt)
+    monkeypatch.setattr("layerlens_core.allocation.problem.check_decisions", interrupt)
     assert layerlens("allocate", there, "--budget", "params=r=1").exit_code == 1
     assert {path.name: path.read_bytes() for path in there.iterdir()} == before
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from layerlens_core.costs import Limits
-from layerlens_core.plan import Plan
-from layerlens_core.profiles import Profile
+from layerlens_core.values.costs import Limits
+from layerlens_core.values.plan import Plan
+from layerlens_core.values.profile import Profile
 
 Model = Callable[[str], str]
 Data = Callable[[str], str]

@@ -14,8 +14,8 @@ import torch
 
 from layerlens_core.cli.running import choose_device
 from layerlens_core.errors import ModelError
-from layerlens_core.profiles import Profile
-from layerlens_core.profiling.workers import Workers
+from layerlens_core.profiling.distributed.workers import Workers
+from layerlens_core.values.profile import Profile
 
 Model = Callable[[str], str]
 Data = Callable[[str], str]
@@ -129,7 +129,7 @@ def test_a_process_whose_partner_ends_says_so_and_ends_too() -> None:
     program = """
 import os, sys
 from layerlens_core.errors import WorkersError
-from layerlens_core.profiling.workers import by_torchrun, joined
+from layerlens_core.profiling.distributed.workers import by_torchrun, joined
 try:
     with joined(by_torchrun()) as workers:
         if workers.rank == 1:

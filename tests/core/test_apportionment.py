@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layerlens_core.apportionment import Claim, apportion
+from layerlens_core.allocation.apportionment import Claim, apportion
 
 utilities = st.floats(0, 1, allow_subnormal=False)
 

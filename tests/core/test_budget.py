@@ -4,10 +4,10 @@ from fractions import Fraction
 
 import pytest
 
-from layerlens_core.budget import Budget, spell
-from layerlens_core.costs import RESOURCES, Cost, Limits, References, Training, depth_costs
+from layerlens_core.allocation.budget import Budget, spell
 from layerlens_core.errors import BudgetError
-from layerlens_core.inventory import Inventory, Layer, LinearModule
+from layerlens_core.values.costs import RESOURCES, Cost, Limits, References, Training, depth_costs
+from layerlens_core.values.inventory import Inventory, Layer, LinearModule
 
 MODULES = (
     LinearModule(name="L0.a", layer="L0", kind="linear", in_features=10, out_features=30),

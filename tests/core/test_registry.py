@@ -7,11 +7,10 @@ import pytest
 
 import layerlens_builtin
 import layerlens_core as ll
-from layerlens_core import hookspecs, registry
 from layerlens_core.errors import PluginError
-from layerlens_core.hookspecs import HOOKS, hookimpl
-from layerlens_core.inventory import Inventory, Layer, LinearModule
-from layerlens_core.providers import (
+from layerlens_core.plugin import hookspecs, registry
+from layerlens_core.plugin.hookspecs import HOOKS, hookimpl
+from layerlens_core.plugin.providers import (
     KINDS,
     AggregatorProvider,
     ExporterProvider,
@@ -19,8 +18,9 @@ from layerlens_core.providers import (
     MetricProvider,
     StrategyProvider,
 )
-from layerlens_core.registry import Registry, describe
-from layerlens_core.scores import RawScores
+from layerlens_core.plugin.registry import Registry, describe
+from layerlens_core.values.inventory import Inventory, Layer, LinearModule
+from layerlens_core.values.scores import RawScores
 
 COSTBENEFIT = "layerlens-plugin-costbenefit"
 OURS = ("layerlens-core", COSTBENEFIT)

@@ -4,8 +4,8 @@ from itertools import combinations
 
 import pytest
 
-from layerlens_core.plan import Plan
-from layerlens_core.scenarios import LAYERS, SCENARIOS, plan_of
+from layerlens_core.demo.scenarios import LAYERS, SCENARIOS, plan_of
+from layerlens_core.values.plan import Plan
 
 STRATEGIES = ("threshold", "cost-benefit", "budget")
 every_strategy = pytest.mark.parametrize("strategy", STRATEGIES)

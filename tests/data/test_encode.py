@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from layerlens_core.data.encode import choose, encode
 from layerlens_core.data.fields import Fields
 from layerlens_core.errors import DataError
-from layerlens_core.profiling.samples import IGNORED
+from layerlens_core.profiling.model.samples import IGNORED
 
 Make = Callable[..., transformers.PreTrainedTokenizerFast]
 TEXT, PAIRS, MESSAGES = Fields(form="text"), Fields(form="prompt-completion"), Fields(form="messages")

@@ -10,12 +10,12 @@ import transformers
 from attrs import frozen
 from torch import Tensor, nn
 
-from layerlens_core.adaptation.inspect import inspect
-from layerlens_core.costs import Cost, Limits, Training
-from layerlens_core.decisions import Decision
-from layerlens_core.inventory import AttentionModule, Head, Inventory, Layer, LinearModule
-from layerlens_core.plan import Plan
-from layerlens_core.registry import default
+from layerlens_core.inspection.inspect import inspect
+from layerlens_core.plugin.registry import default
+from layerlens_core.values.costs import Cost, Limits, Training
+from layerlens_core.values.decisions import Decision
+from layerlens_core.values.inventory import AttentionModule, Head, Inventory, Layer, LinearModule
+from layerlens_core.values.plan import Plan
 
 VOCABULARY = 97
 PAD = 1

@@ -20,16 +20,16 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from layerlens_core.adaptation.apply import apply
-from layerlens_core.adaptation.attachment import attach_lora, temporary_lora
-from layerlens_core.adaptation.inspect import inspect, linear_kind
-from layerlens_core.adaptation.parts import lora_layers, trainable_parameters
-from layerlens_core.adaptation.patterns import exactly
-from layerlens_core.allocation import allocate
-from layerlens_core.budget import Budget
-from layerlens_core.costs import Cost
+from layerlens_core.adaptation.attach import attach_lora, temporary_lora
+from layerlens_core.adaptation.attached import lora_layers, trainable_parameters
+from layerlens_core.adaptation.target_patterns import exactly
+from layerlens_core.allocation.allocate import allocate
+from layerlens_core.allocation.budget import Budget
 from layerlens_core.errors import ModelError, PlanError, PluginError
-from layerlens_core.profiles import Profile
-from layerlens_core.scores import RawScores
+from layerlens_core.inspection.inspect import inspect, linear_kind
+from layerlens_core.values.costs import Cost
+from layerlens_core.values.profile import Profile
+from layerlens_core.values.scores import RawScores
 from probing import logits, perturb
 
 pytestmark = [

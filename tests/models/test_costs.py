@@ -9,13 +9,13 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from layerlens_builtin.methods import lora, none
-from layerlens_core.adaptation.attachment import attach_lora
-from layerlens_core.adaptation.inspect import inspect
-from layerlens_core.candidates import CandidateSet, build_unit
-from layerlens_core.costs import Activations, Training, depth_costs
-from layerlens_core.profiles import Profile
-from layerlens_core.profiling.activations import measure_activations
+from layerlens_core.adaptation.attach import attach_lora
+from layerlens_core.inspection.inspect import inspect
+from layerlens_core.profiling.costs.activations import measure_activations
 from layerlens_core.profiling.profile import profile
+from layerlens_core.values.candidates import CandidateSet, build_unit
+from layerlens_core.values.costs import Activations, Training, depth_costs
+from layerlens_core.values.profile import Profile
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning",

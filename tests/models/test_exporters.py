@@ -21,11 +21,11 @@ from layerlens_builtin.exporters.llama_factory import export as export_llama_fac
 from layerlens_builtin.exporters.peft import export as export_peft
 from layerlens_builtin.exporters.trl import export as export_trl
 from layerlens_core.adaptation.apply import apply
-from layerlens_core.adaptation.configuration import lora_config
-from layerlens_core.adaptation.inspect import inspect
-from layerlens_core.adaptation.parts import lora_layers
-from layerlens_core.exports import Export
-from layerlens_core.profiles import Profile
+from layerlens_core.adaptation.attached import lora_layers
+from layerlens_core.adaptation.config import lora_config
+from layerlens_core.inspection.inspect import inspect
+from layerlens_core.plugin.export import Export
+from layerlens_core.values.profile import Profile
 from probing import perturb
 
 pytestmark = [

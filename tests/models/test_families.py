@@ -13,10 +13,10 @@ from families.support import SIZES, check, check_experts, each_kind_of_layer, mi
 from families.table import markdown, row
 from layerlens_builtin.modules.gated_prefix import GatedPrefix
 from layerlens_core.adaptation.apply import apply
-from layerlens_core.adaptation.inspect import inspect
-from layerlens_core.adaptation.parts import lora_layers, side_modules
+from layerlens_core.adaptation.attached import lora_layers, side_modules
 from layerlens_core.errors import ModelError, PlanError
-from layerlens_core.registry import default
+from layerlens_core.inspection.inspect import inspect
+from layerlens_core.plugin.registry import default
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning"),

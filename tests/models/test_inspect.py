@@ -10,8 +10,8 @@ from torch import nn
 from transformers.modeling_utils import AttentionInterface
 
 from layerlens_builtin.methods import adapter, lora, prefix
-from layerlens_core.adaptation.inspect import inspect
 from layerlens_core.errors import ModelError
+from layerlens_core.inspection.inspect import inspect
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),

@@ -12,13 +12,13 @@ import transformers
 from transformers import AttentionInterface
 
 from layerlens_core.adaptation.apply import apply
-from layerlens_core.adaptation.attachment import attach
-from layerlens_core.adaptation.configuration import Entry, configure
-from layerlens_core.adaptation.inspect import inspect
-from layerlens_core.adaptation.parts import side_modules
-from layerlens_core.costs import Cost
+from layerlens_core.adaptation.attach import attach
+from layerlens_core.adaptation.attached import side_modules
+from layerlens_core.adaptation.config import Entry, configure
 from layerlens_core.errors import ModelError, PlanError
-from layerlens_core.registry import default
+from layerlens_core.inspection.inspect import inspect
+from layerlens_core.plugin.registry import default
+from layerlens_core.values.costs import Cost
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*_?is_gradient_checkpointing` is deprecated:FutureWarning"),

@@ -13,9 +13,9 @@ from attrs import frozen
 from safetensors.torch import load_file, save_file
 
 from layerlens_core.adaptation.apply import apply
-from layerlens_core.adaptation.inspect import inspect
-from layerlens_core.adaptation.parts import lora_layers, side_modules, trainable_parameters
-from layerlens_core.plan import Plan
+from layerlens_core.adaptation.attached import lora_layers, side_modules, trainable_parameters
+from layerlens_core.inspection.inspect import inspect
+from layerlens_core.values.plan import Plan
 from probing import logits, perturb
 
 #: Families, and what makes four layers of them.
@@ -36,7 +36,7 @@ import json, sys
 from pathlib import Path
 import torch, transformers
 from safetensors.torch import load_file, save_file
-from layerlens_core.adaptation.attachment import load
+from layerlens_core.adaptation.attach import load
 
 for run in map(Path, sys.argv[1:]):
     architecture = json.loads((run / "base" / "config.json").read_text())["architectures"][0]

@@ -12,14 +12,14 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from layerlens_core.adaptation.apply import apply
-from layerlens_core.adaptation.attachment import load
-from layerlens_core.adaptation.configuration import peft_config
-from layerlens_core.adaptation.gradients import check_gradients
+from layerlens_core.adaptation.attach import load
+from layerlens_core.adaptation.attached import lora_layers, side_modules
+from layerlens_core.adaptation.check import check_gradients
+from layerlens_core.adaptation.config import peft_config
 from layerlens_core.adaptation.initialisation import ROW_NORM, align
-from layerlens_core.adaptation.inspect import inspect
-from layerlens_core.adaptation.parts import lora_layers, side_modules
 from layerlens_core.errors import FileError, ModelError, PlanError, PluginError
-from layerlens_core.registry import default
+from layerlens_core.inspection.inspect import inspect
+from layerlens_core.plugin.registry import default
 from probing import logits, perturb
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from attrs import frozen
 
-from layerlens_core.inventory import Inventory, Layer, LinearModule
-from layerlens_core.profiles import Profile
-from layerlens_core.scores import RawScores
+from layerlens_core.values.inventory import Inventory, Layer, LinearModule
+from layerlens_core.values.profile import Profile
+from layerlens_core.values.scores import RawScores
 
 ROOT = Path(__file__).resolve().parents[2]
 PLUGINS = ROOT / "tests" / "fixtures" / "plugins"

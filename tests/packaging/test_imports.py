@@ -18,7 +18,7 @@ CHEAP = {
     "layerlens export --help": COMMAND.format(arguments=["export", "--help"]),
     "layerlens plugins": COMMAND.format(arguments=["plugins"]),
     "layerlens plugins --json": COMMAND.format(arguments=["plugins", "--json"]),
-    "the registry": "from layerlens_core.registry import default\ndefault()",
+    "the registry": "from layerlens_core.plugin.registry import default\ndefault()",
     "the values": (
         "import layerlens_core as ll\n"
         "ll.Budget, ll.Plan, ll.Profile, ll.allocate, ll.hookimpl, ll.register, ll.strategy, ll.MetricProvider\n"

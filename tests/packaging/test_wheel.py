@@ -172,7 +172,7 @@ def bare(built, tmp_path):
 ASK = """
 import layerlens_core, layerlens_native.threshold
 from layerlens_core.errors import PluginError
-from layerlens_core.registry import default
+from layerlens_core.plugin.registry import default
 print(layerlens_core.__file__)
 print(layerlens_native.threshold.IMPLEMENTATION)
 try:

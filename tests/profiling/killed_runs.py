@@ -19,11 +19,11 @@ from pathlib import Path
 import torch
 import transformers
 
-from layerlens_core.adaptation.inspect import inspect
-from layerlens_core.profiling import engine
-from layerlens_core.profiling.partial import PARTIAL_NAME
-from layerlens_core.profiling.recorder import Recorder
-from layerlens_core.statistics import STATISTICS
+from layerlens_core.inspection.inspect import inspect
+from layerlens_core.profiling.engine import measure as engine
+from layerlens_core.profiling.engine.checkpoint import PARTIAL_NAME
+from layerlens_core.profiling.engine.recorder import Recorder
+from layerlens_core.values.statistics import STATISTICS
 
 SAMPLES = 17
 

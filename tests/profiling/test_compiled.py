@@ -6,10 +6,10 @@ import torch
 from torch._dynamo.utils import counters
 from transformers.pytorch_utils import Conv1D
 
-from layerlens_core.adaptation.inspect import inspect
 from layerlens_core.errors import ModelError
-from layerlens_core.profiling import compiled
-from layerlens_core.profiling.engine import measure
+from layerlens_core.inspection.inspect import inspect
+from layerlens_core.profiling.engine.measure import measure
+from layerlens_core.profiling.hooks import compiled
 
 NEEDS = ("gradient_norms", "weight_gradient")
 #: Norms that models compute in float32, whatever their dtype, are rounded where the compiler sees fit.

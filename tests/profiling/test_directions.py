@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import layerlens_core as ll
-from layerlens_core.adaptation.inspect import inspect
 from layerlens_core.errors import FileError
-from layerlens_core.profiles import DIRECTIONS_NAME
-from layerlens_core.profiling.direction_files import read_directions, write_directions
-from layerlens_core.profiling.directions import RangeFinder, sum_from_squares
-from layerlens_core.profiling.engine import measure
+from layerlens_core.files.directions import read_directions, write_directions
+from layerlens_core.inspection.inspect import inspect
+from layerlens_core.profiling.engine.measure import measure
+from layerlens_core.profiling.gradients.range_finder import RangeFinder, sum_from_squares
 from layerlens_core.profiling.profile import profile
+from layerlens_core.values.profile import DIRECTIONS_NAME
 
 
 def shares(gradient, vectors, ranks):

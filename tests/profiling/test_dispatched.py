@@ -4,11 +4,11 @@ import accelerate
 import pytest
 import torch
 
-from layerlens_core.adaptation.inspect import inspect
-from layerlens_core.profiling.engine import measure
+from layerlens_core.inspection.inspect import inspect
+from layerlens_core.profiling.engine.measure import measure
+from layerlens_core.profiling.model.weights import digest
 from layerlens_core.profiling.profile import profile
-from layerlens_core.profiling.weights import digest
-from layerlens_core.statistics import STATISTICS
+from layerlens_core.values.statistics import STATISTICS
 
 
 def spread(model, how, folder):

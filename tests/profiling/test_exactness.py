@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from layerlens_core.adaptation.inspect import inspect
-from layerlens_core.profiling.engine import measure
-from layerlens_core.profiling.samples import IGNORED, collate, split
-from layerlens_core.statistics import STATISTICS, ModuleStatistics
+from layerlens_core.inspection.inspect import inspect
+from layerlens_core.profiling.engine.measure import measure
+from layerlens_core.profiling.model.samples import IGNORED, collate, split
+from layerlens_core.values.statistics import STATISTICS, ModuleStatistics
 
 ALL = tuple(STATISTICS)
 NORMS = ("gradient_norms",)

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from layerlens_core.adaptation.inspect import inspect
-from layerlens_core.profiling import products
-from layerlens_core.profiling.engine import measure
-from layerlens_core.statistics import STATISTICS
+from layerlens_core.inspection.inspect import inspect
+from layerlens_core.profiling.engine.measure import measure
+from layerlens_core.profiling.gradients import routes as products
+from layerlens_core.values.statistics import STATISTICS
 
 pytestmark = [
     pytest.mark.gpu,
@@ -76,7 +76,7 @@ def test_compiled_layers_are_as_exact_as_others(named_family, build, samples, na
 @pytest.mark.parametrize("group", [1, 2, 3])
 @pytest.mark.parametrize("upright", [True, False])
 def test_kernels_give_the_definition(tokens, widths, group, upright):
-    fused = pytest.importorskip("layerlens_core.profiling.fused")
+    fused = pytest.importorskip("layerlens_core.profiling.gradients.triton")
     torch.manual_seed(0)
     x, d = (torch.randn(2 * group, tokens, width, device="cuda").bfloat16() for width in widths)
     weight = torch.randn(widths[1], widths[0], device="cuda").bfloat16()

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from layerlens_core.adaptation.inspect import inspect
-from layerlens_core.allocation import allocate
-from layerlens_core.budget import Budget
-from layerlens_core.costs import Training
+from layerlens_core.allocation.allocate import allocate
+from layerlens_core.allocation.budget import Budget
 from layerlens_core.errors import BudgetError
-from layerlens_core.profiling.latency import measure_latency
+from layerlens_core.inspection.inspect import inspect
+from layerlens_core.profiling.costs.latency import measure_latency
 from layerlens_core.profiling.profile import profile
+from layerlens_core.values.costs import Training
 
 
 def test_every_method_takes_time_and_the_random_state_is_kept(named_family, build):

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from layerlens_core.profiling.ledger import Entries, Ledger
+from layerlens_core.profiling.engine.ledger import Entries, Ledger
+from layerlens_core.profiling.engine.stability import rank_correlation, split_half
 from layerlens_core.profiling.profile import profile
-from layerlens_core.profiling.stability import rank_correlation, split_half
-from layerlens_core.statistics import STATISTICS
+from layerlens_core.values.statistics import STATISTICS
 
 numbers = st.floats(1e-30, 1e30)
 

@@ -5,11 +5,11 @@ import weakref
 import pytest
 import torch
 
-from layerlens_core.adaptation.inspect import inspect
 from layerlens_core.errors import DataError, ModelError
-from layerlens_core.profiling.engine import measure
-from layerlens_core.profiling.micro_batch import ON_CPU, MicroBatch
-from layerlens_core.statistics import STATISTICS
+from layerlens_core.inspection.inspect import inspect
+from layerlens_core.profiling.engine.measure import measure
+from layerlens_core.profiling.engine.micro_batch import ON_CPU, MicroBatch
+from layerlens_core.values.statistics import STATISTICS
 
 
 def same(one, other):

@@ -5,12 +5,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from layerlens_core.adaptation.inspect import inspect
-from layerlens_core.profiling import engine, forming, rows
-from layerlens_core.profiling.engine import measure
-from layerlens_core.profiling.products import Wanted, cheapest, reduce
-from layerlens_core.profiling.rows import Rows
-from layerlens_core.profiling.shared_inputs import SharedInputs
+from layerlens_core.inspection.inspect import inspect
+from layerlens_core.profiling.engine import measure as engine
+from layerlens_core.profiling.engine.measure import measure
+from layerlens_core.profiling.gradients import gram as rows
+from layerlens_core.profiling.gradients import materialised as forming
+from layerlens_core.profiling.gradients.gram import Rows
+from layerlens_core.profiling.gradients.routes import Wanted, cheapest, reduce
+from layerlens_core.profiling.gradients.shared_inputs import SharedInputs
 from layerlens_native import gradient_sums
 
 WANTED = [

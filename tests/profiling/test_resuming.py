@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from layerlens_core.errors import FileError
-from layerlens_core.profiling import partial as partials
-from layerlens_core.profiling.partial import PARTIAL_NAME, Partial
-from layerlens_core.profiling.work import Composition, arranged, pieces, share
-from layerlens_core.statistics import STATISTICS
+from layerlens_core.profiling.engine import checkpoint as partials
+from layerlens_core.profiling.engine.checkpoint import PARTIAL_NAME, Partial
+from layerlens_core.profiling.engine.schedule import Composition, arranged, pieces, share
+from layerlens_core.values.statistics import STATISTICS
 
 _spec = importlib.util.spec_from_file_location("killed_runs", Path(__file__).with_name("killed_runs.py"))
 killed = importlib.util.module_from_spec(_spec)

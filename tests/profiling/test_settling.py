@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from layerlens_core.adaptation.inspect import inspect
-from layerlens_core.profiling.engine import measure
-from layerlens_core.profiling.ledger import Ledger
+from layerlens_core.inspection.inspect import inspect
+from layerlens_core.profiling.engine.ledger import Ledger
+from layerlens_core.profiling.engine.measure import measure
+from layerlens_core.profiling.engine.stability import split_half
+from layerlens_core.profiling.engine.stopping import SETTLED, settled, stages
 from layerlens_core.profiling.profile import profile
-from layerlens_core.profiling.settling import SETTLED, settled, stages
-from layerlens_core.profiling.stability import split_half
 
 
 @pytest.mark.parametrize(("group", "expected"), [(1, [32, 64, 128]), (2, [32, 64, 128]), (3, [30, 63, 126])])

@@ -7,16 +7,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layerlens_core.adaptation.inspect import inspect
 from layerlens_core.errors import DataError
-from layerlens_core.profiles import Profile
-from layerlens_core.profiling.engine import measure
-from layerlens_core.profiling.products import Wanted, reduce
+from layerlens_core.inspection.inspect import inspect
+from layerlens_core.profiling.engine.measure import measure
+from layerlens_core.profiling.engine.refine import _overlapping, measure_refined, open_modules
+from layerlens_core.profiling.gradients.gram import Rows
+from layerlens_core.profiling.gradients.routes import Wanted, reduce
+from layerlens_core.profiling.gradients.sketches import Projector, Sketched, column_squares, random_signs
 from layerlens_core.profiling.profile import profile
-from layerlens_core.profiling.refining import _overlapping, measure_refined, open_modules
-from layerlens_core.profiling.rows import Rows
-from layerlens_core.profiling.sketches import Projector, Sketched, column_squares, random_signs
-from layerlens_core.statistics import SketchError
+from layerlens_core.values.profile import Profile
+from layerlens_core.values.statistics import SketchError
 
 CPU = torch.device("cpu")
 
@@ -181,7 +181,7 @@ def test_a_bfloat16_model_keeps_its_tensors_and_sums_them_wide(named_family, bui
     family = named_family("llama")
     model, data = build(family).to(torch.bfloat16), samples(family, count=4)
     targets = inspect(model).modules
-    from layerlens_core.profiling import recorder
+    from layerlens_core.profiling.engine import recorder
 
     seen: list[tuple[torch.Tensor, torch.Tensor, int]] = []
     plain = recorder.reduce

@@ -5,9 +5,9 @@ import itertools
 import pytest
 import torch
 
-from layerlens_core.adaptation.inspect import inspect
-from layerlens_core.allocation import allocate, pose_again
-from layerlens_core.profiling.engine import measure
+from layerlens_core.allocation.allocate import allocate, pose_again
+from layerlens_core.inspection.inspect import inspect
+from layerlens_core.profiling.engine.measure import measure
 from layerlens_core.profiling.profile import profile
 
 

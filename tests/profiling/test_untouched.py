@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from layerlens_core.adaptation.inspect import inspect
 from layerlens_core.errors import DataError, ModelError, NonFiniteError
-from layerlens_core.profiling.engine import measure
+from layerlens_core.inspection.inspect import inspect
+from layerlens_core.profiling.engine.measure import measure
 from layerlens_core.profiling.profile import profile
 
 METRICS = ("gradient_energy", "fisher", "weight_gradient", "proxy_eval")

@@ -4,12 +4,12 @@ import pytest
 import torch
 import transformers
 
-from layerlens_core.adaptation.inspect import inspect
-from layerlens_core.profiling import vocabulary
-from layerlens_core.profiling.engine import measure
-from layerlens_core.profiling.losses import per_sample_losses, vocabulary_head
-from layerlens_core.profiling.samples import IGNORED, collate
-from layerlens_core.profiling.untouched import untouched
+from layerlens_core.inspection.inspect import inspect
+from layerlens_core.profiling.engine.measure import measure
+from layerlens_core.profiling.model import vocabulary_head as vocabulary
+from layerlens_core.profiling.model.frozen import untouched
+from layerlens_core.profiling.model.losses import per_sample_losses, vocabulary_head
+from layerlens_core.profiling.model.samples import IGNORED, collate
 
 SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 97}
 

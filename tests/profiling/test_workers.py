@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from layerlens_core.errors import DataError, WorkersError
-from layerlens_core.profiling.workers import ALONE, Workers, by_torchrun
+from layerlens_core.profiling.distributed.workers import ALONE, Workers, by_torchrun
 
 _spec = importlib.util.spec_from_file_location("together", Path(__file__).with_name("together.py"))
 together = importlib.util.module_from_spec(_spec)

@@ -15,15 +15,15 @@ from pathlib import Path
 import torch
 import transformers
 
-from layerlens_core.adaptation.inspect import inspect
 from layerlens_core.errors import LayerLensError
-from layerlens_core.profiling.engine import measure
-from layerlens_core.profiling.partial import Partial
+from layerlens_core.inspection.inspect import inspect
+from layerlens_core.profiling.distributed.sharding import shard
+from layerlens_core.profiling.distributed.workers import by_torchrun, joined
+from layerlens_core.profiling.engine.checkpoint import Partial
+from layerlens_core.profiling.engine.measure import measure
+from layerlens_core.profiling.engine.schedule import arranged
 from layerlens_core.profiling.profile import profile
-from layerlens_core.profiling.sharding import shard
-from layerlens_core.profiling.work import arranged
-from layerlens_core.profiling.workers import by_torchrun, joined
-from layerlens_core.statistics import STATISTICS
+from layerlens_core.values.statistics import STATISTICS
 
 _SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4, "num_attention_heads": 4}
 _TOKENS = {"vocab_size": 97, "pad_token_id": 1, "bos_token_id": 2, "eos_token_id": 3}

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 import layerlens_core as ll
 from layerlens_builtin.methods.lora import METHOD as LORA
-from layerlens_core.candidates import Candidate, CandidateSet, Target, Unit, coverage
-from layerlens_core.contract import check_decisions
-from layerlens_core.costs import RESOURCES, Cost, Limits, Training
+from layerlens_core.allocation.problem import Context
 from layerlens_core.errors import PlanError
-from layerlens_core.inventory import Inventory, Layer, LinearModule
-from layerlens_core.problems import Context
-from layerlens_core.scores import RawScores
+from layerlens_core.plugin.contract import check_decisions
+from layerlens_core.values.candidates import Candidate, CandidateSet, Target, Unit, coverage
+from layerlens_core.values.costs import RESOURCES, Cost, Limits, Training
+from layerlens_core.values.inventory import Inventory, Layer, LinearModule
+from layerlens_core.values.scores import RawScores
 from layerlens_plugin_costbenefit.strategy import select
 
 # --- instances ----------------------------------------------------------------------------------------------------

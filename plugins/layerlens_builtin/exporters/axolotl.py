@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from layerlens_core.exports import Export, require_causal, require_lora, write_keys
+from layerlens_core.plugin.export import Export, require_causal, require_lora, write_keys
 
 FILE_NAME = "axolotl.yaml"
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from layerlens_core.exports import Export, other_methods
+from layerlens_core.plugin.export import Export, other_methods
 
 
 def export(request: Export) -> tuple[Path, ...]:

@@ -1,7 +1,7 @@
 """LoRA (Hu et al. 2021, arXiv 2106.09685): W + (α/r)·B·A with A of r × in and B of out × r."""
 
-from layerlens_core.candidates import Target
-from layerlens_core.inventory import Layer
+from layerlens_core.values.candidates import Target
+from layerlens_core.values.inventory import Layer
 
 LARGEST_RANK = 64
 

@@ -1,7 +1,7 @@
 """No method: the layer stays frozen and costs nothing."""
 
-from layerlens_core.candidates import Target
-from layerlens_core.inventory import Layer
+from layerlens_core.values.candidates import Target
+from layerlens_core.values.inventory import Layer
 
 
 class _Frozen:

@@ -1,7 +1,7 @@
 """Gated prefixes (Li & Liang 2021, arXiv 2101.00190; gates as in arXiv 2303.16199) in every attention."""
 
-from layerlens_core.candidates import Target
-from layerlens_core.inventory import Layer
+from layerlens_core.values.candidates import Target
+from layerlens_core.values.inventory import Layer
 
 LONGEST = 128
 

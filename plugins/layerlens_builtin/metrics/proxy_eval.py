@@ -9,15 +9,15 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from layerlens_core.adaptation.attachment import temporary_lora
-from layerlens_core.adaptation.parts import lora_layers
+from layerlens_core.adaptation.attach import temporary_lora
+from layerlens_core.adaptation.attached import lora_layers
 from layerlens_core.errors import DataError, NonFiniteError
-from layerlens_core.profiling.engine import pad_token_id
-from layerlens_core.profiling.losses import count_labels, per_sample_losses
-from layerlens_core.profiling.passes import input_device
+from layerlens_core.profiling.engine.measure import pad_token_id
+from layerlens_core.profiling.engine.passes import input_device
+from layerlens_core.profiling.model.frozen import untouched
+from layerlens_core.profiling.model.losses import count_labels, per_sample_losses
+from layerlens_core.profiling.model.samples import Sample, collate, micro_batches
 from layerlens_core.profiling.profile import ActiveProfile
-from layerlens_core.profiling.samples import Sample, collate, micro_batches
-from layerlens_core.profiling.untouched import untouched
 
 RANK = 4
 SCALE = 2

@@ -5,8 +5,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
-from layerlens_core.adaptation.configuration import Entry
-from layerlens_core.adaptation.side import SideModule
+from layerlens_core.adaptation.config import Entry
+from layerlens_core.adaptation.side_module import SideModule
 from layerlens_core.errors import ModelError
 
 

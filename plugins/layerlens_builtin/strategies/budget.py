@@ -15,12 +15,12 @@ import attrs
 from attrs import frozen
 
 from layerlens_core import tracing
-from layerlens_core.budget import readable
-from layerlens_core.candidates import Candidate, CandidateSet, Unit
-from layerlens_core.costs import Cost, Limits
-from layerlens_core.decisions import Certificate, Decision, Selection
+from layerlens_core.allocation.budget import readable
+from layerlens_core.allocation.problem import Context
 from layerlens_core.errors import BudgetError, PlanError
-from layerlens_core.problems import Context
+from layerlens_core.values.candidates import Candidate, CandidateSet, Unit
+from layerlens_core.values.costs import Cost, Limits
+from layerlens_core.values.decisions import Certificate, Decision, Selection
 from layerlens_native import knapsack
 
 #: Below this many candidates an optimum is searched for without being asked.

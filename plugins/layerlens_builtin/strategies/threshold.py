@@ -9,12 +9,12 @@ import math
 from collections.abc import Sequence
 
 from layerlens_core import tracing
-from layerlens_core.apportionment import Claim, apportion
-from layerlens_core.candidates import CandidateSet, Unit
-from layerlens_core.costs import Cost, Limits
-from layerlens_core.decisions import Decision
+from layerlens_core.allocation.apportionment import Claim, apportion
+from layerlens_core.allocation.problem import Context
 from layerlens_core.errors import PlanError
-from layerlens_core.problems import Context
+from layerlens_core.values.candidates import CandidateSet, Unit
+from layerlens_core.values.costs import Cost, Limits
+from layerlens_core.values.decisions import Decision
 from layerlens_native.threshold import quantile
 from layerlens_native.threshold import select as reach
 

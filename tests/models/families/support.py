@@ -14,15 +14,15 @@ from transformers import PreTrainedModel
 
 from families.specimen import Specimen
 from layerlens_core.adaptation.apply import apply
-from layerlens_core.adaptation.attachment import load
-from layerlens_core.adaptation.configuration import Entry
-from layerlens_core.adaptation.parts import lora_layers, trainable_parameters
-from layerlens_core.adaptation.tuner import side_module
-from layerlens_core.costs import Cost
-from layerlens_core.decisions import Decision
-from layerlens_core.inventory import Inventory, Layer
-from layerlens_core.plan import Plan
-from layerlens_core.registry import default
+from layerlens_core.adaptation.attach import load
+from layerlens_core.adaptation.attached import lora_layers, trainable_parameters
+from layerlens_core.adaptation.config import Entry
+from layerlens_core.adaptation.model import side_module
+from layerlens_core.plugin.registry import default
+from layerlens_core.values.costs import Cost
+from layerlens_core.values.decisions import Decision
+from layerlens_core.values.inventory import Inventory, Layer
+from layerlens_core.values.plan import Plan
 
 #: Each method with the size at which it is tried.
 SIZES = {"lora": 3, "adapter": 4, "prefix": 5, "lora-experts": 2}

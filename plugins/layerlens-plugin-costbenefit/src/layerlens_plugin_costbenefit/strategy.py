@@ -17,11 +17,11 @@ from collections.abc import Mapping, Sequence
 
 from attrs import frozen
 
-from layerlens_core.candidates import Candidate, CandidateSet, Unit
-from layerlens_core.costs import RESOURCES, Cost, Limits
-from layerlens_core.decisions import Decision
+from layerlens_core.allocation.problem import Context
 from layerlens_core.errors import PlanError
-from layerlens_core.problems import Context
+from layerlens_core.values.candidates import Candidate, CandidateSet, Unit
+from layerlens_core.values.costs import RESOURCES, Cost, Limits
+from layerlens_core.values.decisions import Decision
 
 #: The option of each resource's weight; ``cost`` is that of trainable parameters.
 WEIGHT_OPTIONS = {"params": "cost", "flops": "flops", "memory": "memory", "latency": "latency"}

@@ -1,0 +1,118 @@
+"""Attach what a configuration names, for good, for a while, or as it was saved."""
+
+import gc
+import warnings
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from peft import PeftModel, get_peft_model
+from transformers import PreTrainedModel
+
+from layerlens_core.adaptation.adapter_files import check_adapter, check_loaded, find_adapter
+from layerlens_core.adaptation.config import Entry, LayerLensConfig, configure
+from layerlens_core.adaptation.model import LayerLensModel  # noqa: F401  makes the type known to PEFT
+from layerlens_core.adaptation.snapshot import remember, restored_on_error
+from layerlens_core.errors import ModelError
+from layerlens_core.inspection.inspect import check_bare, inspect
+
+
+def attach(model: PreTrainedModel, config: LayerLensConfig) -> PeftModel:
+    """The model with everything that the configuration names, for a model that carries nothing yet.
+
+    Raises `ModelError` where PEFT would take other modules for a head than those that are named.
+    """
+    _check_heads(model, config.modules_to_save or ())
+    config.base_model_name_or_path = model.config._name_or_path or None
+    with _quietly():
+        return get_peft_model(model, config)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """PEFT at work, without what only it could change.
+
+    No garbage is collected meanwhile: each collection would walk a model that only grows, for a quarter of the time.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        with warnings.catch_warnings():
+            # PEFT 0.21 reads an attribute that transformers 5.23 has renamed and still serves.
+            warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
+            # What is missing in a file is an error of ours, not a warning.
+            warnings.filterwarnings("ignore", message="Found missing adapter keys")
+            yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@contextmanager
+def temporary_lora(
+    model: PreTrainedModel, ranks: Mapping[str, int], *, scale: int, heads: Collection[str] = ()
+) -> Iterator[PeftModel]:
+    """LoRA, and trainable copies of heads, that are gone afterwards, also after an exception.
+
+    ranks: by linear module. PEFT's own ``unload`` puts the trained copy of a head in place of the original, leaves the
+    weights frozen, and under gradient checkpointing hooks on the embeddings; here every module is again the very one
+    that it was, and every weight frozen or not as before.
+    """
+    restore = remember(model)
+    try:
+        yield attach(model, _lora_on(model, ranks, scale=scale, heads=heads))
+    finally:
+        restore()
+
+
+def attach_lora(
+    model: PreTrainedModel, ranks: Mapping[str, int], *, scale: int, heads: Collection[str] = ()
+) -> PeftModel:
+    """LoRA on exactly these linear modules, each at its rank, α/r = ``scale`` everywhere."""
+    with restored_on_error(model):
+        return attach(model, _lora_on(model, ranks, scale=scale, heads=heads))
+
+
+def _lora_on(
+    model: PreTrainedModel, ranks: Mapping[str, int], *, scale: int, heads: Collection[str]
+) -> LayerLensConfig:
+    shapes = inspect(model).shapes
+    entries = {name: Entry(method="lora", size=rank, shape=shapes[name]) for name, rank in ranks.items()}
+    return configure(entries, scale=scale, heads=heads)
+
+
+def load(model: PreTrainedModel, source: str | Path, *, trainable: bool = False) -> PeftModel:
+    """An adapter that was saved, on its base model: `PeftModel.from_pretrained`, with everything checked.
+
+    source: the adapter's directory, or a hub id. trainable: to go on training it; otherwise it is frozen.
+
+    Raises `FileError` where the adapter's files are missing or damaged, `ModelError` where the model carries adapters
+    already or is another one, and what `LayerLensModel` raises; in all cases nothing is changed.
+    """
+    check_bare(model)
+    directory = find_adapter(source)
+    names = check_adapter(directory)
+    with restored_on_error(model), _quietly():
+        try:
+            loaded = PeftModel.from_pretrained(model, str(directory), is_trainable=trainable)
+        except (ValueError, RuntimeError, KeyError) as error:
+            # PEFT's words for modules that it does not find, torch's for shapes that differ.
+            raise ModelError(f"{directory} does not fit this {type(model).__name__}: {_brief(error)}") from error
+        check_loaded(loaded, names, directory)
+    return loaded
+
+
+def _brief(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    # Torch lists the sizes that differ below a heading.
+    return (lines[1] if len(lines) > 1 and "size mismatch" in lines[1] else lines[0]).strip()[:200]
+
+
+def _check_heads(model: PreTrainedModel, heads: Collection[str]) -> None:
+    """PEFT finds heads by the end of their names, and adapts nothing inside what it finds."""
+    heads = set(heads)
+    for name, _ in model.named_modules(remove_duplicate=False):
+        if name not in heads and (head := next((head for head in sorted(heads) if name.endswith(head)), None)):
+            raise ModelError(
+                f"PEFT would train {name} in full, because its name ends like that of the head {head}; rename one"
+            )

@@ -1,0 +1,153 @@
+"""From a profile to a plan: utilities, candidates, a strategy's decisions, checked against the budget."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
+
+import attrs
+
+from layerlens_core import tracing
+from layerlens_core.allocation.budget import Budget
+from layerlens_core.allocation.margins import utility_flip
+from layerlens_core.allocation.problem import Problem, pose
+from layerlens_core.errors import ScoreError
+from layerlens_core.plugin import registry as registries
+from layerlens_core.plugin.registry import Registry
+from layerlens_core.values.costs import Cost, Training
+from layerlens_core.values.decisions import Decision
+from layerlens_core.values.plan import DEFAULT_SCALE, Plan
+from layerlens_core.values.profile import Profile
+from layerlens_core.values.scores import Normalizer
+
+DEFAULT_STRATEGY = "threshold"
+DEFAULT_BUDGET = Budget(params="r=8")
+#: Up to so many candidates margins are found without being asked for, which takes less than a second.
+MARGINS_UP_TO = 1_000
+
+
+def allocate(
+    profile: Profile,
+    *,
+    strategy: str = DEFAULT_STRATEGY,
+    budget: Budget = DEFAULT_BUDGET,
+    weights: Mapping[str, float] | None = None,
+    normalizer: Normalizer = "share",
+    aggregator: str = "weighted-mean",
+    methods: Iterable[str] | None = None,
+    options: Mapping[str, Any] | None = None,
+    penalties: Mapping[str, float] | None = None,
+    training: Training | None = None,
+    scale: int = DEFAULT_SCALE,
+    margins: bool | None = None,
+    registry: Registry | None = None,
+) -> Plan:
+    """Decide a method and a size for every layer of a profiled model.
+
+    profile: from `layerlens_core.profile`, or `Profile.load`. strategy, aggregator: names of providers.
+    budget: hard bounds. weights: one for each profiled metric; None weighs them alike.
+    methods: names of methods to choose from; None takes those that `apply` can build. ``none`` is always one.
+    options: of the strategy. penalties: by method; predicted gains are divided by them. training: the step that
+    FLOPs and memory are counted for. scale: α/r of every LoRA module. margins: find for every layer the smallest
+    change of its utility that would give it another method, by deciding anew some twenty times a layer; by default
+    where there are few candidates.
+
+    Raises `ScoreError` (weights), `BudgetError` (a budget below the cheapest candidate), `PluginError`
+    (unknown names) and `PlanError` (a strategy that breaks its contract).
+    """
+    known = registry if registry is not None else registries.default()
+    problem = pose(
+        profile,
+        strategy=strategy,
+        budget=budget,
+        weights=weights,
+        normalizer=normalizer,
+        aggregator=aggregator,
+        methods=methods,
+        options=options or {},
+        penalties=penalties or {},
+        training=training or Training(),
+        registry=known,
+    )
+    decisions, certificate = problem.solve()
+    cost = problem.candidates.total(decisions)
+    if margins is None:
+        margins = sum(len(unit.candidates) for unit in problem.candidates.units) <= MARGINS_UP_TO
+    if margins:
+        decisions = tuple(_with_margin(problem, decision) for decision in decisions)
+    decisions = _with_unscored(decisions, profile)
+    for decision in decisions:
+        tracing.decision_made(decision)
+    tracing.budget_settled(str(budget), problem.limits, cost)
+    plan = Plan(
+        architecture=profile.inventory.architecture,
+        fingerprint=profile.inventory.fingerprint,
+        shapes=profile.inventory.shapes,
+        directions=profile.directions,
+        task=profile.task,
+        strategy=strategy,
+        options=problem.context.options,
+        methods=problem.candidates.methods,
+        weights=problem.utilities.weights,
+        normalizer=normalizer,
+        aggregator=aggregator,
+        penalties=problem.penalties,
+        training=problem.training,
+        budget=tuple(budget.texts()),
+        limits=problem.limits,
+        cost=cost,
+        decisions=decisions,
+        certificate=certificate,
+        heads=profile.inventory.heads,
+        scale=scale,
+    )
+    tracing.plan_made(plan)
+    return plan
+
+
+def pose_again(profile: Profile, plan: Plan, registry: Registry | None = None) -> Problem:
+    """The problem that a plan solves, from what the plan records."""
+    return pose(
+        profile,
+        strategy=plan.strategy,
+        budget=Budget.parse(plan.budget),
+        weights=plan.weights,
+        normalizer=cast(Normalizer, plan.normalizer),
+        aggregator=plan.aggregator,
+        methods=plan.methods,
+        options=plan.options,
+        penalties=plan.penalties,
+        training=plan.training,
+        registry=registry if registry is not None else registries.default(),
+    )
+
+
+def _with_margin(problem: Problem, decision: Decision) -> Decision:
+    if decision.margin is not None:
+        return decision  # the strategy knows it exactly
+    flip = utility_flip(problem.decide, problem.candidates, problem.limits, decision)
+    if flip is None:
+        return decision
+    return attrs.evolve(decision, runner_up=flip.becomes, margin=decision.utility * (flip.factor - 1))
+
+
+def _with_unscored(decisions: Sequence[Decision], profile: Profile) -> tuple[Decision, ...]:
+    """Decisions for all layers of the model: those without a score stay frozen, with the reason."""
+    decided = {decision.unit: decision for decision in decisions}
+    if not decided:
+        raise ScoreError("no layer has a score, so there is nothing to decide")
+    return tuple(
+        decided.get(layer.name)
+        or Decision(
+            unit=layer.name,
+            method="none",
+            size=0,
+            utility=0.0,
+            cost=Cost(),
+            reason="no module of this layer was scored: " + _unscored_reason(layer.name, profile),
+        )
+        for layer in profile.inventory.layers
+    )
+
+
+def _unscored_reason(layer: str, profile: Profile) -> str:
+    reasons = {s.reason for s in profile.unscored if s.name == layer or s.name.startswith(f"{layer}.")}
+    return "; ".join(sorted(reasons)) or "it has no linear module"

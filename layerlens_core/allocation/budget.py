@@ -1,0 +1,144 @@
+"""Budgets as people write them, and as numbers."""
+
+import math
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from attrs import field, frozen
+
+from layerlens_core.errors import BudgetError, nearest
+from layerlens_core.values.costs import RESOURCES, Limits, References
+
+_NUMBER = r"(\d+(?:\.\d+)?|\.\d+)"
+_PERCENT = re.compile(_NUMBER + "%")
+_RANK = re.compile(r"r=(\d+)", re.IGNORECASE)
+_AMOUNT = re.compile(_NUMBER + r"\s*([a-z]*)", re.IGNORECASE)
+
+_COUNTS: dict[str, float] = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12}
+_BYTES: dict[str, float] = {"": 1, "b": 1} | {
+    unit: base**power
+    for power, letter in enumerate("kmgt", start=1)
+    for unit, base in ((f"{letter}b", 1000), (f"{letter}ib", 1024))
+}
+_SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
+_UNITS: dict[str, dict[str, float]] = {"params": _COUNTS, "flops": _COUNTS, "memory": _BYTES, "latency": _SECONDS}
+_SPELLINGS = {
+    "params": "a count (50k), a share of the model (0.5%) or what uniform LoRA takes (r=8)",
+    "flops": "a count a token (2.5G), a share of full fine-tuning's (60%) or what uniform LoRA takes (r=8)",
+    "memory": "bytes (24GiB), a share of full fine-tuning's (40%) or what uniform LoRA takes (r=8)",
+    "latency": "a time a forward pass (2ms)",
+}
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value).strip().replace("_", "").replace(",", "")
+
+
+def _check(_instance: object, attribute: Any, value: str | None) -> None:
+    if value is not None:
+        _parse(attribute.name, value)
+
+
+def _budget() -> Any:
+    return field(default=None, converter=_text, validator=_check)
+
+
+@frozen(kw_only=True)
+class Budget:
+    """What a plan may spend; every kind that is given is a hard bound.
+
+    params: trainable parameters. flops: of training, forward and backward, a token, the frozen model
+        included. memory: while training, the frozen model included. latency: of a forward pass, beyond the base
+        model's.
+
+    Amounts are numbers or texts: ``50_000``, ``"50k"``, ``"24GiB"``, ``"2ms"``; a share, of all parameters of the
+    model for ``params`` and of full fine-tuning for ``flops`` and ``memory``; or ``"r=8"``, what uniform LoRA of
+    that rank takes on all linear layers. Raises `BudgetError` where an amount cannot be read.
+    """
+
+    params: str | None = _budget()
+    flops: str | None = _budget()
+    memory: str | None = _budget()
+    latency: str | None = _budget()
+
+    @classmethod
+    def parse(cls, texts: Iterable[str]) -> "Budget":
+        """A budget from texts such as ``params=50k``; one of a kind at most."""
+        amounts: dict[str, str] = {}
+        for text in texts:
+            kind, equals, amount = text.partition("=")
+            kind = kind.strip().lower()
+            if not equals or not amount.strip():
+                raise BudgetError(f"budget {text!r} is not of the form KIND=AMOUNT, such as params=50k or params=r=8")
+            if kind not in RESOURCES:
+                known = ", ".join(RESOURCES)
+                raise BudgetError(f"no budget is of kind {kind!r}; there are: {known}.{nearest(kind, RESOURCES)}")
+            if kind in amounts:
+                raise BudgetError(f"two budgets of kind {kind!r}: {amounts[kind]!r} and {amount!r}; give one")
+            amounts[kind] = amount
+        return cls(**amounts)
+
+    def resolve(self, references: References) -> Limits:
+        """The bounds in numbers, given what the model's own shares and uniform LoRA amount to."""
+        limits: dict[str, float] = {}
+        for kind in RESOURCES:
+            text = getattr(self, kind)
+            if text is None:
+                continue
+            spelling, number = _parse(kind, text)
+            if spelling == "rank":
+                limits[kind] = getattr(references.uniform_lora(int(number)), kind)
+            elif spelling == "percent":
+                limits[kind] = getattr(references.whole, kind) * number / 100
+            else:
+                limits[kind] = number
+        if "params" in limits:
+            limits["params"] = int(limits["params"])
+        return Limits(**limits)  # type: ignore[arg-type]
+
+    def texts(self) -> list[str]:
+        """What `parse` reads, one text a kind."""
+        return [f"{kind}={getattr(self, kind)}" for kind in RESOURCES if getattr(self, kind) is not None]
+
+    def __str__(self) -> str:
+        return " ".join(self.texts()) or "unlimited"
+
+
+def _parse(kind: str, text: str) -> tuple[str, float]:
+    if kind != "latency":
+        if match := _RANK.fullmatch(text):
+            if int(match[1]) == 0:
+                raise BudgetError(f"budget {kind}=r=0 leaves nothing to train; give a rank of at least 1")
+            return "rank", float(match[1])
+        if match := _PERCENT.fullmatch(text):
+            if not 0 < float(match[1]) <= 100:
+                raise BudgetError(f"budget {kind}={text} is not above 0% and at most 100%")
+            return "percent", float(match[1])
+    units = _UNITS[kind]
+    if (match := _AMOUNT.fullmatch(text)) and match[2].lower() in units:
+        amount = float(match[1]) * units[match[2].lower()]
+        if amount <= 0 and kind != "latency":
+            raise BudgetError(f"budget {kind}={text} leaves nothing to train")
+        return "amount", amount
+    raise BudgetError(f"budget {kind}={text!r} cannot be read; write {_SPELLINGS[kind]}")
+
+
+def spell(kind: str, amount: float) -> str:
+    """An amount as `Budget` reads it, rounded up so that what costs this much fits."""
+    if kind == "params":
+        return str(math.ceil(amount))
+    if kind == "latency":
+        return f"{math.ceil(amount * 1e6)}us"
+    if kind == "memory":
+        return f"{math.ceil(amount / 2**20)}MiB"
+    return f"{math.ceil(amount / 1e3)}k"
+
+
+def readable(kind: str, amount: float) -> str:
+    """An amount as people read it."""
+    if kind == "memory":
+        return f"{amount / 2**30:.2f} GiB" if amount >= 2**30 else f"{amount / 2**20:.1f} MiB"
+    if kind == "latency":
+        return f"{amount * 1e3:.3f} ms"
+    return f"{amount:,.0f}" if kind == "params" else f"{amount:.4g}"

@@ -1,0 +1,109 @@
+"""Why a layer got its method and size: the numbers of the trace, without the model."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from layerlens_core import tracing
+from layerlens_core.allocation import margins
+from layerlens_core.allocation.allocate import pose_again
+from layerlens_core.errors import FileError, PlanError, nearest
+from layerlens_core.values.plan import FILE_NAME as PLAN_FILE
+from layerlens_core.values.plan import Plan
+from layerlens_core.values.profile import Profile
+
+Event = Mapping[str, Any]
+
+
+@frozen(kw_only=True)
+class Explanation:
+    """The events of a run's trace that led to one layer's decision.
+
+    utility: raw and normalised scores, weights, utility (None for a layer that was not scored).
+    modules: raw scores by metric and module, with the metric's unit. thresholds: None for strategies
+    without. refused: what the layer would have got, and why not. flips: changes of the layer's utility, of
+    penalties and of the budget after which it gets another method; each was tried.
+    """
+
+    layer: str
+    decision: Event
+    utility: Event | None
+    modules: Mapping[str, Mapping[str, float]]
+    units: Mapping[str, str]
+    thresholds: Event | None
+    refused: Sequence[Event]
+    budget: Event
+    flips: Sequence[str]
+
+
+def explain(run: Path, layer: str) -> Explanation:
+    """Explain one layer of a run, named in full, by a unique ending, or by its number in the plan.
+
+    Raises `PlanError` where no layer or several match, and `FileError` where the trace is incomplete or is
+    not the plan's.
+    """
+    plan = Plan.load(run)
+    name = find_layer(plan, layer)
+    events = tracing.read(run)
+
+    def of(kind: str) -> list[Event]:
+        return [event for event in events if event["event"] == kind]
+
+    made, decided = of("plan.made"), [event for event in of("decision.made") if event.get("unit") == name]
+    settled = of("budget.settled")
+    if not (made and decided and settled) or made[-1].get("plan_id") != plan.id:
+        raise FileError(
+            f"{run / tracing.FILE_NAME} is not the trace of {run / PLAN_FILE}; plan anew with: layerlens allocate {run}"
+        )
+    modules: dict[str, dict[str, float]] = {}
+    units: dict[str, str] = {}
+    for event in of("metric.scored"):
+        units[event["metric"]] = event["measure"]
+        if event["unit"].startswith(f"{name}.") and event["granularity"] == "module":
+            modules.setdefault(event["metric"], {})[event["unit"]] = event["raw"]
+    thresholds = of("thresholds.set")
+    return Explanation(
+        layer=name,
+        decision=decided[-1],
+        utility=next((event for event in of("utility.computed") if event["unit"] == name), None),
+        modules=modules,
+        units=units,
+        thresholds=thresholds[-1] if thresholds else None,
+        refused=[event for event in of("candidate.refused") if event["unit"] == name],
+        budget=settled[-1],
+        flips=_flips(run, plan, name),
+    )
+
+
+def _flips(run: Path, plan: Plan, layer: str) -> list[str]:
+    """What would change the layer's method, found by deciding anew from the profile."""
+    with tracing.silenced():
+        problem = pose_again(Profile.load(run), plan)
+    decision = next(decision for decision in plan.decisions if decision.unit == layer)
+    if layer not in problem.utilities.units:
+        return []
+    own = margins.utility_flip(problem.decide, problem.candidates, problem.limits, decision)
+    found = [
+        *([own] if own else []),
+        *margins.penalty_flips(problem.decide, problem.candidates, problem.limits, decision),
+        *margins.budget_flips(problem.decide, problem.candidates, problem.limits, decision),
+    ]
+    return [margins.describe(flip, problem.limits, decision.utility) for flip in found]
+
+
+def find_layer(plan: Plan, text: str) -> str:
+    """The full name of a layer. Raises `PlanError`."""
+    names = [decision.unit for decision in plan.decisions]
+    if text in names:
+        return text
+    matches = [name for name in names if name.endswith(f".{text}")]
+    if len(matches) == 1:
+        return matches[0]
+    if text.isdecimal() and int(text) < len(names):
+        return names[int(text)]
+    if matches:
+        raise PlanError(f"{text!r} is the ending of several layers: {', '.join(matches)}")
+    known = f"{names[0]} to {names[-1]} (0 to {len(names) - 1})" if names else "none"
+    raise PlanError(f"the plan has no layer {text!r}; it has {known}.{nearest(text, names)}")

@@ -1,0 +1,147 @@
+"""Load a pretrained model and its tokenizer by the Auto class that the data's task needs."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from attrs import frozen
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.models.auto import modeling_auto
+from transformers.utils import logging as transformers_logging
+
+from layerlens_core.data.fields import Form
+from layerlens_core.data.source import check_source
+from layerlens_core.errors import DataError, ModelError, first_line
+from layerlens_core.profiling.model.losses import Task
+
+_AUTO_CLASSES: dict[Task, Any] = {
+    "causal-lm": AutoModelForCausalLM,
+    "masked-lm": AutoModelForMaskedLM,
+    "seq2seq-lm": AutoModelForSeq2SeqLM,
+    "sequence-classification": AutoModelForSequenceClassification,
+}
+
+#: The forms of data that a task can use, and how to say so.
+_FORMS: dict[Task, tuple[tuple[Form, ...], str]] = {
+    "causal-lm": (("text", "prompt-completion", "messages"), "text, prompt and completion, or messages"),
+    "masked-lm": (("text",), "text"),
+    "seq2seq-lm": (("prompt-completion", "messages"), "prompt and completion"),
+    "sequence-classification": (("text-label",), "text and label"),
+}
+
+
+@frozen(kw_only=True)
+class Loaded:
+    """A model and its tokenizer. drawn: names of the weights that the checkpoint lacks and so are random."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    drawn: tuple[str, ...] = ()
+
+
+def read_config(source: str) -> Any:
+    """A model's configuration, from a local directory or the hub. Raises `ModelError`."""
+    check_source(source)
+    try:
+        return AutoConfig.from_pretrained(source)
+    except Exception as error:
+        what = (
+            f"the model {source}"
+            if Path(source).exists()
+            else f"there is no directory {source}, and the model of that name"
+        )
+        raise ModelError(f"{what} cannot be loaded: {first_line(error)}") from error
+
+
+def choose_task(config: Any, form: Form, wanted: Task | None = None) -> Task:
+    """The task that is wanted, or that a model of this kind can do with data of this form.
+
+    Raises `DataError` where the data are not of a form that the task can use.
+    """
+    if form == "text-label" and wanted in (None, "sequence-classification"):
+        return "sequence-classification"
+    if wanted is not None:
+        task, who = wanted, f"--task {wanted}"
+    elif config.is_encoder_decoder:
+        task, who = "seq2seq-lm", f"{config.model_type}, a sequence-to-sequence model,"
+    elif _is_masked(config):
+        task, who = "masked-lm", f"{config.model_type}, a masked language model,"
+    else:
+        return "causal-lm"
+    forms, needed = _FORMS[task]
+    if form not in forms:
+        label = "" if wanted else ", or text and label to classify"
+        raise DataError(f"{who} needs data with {needed}{label}, but these are of the form {form}")
+    return task
+
+
+def load(source: str, task: Task, *, labels: Sequence[str] = (), seed: int = 0, dtype: str = "auto") -> Loaded:
+    """The model with the head that the task needs, and its tokenizer.
+
+    Weights that the checkpoint lacks are drawn from ``seed``. labels: class names of a classifier.
+    Raises `ModelError` where either cannot be loaded.
+    """
+    options: dict[str, Any] = {"dtype": dtype}
+    if labels:
+        options |= {
+            "num_labels": len(labels),
+            "id2label": dict(enumerate(labels)),
+            "label2id": {name: i for i, name in enumerate(labels)},
+            "ignore_mismatched_sizes": True,  # a classifier of other classes gets a new head
+        }
+    with _quiet():
+        try:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                model, found = _AUTO_CLASSES[task].from_pretrained(source, output_loading_info=True, **options)
+        except Exception as error:
+            raise ModelError(f"the model {source} cannot be loaded for {task}: {first_line(error)}") from error
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(source)
+        except Exception as error:
+            raise ModelError(
+                f"the model {source} has no tokenizer that can be loaded ({first_line(error).rstrip(': ')}); "
+                "save it beside the model with tokenizer.save_pretrained"
+            ) from error
+    if model.config.get_text_config().pad_token_id is None:
+        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        model.config.get_text_config().pad_token_id = pad
+    drawn = {*found["missing_keys"], *(mismatched[0] for mismatched in found["mismatched_keys"])}
+    return Loaded(model=model, tokenizer=tokenizer, drawn=tuple(sorted(drawn)))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars and no reports of transformers, whose news `Loaded` carries."""
+    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+def _is_masked(config: Any) -> bool:
+    """Whether a model without an explicit head is a masked language model rather than a causal one."""
+    for architecture in config.architectures or ():
+        if "CausalLM" in architecture or architecture.endswith("LMHeadModel"):
+            return False
+        if "MaskedLM" in architecture or "ForPreTraining" in architecture:
+            return True
+    masked = config.model_type in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    causal = config.model_type in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    return masked and not (causal and getattr(config, "is_decoder", False))

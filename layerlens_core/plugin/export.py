@@ -1,0 +1,100 @@
+"""What an exporter gets, what every trainer asks of a plan, and how keys are written: plain values, no torch."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from layerlens_core.errors import PlanError
+from layerlens_core.files import documents as files
+from layerlens_core.values.plan import LORA_METHODS, Plan
+from layerlens_core.values.profile import Profile
+
+
+@frozen(kw_only=True)
+class Export:
+    """A plan that is to be handed to a trainer.
+
+    profile: of the run: the inventory, the task, the names of the classes. model: the planned model, a local
+    directory or a hub id, as it was typed. out: the directory to write to; it may not exist yet.
+    init: how LoRA starts in the adapter, ``random`` or ``gradient``.
+    adapter: loads the model, applies the plan and writes the initialised adapter into ``out``, whole or not at
+    all; returns the files. An exporter that needs keys alone never calls it, so that no model is loaded.
+    say: prints one line for people, beside the results.
+    """
+
+    plan: Plan
+    profile: Profile
+    model: str
+    out: Path
+    init: str = "random"
+    adapter: Callable[[], tuple[Path, ...]]
+    say: Callable[[str], object]
+
+    @property
+    def base(self) -> str:
+        """The model, as a configuration can name it from any working directory: a local one by its full path."""
+        path = Path(self.model)
+        return str(path.resolve()) if path.is_dir() else self.model
+
+
+#: What an `ExporterProvider` loads: it writes files into the request's directory and returns their paths.
+Exporter = Callable[[Export], tuple[Path, ...]]
+
+
+def other_methods(plan: Plan) -> dict[str, list[str]]:
+    """Layers by method, for the methods other than LoRA that train something."""
+    layers: dict[str, list[str]] = {}
+    for decision in plan.decisions:
+        if decision.method not in {*LORA_METHODS, "none"}:
+            layers.setdefault(decision.method, []).append(decision.unit)
+    return dict(sorted(layers.items()))
+
+
+def require_lora(plan: Plan, trainer: str) -> None:
+    """Raises `PlanError` where the plan holds what LoRA in this trainer cannot express, or nothing to train."""
+    if others := other_methods(plan):
+        named = " and ".join(f"{method} to {_enumerate(layers)}" for method, layers in others.items())
+        raise PlanError(
+            f"{trainer} trains LoRA alone, but this plan gives {named}; allocate again with --methods lora,none, "
+            "or export it --to peft"
+        )
+    if not any(plan.sizes(method) for method in LORA_METHODS):
+        raise PlanError("the plan trains nothing: every layer is 'none'")
+
+
+def require_causal(plan: Plan, trainer: str) -> None:
+    """Raises `PlanError` where the plan is for another task than causal language modelling."""
+    if plan.task != "causal-lm":
+        heads = f" with the head {', '.join(head.name for head in plan.heads)}" if plan.heads else ""
+        raise PlanError(
+            f"the configuration of {trainer} is for causal language models, but this plan is for {plan.task}{heads}; "
+            "export it --to peft"
+        )
+
+
+def write_keys(path: Path, keys: Mapping[str, Any], comment: str) -> Path:
+    """Write keys as YAML under a comment. Values are JSON, which YAML takes; the keys of mappings may be long.
+
+    Raises `FileError`, and leaves what was there, where the file cannot be written.
+    """
+    with files.replacing(path) as file:
+        file.writelines(f"# {line}\n" for line in comment.splitlines())
+        for key, value in keys.items():
+            if isinstance(value, Mapping):
+                # A key of more than 1,024 characters, as a pattern over many names is, must be an explicit one.
+                pairs = (f"  ? {_json(name)}\n  : {_json(entry)}\n" for name, entry in value.items())
+                file.writelines([f"{key}:\n", *pairs])
+            else:
+                file.write(f"{key}: {_json(value)}\n")
+    return path
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def _enumerate(layers: list[str]) -> str:
+    return layers[0] if len(layers) == 1 else f"{layers[0]} and {len(layers) - 1} more layers"

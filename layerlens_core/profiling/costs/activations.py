@@ -1,0 +1,221 @@
+"""What the forward pass keeps for the backward pass, counted on the model itself in one forward pass.
+
+Autograd says what it keeps: every tensor passes through `torch.autograd.graph.saved_tensors_hooks`. Weights are
+frozen while we look, so what is seen is kept for gradients that only pass through. What LoRA keeps beside it, the
+inputs of the modules that it adapts, is read off those modules.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from attrs import field, frozen
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from transformers import PreTrainedModel
+
+from layerlens_core.profiling.engine.measure import pad_token_id
+from layerlens_core.profiling.engine.passes import input_device
+from layerlens_core.profiling.model.frozen import untouched
+from layerlens_core.profiling.model.losses import Task, count_labels, per_sample_losses
+from layerlens_core.profiling.model.samples import IGNORED, Sample, collate
+from layerlens_core.profiling.model.weights import is_sharded
+from layerlens_core.values.costs import Activations
+from layerlens_core.values.inventory import Inventory
+
+#: Samples in the forward pass. What a batch shares (masks, rotary angles) is small beside what each token keeps.
+SAMPLES = 4
+#: PEFT holds the weights of LoRA in float32, and a copy of a narrower input in float32 for each module.
+_LORA_BYTES = 4
+
+_Key = tuple[torch.device, int]
+_BEFORE = -1
+
+
+def measure_activations(
+    model: PreTrainedModel,
+    inventory: Inventory,
+    samples: Sequence[Sample],
+    task: Task,
+    *,
+    batch: int = SAMPLES,
+) -> Activations:
+    """Bytes a token that training keeps, on the model's device, in its dtype and with its attention.
+
+    inventory: the model's. samples: the first ``batch`` with labels, padded to one length, are run; padding counts
+    as tokens, as it does in training. Where attention keeps its weights (``eager``), bytes a token grow with the
+    length, and hold for the length of these samples.
+
+    A storage counts once, for the last layer that keeps it: it is kept as long as that layer lies above the lowest
+    trained one. Weights and buffers do not count. Dropout is off, so its masks (a byte a value) are missing.
+
+    ``head`` is what the model keeps after the last layer, and the peak when backward begins: the gradients that go
+    into and out of the widest operation, each as large as the largest tensor kept there, or as the logits. For a
+    language model in bfloat16 that is float32 log-probabilities and two gradients of their size, 12 bytes a token and
+    entry of the vocabulary. That memory is free again when backward reaches the layers, where two gradients as
+    large as a layer's largest tensor take its place if they are larger.
+
+    Where gradient checkpointing is on, ``through`` is the layers' inputs, ``adapted`` is nothing, and ``head`` is at
+    least what the largest layer keeps while it is computed again.
+
+    The model is as before afterwards, also after an exception.
+    """
+    counted = [sample for sample in samples if count_labels(sample, task) > 0][:batch]
+    inputs = collate(counted, pad_token_id(model, task, len(counted)))
+    inputs = {key: value.to(input_device(model)) for key, value in inputs.items()}
+    modules = dict(model.named_modules())
+    at_hand = model.buffers() if is_sharded(model) else (*model.parameters(), *model.buffers())
+    watch = _Watch(weights={_key(tensor) for tensor in at_hand})
+    handles = [model.get_input_embeddings().register_forward_hook(_require_gradient)]
+    with untouched(model):
+        try:
+            if is_sharded(model):
+                for module in modules.values():
+                    handles.append(module.register_forward_pre_hook(watch.gathered))
+                    handles.append(module.register_forward_hook(watch.scattered))
+            for at, layer in enumerate(inventory.layers):
+                handles.append(modules[layer.name].register_forward_pre_hook(watch.entering(at), with_kwargs=True))
+                handles.append(modules[layer.name].register_forward_hook(watch.leaving(len(inventory.layers))))
+                for module in layer.modules:
+                    hook = watch.reading(at)
+                    handles.append(modules[module.name].register_forward_pre_hook(hook, with_kwargs=True))
+            with torch.enable_grad(), saved_tensors_hooks(watch.keep, lambda tensor: tensor):
+                logits = _forward(model, inputs, task)
+        finally:
+            for handle in handles:
+                handle.remove()
+    checkpointed = any(getattr(module, "gradient_checkpointing", False) is True for module in modules.values())
+    return _summary(inventory, watch, logits, checkpointed=checkpointed)
+
+
+@frozen(kw_only=True)
+class _Storage:
+    """Memory that is kept, and the last place that keeps it: a layer, or the number of layers for what follows."""
+
+    place: int
+    size: int
+
+
+@frozen(kw_only=True)
+class _Watch:
+    """What is kept, where. The tensors stay alive, so that no address is used twice.
+
+    kept: by storage. inputs: of linear modules, that LoRA would keep. rows: tokens that went into a layer.
+    entered: bytes of the layers' own inputs.
+    """
+
+    weights: set[_Key]
+    place: list[int] = field(factory=lambda: [_BEFORE])
+    kept: dict[_Key, _Storage] = field(factory=dict)
+    inputs: dict[_Key | int, _Storage] = field(factory=dict)
+    rows: dict[int, int] = field(factory=dict)
+    entered: dict[int, int] = field(factory=dict)
+    alive: list[Tensor] = field(factory=list)
+
+    def keep(self, tensor: Tensor) -> Tensor:
+        """Autograd saves a tensor."""
+        if self.place[-1] != _BEFORE and (key := _key(tensor)) not in self.weights and not _is_weight(tensor):
+            self.kept[key] = _Storage(place=self.place[-1], size=tensor.untyped_storage().nbytes())
+            self.alive.append(tensor.detach())
+        # An output that its own node keeps, graph and all, would be a cycle that nothing ever frees.
+        return tensor.detach()
+
+    def gathered(self, module: nn.Module, _args: tuple[Any, ...]) -> None:
+        """Weights that are sharded lie elsewhere while their module runs."""
+        self.weights.update(_key(parameter) for parameter in module.parameters(recurse=False))
+
+    def scattered(self, module: nn.Module, _args: tuple[Any, ...], _output: object) -> None:
+        """What lies there next is no weight."""
+        self.weights.difference_update(_key(parameter) for parameter in module.parameters(recurse=False))
+
+    def entering(self, place: int) -> Any:
+        def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            self.place[-1] = place
+            tensor = next((v for v in (*args, *kwargs.values()) if _is_hidden(v)), None)
+            if tensor is not None:
+                self.rows[place] = tensor.numel() // tensor.shape[-1]
+                self.entered[place] = self.entered.get(place, 0) + tensor.numel() * tensor.element_size()
+
+        return hook
+
+    def leaving(self, after: int) -> Any:
+        def hook(_module: nn.Module, _args: tuple[Any, ...], _output: object) -> None:
+            self.place[-1] = after
+
+        return hook
+
+    def reading(self, place: int) -> Any:
+        def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            tensor = next((v for v in (*args, *kwargs.values()) if isinstance(v, Tensor)), None)
+            if tensor is None:
+                return
+            if tensor.element_size() < _LORA_BYTES:
+                self.inputs[len(self.inputs)] = _Storage(place=place, size=tensor.numel() * _LORA_BYTES)
+            else:
+                self.inputs[_key(tensor)] = _Storage(place=place, size=tensor.untyped_storage().nbytes())
+                self.alive.append(tensor.detach())
+
+        return hook
+
+
+def _forward(model: PreTrainedModel, inputs: Sample, task: Task) -> int:
+    """Compute the loss as transformers does in training. Returns the bytes of the logits."""
+    if task == "sequence-classification":
+        # With labels a classifier would write the kind of its problem into its configuration. Its logits are few.
+        per_sample_losses(model, inputs, task)
+        return 0
+    options: dict[str, Any] = dict(inputs)
+    if task == "causal-lm" and "labels" not in options:
+        options["labels"] = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, IGNORED)
+    if task != "masked-lm" and hasattr(model.config, "use_cache"):
+        options["use_cache"] = False
+    logits: Tensor = model(**options).logits
+    return logits.numel() * logits.element_size()
+
+
+def _summary(inventory: Inventory, watch: _Watch, logits: int, *, checkpointed: bool) -> Activations:
+    layers = len(inventory.layers)
+    through, adapted, largest = ([0.0] * (layers + 1) for _ in range(3))
+    for storage in watch.kept.values():
+        through[storage.place] += storage.size
+        largest[storage.place] = max(largest[storage.place], storage.size)
+    for key, storage in watch.inputs.items():
+        if key not in watch.kept and key not in watch.weights:
+            adapted[storage.place] += storage.size
+            largest[storage.place] = max(largest[storage.place], storage.size)
+    default = max(watch.rows.values(), default=1)
+    rows = [watch.rows.get(at, default) for at in range(layers)]
+    after = (through[layers] + 2 * max(largest[layers], logits)) / rows[-1]
+    names = [layer.name for layer in inventory.layers]
+    if checkpointed:
+        again = max((through[at] + adapted[at] + 2 * largest[at]) / rows[at] for at in range(layers))
+        return Activations(
+            through={name: watch.entered.get(at, 0) / rows[at] for at, name in enumerate(names)},
+            adapted=dict.fromkeys(names, 0.0),
+            head=max(after, again),
+        )
+    working = max(2 * largest[at] / rows[at] for at in range(layers))
+    return Activations(
+        through={name: through[at] / rows[at] for at, name in enumerate(names)},
+        adapted={name: adapted[at] / rows[at] for at, name in enumerate(names)},
+        head=max(after, working),
+    )
+
+
+def _key(tensor: Tensor) -> _Key:
+    return tensor.device, tensor.untyped_storage().data_ptr()
+
+
+def _is_weight(tensor: Tensor) -> bool:
+    """Offloaded weights are made anew whenever their module runs, so that no address tells them."""
+    return isinstance(tensor, nn.Parameter) or isinstance(tensor._base, nn.Parameter)
+
+
+def _is_hidden(value: object) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point() and value.dim() >= 2
+
+
+def _require_gradient(_module: nn.Module, _args: tuple[Any, ...], output: object) -> None:
+    """As if something below were trained, so that gradients pass through all layers."""
+    if torch.is_grad_enabled() and isinstance(output, Tensor) and output.is_floating_point() and output.is_leaf:
+        output.requires_grad_(True)

@@ -1,0 +1,40 @@
+"""What must be the same for a profile's numbers to be: between processes, and when one is resumed."""
+
+import importlib.metadata
+from collections.abc import Sequence
+
+import torch
+import transformers
+from transformers import PreTrainedModel
+
+from layerlens_core.profiling.model import samples as data
+from layerlens_core.profiling.model import weights
+from layerlens_core.profiling.model.samples import Sample
+from layerlens_core.values.inventory import LinearModule
+
+
+def identify(
+    model: PreTrainedModel, targets: Sequence[LinearModule], samples: Sequence[Sample], **settings: object
+) -> dict[str, str]:
+    """By name, texts to compare: digests of the model and the data, the kind of device, versions, and the settings.
+
+    Every process must call it where the weights are sharded, which does not show in it.
+    """
+    names = [f"{target.name} {target.in_features} {target.out_features}" for target in targets]
+    return {
+        "model": f"{weights.digest(model)} {' '.join(names)}",
+        "data": data.digest(samples),
+        "device": model.device.type,
+        "attention": str(getattr(model.config, "_attn_implementation", None)),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "layerlens": _version("layerlens-core"),
+        **{name.replace("_", "-"): str(value) for name, value in settings.items()},
+    }
+
+
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:  # run from its sources
+        return "of these sources"

@@ -1,0 +1,98 @@
+"""What a module got and gave back, by sample, with the Gram matrices of it that modules share."""
+
+from typing import TYPE_CHECKING
+
+import torch
+from attrs import define, field
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from layerlens_core.profiling.gradients.triton import Tiling
+
+#: Dtypes whose products are summed in float32.
+NARROW = (torch.bfloat16, torch.float16)
+#: Tokens that a strip of a symmetric Gram matrix is wide: narrow strips save the most work, wide ones take fewer calls.
+STRIP = {"cpu": 96, "cuda": 512}
+
+
+@define(eq=False)
+class Rows:
+    """Inputs or output gradients [samples, T, features] of consecutive whole groups, and their Gram matrices.
+
+    Modules that share an input share its `Rows`, and so its Gram matrices, which are computed once where they are kept.
+    """
+
+    rows: Tensor
+    _grams: dict[tuple[int, int], Tensor] = field(factory=dict)
+    _strips: dict[int, Tensor] = field(factory=dict)
+    _tiles: "dict[Tiling, Tensor]" = field(factory=dict)
+    _wide: Tensor | None = None
+
+    @property
+    def wide(self) -> Tensor:
+        """The rows, at least in float32."""
+        if self._wide is None:
+            self._wide = self.rows.to(torch.promote_types(self.rows.dtype, torch.float32))
+        return self._wide
+
+    @property
+    def factor(self) -> Tensor:
+        """The rows as `product` takes them: as they are where the device multiplies them so, else wide."""
+        return self.rows if self.rows.is_cuda and self.rows.dtype in NARROW else self.wide
+
+    @property
+    def strips(self) -> range:
+        """The first tokens of the strips that a sample's Gram matrix comes in."""
+        return range(0, self.rows.shape[1], strip_width(self.rows.device.type))
+
+    def strip(self, first: int, *, keep: bool) -> Tensor:
+        """[samples, T − first, width]: of a sample's tokens from the first on, and the strip's.
+
+        Its upper square lies on the diagonal. What is below stands for its mirror image too, to the square's right.
+        Tall strips are multiplied faster than wide ones.
+        """
+        if first in self._strips:
+            return self._strips[first]
+        rows = self.factor[:, first:]
+        found = product(rows, rows[:, : self.strips.step].mT)
+        if keep:
+            self._strips[first] = found
+        return found
+
+    def gram(self, group: int, apart: int, *, keep: bool) -> Tensor:
+        """[groups · (group − apart), T, T]: of samples i and i + apart of every group."""
+        if (group, apart) in self._grams:
+            return self._grams[group, apart]
+        grouped = by_group(self.factor, group)
+        left, right = grouped[:, : group - apart], grouped[:, apart:]
+        found = product(left.flatten(0, 1), right.flatten(0, 1).mT)
+        if keep:
+            self._grams[group, apart] = found
+        return found
+
+    def tiles(self, tiling: "Tiling") -> Tensor:
+        """Tiles of the Gram matrices (`layerlens_core.profiling.gradients.triton.gram_tiles`)."""
+        from layerlens_core.profiling.gradients.triton import gram_tiles
+
+        if tiling not in self._tiles:
+            self._tiles[tiling] = gram_tiles(self.rows, tiling)
+        return self._tiles[tiling]
+
+
+def strip_width(device: str) -> int:
+    """Tokens that a strip is wide on a type of device."""
+    return STRIP.get(device, STRIP["cuda"])
+
+
+def product(left: Tensor, right: Tensor, out: Tensor | None = None) -> Tensor:
+    """Product of matrices, or of batches of them, in float32 where they are narrower (on a CUDA device).
+
+    out: where it goes, if they are not.
+    """
+    multiply = torch.bmm if left.dim() == 3 else torch.mm
+    return multiply(left, right, out_dtype=torch.float32) if left.dtype in NARROW else multiply(left, right, out=out)
+
+
+def by_group(tensor: Tensor, group: int) -> Tensor:
+    """[samples, …] as [groups, group, …]."""
+    return tensor.view(-1, group, *tensor.shape[1:])

@@ -1,0 +1,86 @@
+"""Gradients of samples or groups, formed some rows at a time, and what is summed of each while it is in the cache."""
+
+import torch
+from attrs import frozen
+from torch import Tensor
+
+from layerlens_core.profiling.gradients.gram import NARROW, by_group, product
+from layerlens_native import gradient_sums
+
+#: Entries of gradients that are held at once, unless so many rows of one group have more.
+HELD = {"cpu": 2**21, "cuda": 2**27}
+#: Rows of gradients that are formed at once, at least: products of fewer are slow.
+ROWS = 256
+
+
+@frozen(kw_only=True)
+class Found:
+    """What was found of a module, float64 on the device; None for what was not wanted.
+
+    norms: ‖gᵢ‖² [samples]. group_norms: ‖Σ gᵢ‖² [groups]. weighted: Σ |W ⊙ Σ gᵢ| [groups].
+    """
+
+    norms: Tensor | None = None
+    group_norms: Tensor | None = None
+    weighted: Tensor | None = None
+
+
+def formed(
+    inputs: Tensor, gradients: Tensor, *, group: int, singly: bool, together: bool, weight: Tensor | None = None,
+    total: Tensor | None = None,
+) -> Found:  # fmt: skip
+    """Sums over gradients gᵢ = bᵢᵀ aᵢ, from inputs aᵢ [samples, T, in] and output gradients bᵢ [samples, T, out].
+
+    singly: form each gᵢ, for ‖gᵢ‖²; without, only Σ gᵢ of each group is formed. together: ‖Σ gᵢ‖² is wanted.
+    weight: W [out, in], for Σ |W ⊙ Σ gᵢ|. total: Σ gᵢ over all samples is added to it [out, in]; nothing of it is
+    added where memory runs out.
+    """
+    groups = len(inputs) // group
+
+    def zeros(count: int) -> Tensor:
+        return torch.zeros(count, dtype=torch.float64, device=inputs.device)
+
+    singles = zeros(len(inputs)) if singly else None
+    squares = zeros(groups) if together else None
+    weighted = None if weight is None else zeros(groups)
+    if not singly:
+        inputs, gradients = (by_group(part, group).flatten(1, 2) for part in (inputs, gradients))
+        group = 1
+    height, width = gradients.shape[2], inputs.shape[2]
+    few, rows = _pieces(groups, group, height, width, inputs.device.type)
+    # All memory comes before anything is added: without the kernel, which needs no more of it, by way of another total.
+    whole, buffer = total, None
+    if inputs.dtype not in NARROW:
+        buffer = inputs.new_empty(few * group * rows * width)
+    if gradient_sums.serves(inputs):
+        weight = None if weight is None else weight.to(inputs.dtype).contiguous()
+    elif total is not None:
+        whole = torch.zeros_like(total)
+    for begin in range(0, groups, few):
+        end = min(begin + few, groups)
+        members = slice(begin * group, end * group)
+        x, d = inputs[members], gradients[members]
+        for top in range(0, height, rows):
+            some = slice(top, min(top + rows, height))
+            shape = (len(x), some.stop - some.start, width)
+            out = None if buffer is None else buffer[: shape[0] * shape[1] * width].view(shape)
+            gradient_sums.accumulate(
+                product(d[:, :, some].mT, x, out),
+                group=group,
+                weight=None if weight is None else weight[some],
+                total=None if whole is None else whole[some],
+                singles=None if singles is None else singles[members],
+                squares=None if squares is None else squares[begin:end],
+                weighted=None if weighted is None else weighted[begin:end],
+            )
+    if total is not None and whole is not None and whole is not total:
+        total += whole
+    return Found(norms=singles, group_norms=squares, weighted=weighted)
+
+
+def _pieces(groups: int, group: int, height: int, width: int, device: str) -> tuple[int, int]:
+    """Groups and rows of gradients to form at once."""
+    held = HELD.get(device, HELD["cuda"])
+    few = min(max(held // (group * width * min(height, ROWS)), 1), groups)
+    rows = min(max(held // (few * group * width), ROWS), height)
+    return few, -(-height // -(-height // rows))  # as many pieces, of equal height

@@ -1,0 +1,78 @@
+"""Attach the recorders to their modules: by hooks, or in layers that are compiled."""
+
+import sys
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+
+from transformers import PreTrainedModel
+
+from layerlens_core.errors import ModelError
+from layerlens_core.profiling.hooks.tap import Ear, tap
+from layerlens_core.profiling.model.weights import is_sharded
+
+
+@contextmanager
+def listening(
+    model: PreTrainedModel, ears: Mapping[str, Ear], *, columns: int = 0, layers: Collection[str] = ()
+) -> Iterator[None]:
+    """Let ears hear the modules of these names inside. The model is as before afterwards, also after an exception.
+
+    layers: names of those that are compiled, but for any that holds a module that a compiled layer cannot let be heard,
+    say a quantised one. columns: of what the ears keep of inputs, 0 where they keep the inputs.
+
+    Raises `ModelError` where none of the layers can be compiled.
+    """
+    fused = _fusible(model, ears, layers) if layers else {}
+    within = {name for heard in fused.values() for name in heard}
+    with ExitStack() as attached:
+        for name, ear in ears.items():
+            if name not in within:
+                attached.callback(tap(model.get_submodule(name), ear).remove)
+        if fused:
+            from layerlens_core.profiling.hooks.compiled import compiled  # the compiler takes long to import
+
+            heard = {model.get_submodule(name): ears[name] for name in within}
+            attached.enter_context(compiled([model.get_submodule(layer) for layer in fused], heard, columns))
+        yield
+
+
+def compiler_failure(error: RuntimeError) -> str | None:
+    """What the compiler says, in a line, where it is the compiler that failed."""
+    exceptions = sys.modules.get("torch._dynamo.exc")
+    if exceptions is None or not isinstance(error, exceptions.TorchDynamoException):
+        return None
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    # The first line may say no more than who raised what comes next.
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])
+
+
+def _fusible(model: PreTrainedModel, ears: Mapping[str, Ear], layers: Collection[str]) -> dict[str, list[str]]:
+    """By layer that can be compiled, its modules with an ear. Raises `ModelError`."""
+    from layerlens_core.profiling.hooks.compiled import can_be_heard
+
+    if is_sharded(model) or hasattr(model, "hf_device_map"):
+        raise ModelError("a model that is spread over devices cannot be compiled; leave --compile out")
+    within: dict[str, list[str]] = {layer: [] for layer in layers}
+    for name in ears:
+        layer = next((name[:at] for at in _dots(name) if name[:at] in within), None)
+        if layer is not None:
+            within[layer].append(name)
+    modules = {name: model.get_submodule(name) for name in ears}
+    places = Counter(module.weight.data_ptr() for module in modules.values())
+    deaf = {
+        name: type(module).__name__
+        for name, module in modules.items()
+        if not can_be_heard(module) or places[module.weight.data_ptr()] > 1
+    }
+    fusible = {layer: names for layer, names in within.items() if not deaf.keys() & set(names)}
+    if not fusible:
+        raise ModelError(
+            f"no layer can be compiled: {next(iter(deaf))} and others ({', '.join(sorted(set(deaf.values())))}) are no "
+            "plain linear modules, have hooks, or share their weights; leave --compile out"
+        )
+    return fusible
+
+
+def _dots(name: str) -> list[int]:
+    return [at for at, character in enumerate(name) if character == "."]

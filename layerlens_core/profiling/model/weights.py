@@ -1,0 +1,88 @@
+"""Reach a module's weight wherever it lies: at hand, sharded over processes, or offloaded."""
+
+import hashlib
+from collections.abc import Callable
+
+import torch
+from attrs import define
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from layerlens_core.errors import ModelError
+from layerlens_core.inspection.inspect import linear_kind
+from layerlens_core.values.inventory import LinearModule
+
+#: Values of each parameter that go into a digest.
+SAMPLED = 64
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether the weights are spread over processes, as FSDP2 does."""
+    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
+
+
+def digest(model: nn.Module) -> str:
+    """A digest of names, shapes and evenly spaced values of all parameters, the same on every device.
+
+    Every process must call it where the weights are sharded. Weights that are offloaded count by name and shape alone.
+    """
+    total = hashlib.sha256()
+    for name, parameter in model.named_parameters():
+        total.update(f"{name}{tuple(parameter.shape)}{parameter.dtype}".encode())
+        if parameter.is_meta:
+            continue
+        tensor = parameter.detach()
+        whole = (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).flatten()
+        some = whole[:: max(1, whole.numel() // SAMPLED)].contiguous()
+        total.update(some.view(torch.uint8).cpu().numpy().tobytes())
+    return total.hexdigest()
+
+
+def dense_weight(module: nn.Module, target: LinearModule) -> Callable[[], Tensor]:
+    """What gives the weight as [out, in]. Raises `ModelError` where it is packed (quantised).
+
+    Where it is sharded or offloaded, it is at hand only while its layer runs, so in the backward pass.
+    """
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    if weight.numel() != target.in_features * target.out_features or not weight.is_floating_point():
+        raise ModelError(
+            f"the weight of {target.name} is packed ({type(module).__name__}); "
+            "the statistic 'weight_gradient' needs plain weights, so leave that metric out"
+        )
+    if isinstance(weight, DTensor) or weight.is_meta:
+        return _Elsewhere(module, target)
+    upright = _upright(module, weight.detach())
+    return lambda: upright
+
+
+@define(eq=False)
+class _Elsewhere:
+    """A weight that is at hand only while its layer runs."""
+
+    module: nn.Module
+    target: LinearModule
+
+    def __call__(self) -> Tensor:
+        """The weight [out, in]. Raises `ModelError` where it is not at hand."""
+        weight = self.module.weight
+        assert isinstance(weight, Tensor)
+        if weight.is_meta:
+            hook = getattr(self.module, "_hf_hook", None)
+            where = getattr(hook, "weights_map", None)
+            if where is None:
+                raise ModelError(
+                    f"the weight of {self.target.name} is offloaded, so 'weight_gradient' cannot be computed; "
+                    "leave that metric out"
+                )
+            weight = where["weight"].to(getattr(hook, "execution_device", None) or "cpu")
+        if isinstance(weight, DTensor):
+            raise ModelError(
+                f"the weight of {self.target.name} is sharded and not at hand when its gradient is complete, so "
+                "'weight_gradient' cannot be computed; leave that metric out, or use a larger --micro-batch"
+            )
+        return _upright(self.module, weight.detach())
+
+
+def _upright(module: nn.Module, weight: Tensor) -> Tensor:
+    return weight if linear_kind(module) == "linear" else weight.T

@@ -1,0 +1,291 @@
+"""What could be done to a unit: methods, sizes, exact costs and predicted gains."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+import attrs
+from attrs import field, frozen
+
+from layerlens_core.values.costs import Cost, Training
+from layerlens_core.values.decisions import Decision
+from layerlens_core.values.inventory import Layer
+
+
+@frozen(kw_only=True)
+class Target:
+    """A place in the model where a method attaches, and what each unit of size costs there.
+
+    name: qualified name of the module. fixed, per_size: trainable parameters that come with any size, and
+    with each further unit of size. flops: of the forward pass, a token and unit of size.
+    flops_step, values_step: FLOPs of a forward pass, and values that it keeps, of each unit of size and of any size,
+    whatever the number of tokens: of methods that compute a weight anew.
+    kept_bytes: that LoRA's inputs take, a token. kept_fixed, kept: values that the forward pass keeps for backward, a
+    token, and a token and unit of size.
+    seconds_fixed, seconds: latency, measured, of any size and of each unit of size.
+    """
+
+    name: str
+    fixed: int
+    per_size: int
+    flops: float = 0.0
+    flops_step: float = 0.0
+    values_step: float = 0.0
+    kept_bytes: float = 0.0
+    kept_fixed: float = 0.0
+    kept: float = 0.0
+    seconds_fixed: float = 0.0
+    seconds: float = 0.0
+
+    def parameters(self, size: int) -> int:
+        """Trainable parameters at this size; none at size 0."""
+        return self.fixed + self.per_size * size if size else 0
+
+    def cost(self, size: int, training: Training) -> Cost:
+        """All that this size costs here, beyond the frozen model.
+
+        The backward pass takes twice the forward pass's FLOPs: the gradients of weights and of inputs.
+        """
+        if not size:
+            return Cost()
+        params = self.parameters(size)
+        kept = self.kept_bytes + (self.kept_fixed + self.kept * size) * training.activation_bytes
+        return Cost(
+            params=params,
+            flops=3 * (self.flops + self.flops_step / training.tokens) * size,
+            memory=params * training.bytes_per_parameter
+            + kept * training.tokens
+            + self.values_step * training.activation_bytes,
+            latency=self.seconds_fixed + self.seconds * size,
+        )
+
+
+class Method(Protocol):
+    """What a `MethodProvider` loads.
+
+    notch: the step in which sizes grow (LoRA ranks by 1, adapter widths by 4 …); a notch costs about as much
+    under one method as under another, so that sizes compare.
+    ceiling: the share of a unit's gain that the method can reach at any size.
+    half: the size, in notches, at which it reaches half of that.
+    penalty: what gains are divided by unless the user says otherwise: above 1 for what is harder to train or serve.
+    updates_weights: it trains a low-rank update of the linear modules' own weights, as LoRA does: it keeps their
+    inputs, costs no latency once merged, and its gain by rank can be read off the gradient's spectrum.
+    """
+
+    notch: int
+    ceiling: float
+    half: float
+    penalty: float
+    updates_weights: bool
+
+    def targets(self, layer: Layer) -> Sequence[Target]:
+        """Where the method attaches in a layer; empty where it cannot."""
+
+    def largest(self, layer: Layer) -> int:
+        """The largest size worth having in a layer."""
+
+
+@frozen(kw_only=True)
+class Candidate:
+    """One method at one size on one unit: its cost and its predicted gain, in units of utility.
+
+    size: rank, bottleneck width or prefix length; 0 for ``none``.
+    """
+
+    method: str
+    size: int
+    cost: Cost
+    gain: float
+
+    @property
+    def parameters(self) -> int:
+        """Trainable parameters, exact."""
+        return self.cost.params
+
+    def __str__(self) -> str:
+        return f"{self.method} of size {self.size}" if self.size else self.method
+
+
+@frozen(kw_only=True)
+class Unit:
+    """One unit of decision, its utility and its candidates.
+
+    targets: where each method attaches. notches: the step of each method's sizes.
+    candidates: for each method in ascending size; ``none`` is always among them.
+    importance: the share of each module in the unit's score, where modules were scored.
+    depth: the unit's place in the model, 0 for the lowest.
+    """
+
+    name: str
+    utility: float
+    candidates: tuple[Candidate, ...]
+    targets: Mapping[str, tuple[Target, ...]]
+    notches: Mapping[str, int]
+    importance: Mapping[str, float] = field(factory=dict)
+    depth: int = 0
+    training: Training = field(factory=Training)
+
+    def of(self, method: str) -> list[Candidate]:
+        """The method's candidates here, in ascending size."""
+        return [candidate for candidate in self.candidates if candidate.method == method]
+
+    def sizes(self, method: str) -> list[int]:
+        """The sizes that a method offers here, ascending."""
+        return [candidate.size for candidate in self.of(method)]
+
+    def offers(self, method: str) -> bool:
+        """Whether the method can attach to this unit."""
+        return any(candidate.method == method for candidate in self.candidates)
+
+    def cheapest(self, method: str) -> Candidate:
+        """The method's candidate with the fewest parameters."""
+        return min(self.of(method), key=lambda c: c.parameters)
+
+    def with_utility(self, utility: float) -> "Unit":
+        """The same unit, worth more or less: gains are in proportion to utility."""
+        if self.utility == 0:
+            raise ValueError(f"{self.name} has no utility to scale")
+        factor = utility / self.utility
+        scaled = tuple(attrs.evolve(c, gain=c.gain * factor) for c in self.candidates)
+        return attrs.evolve(self, utility=utility, candidates=scaled)
+
+    def decide(
+        self,
+        method: str,
+        size: int = 0,
+        *,
+        reason: str,
+        sizes: Mapping[str, int] | None = None,
+        runner_up: str | None = None,
+        margin: float | None = None,
+    ) -> Decision:
+        """The decision for this method and size; ``sizes`` refines single targets."""
+        targets = self.targets.get(method, ())
+        chosen = {target.name: (sizes or {}).get(target.name, size) for target in targets}
+        cost = sum((target.cost(chosen[target.name], self.training) for target in targets), Cost())
+        return Decision(
+            unit=self.name,
+            method=method,
+            size=size,
+            sizes=chosen,
+            utility=self.utility,
+            cost=cost,
+            reason=reason,
+            runner_up=runner_up,
+            margin=margin,
+        )
+
+
+@frozen(kw_only=True)
+class CandidateSet:
+    """All units, in model order, and the methods in ascending capacity.
+
+    depths: what the frozen model costs by lowest trained layer: entry i where layer i is the lowest, and the last
+    entry where none is trained.
+    """
+
+    units: tuple[Unit, ...]
+    methods: tuple[str, ...]
+    depths: tuple[Cost, ...] = ()
+
+    @property
+    def alike(self) -> str:
+        """What a reason adds where all utilities are equal; nothing elsewhere."""
+        if len(self.units) < 2 or len({unit.utility for unit in self.units}) > 1:
+            return ""
+        return "; all utilities are equal, so all layers get one method"
+
+    @property
+    def cheapest(self) -> Candidate | None:
+        """The cheapest candidate that trains anything, by parameters."""
+        paid = [c for unit in self.units for c in unit.candidates if c.parameters > 0]
+        return min(paid, key=lambda c: c.parameters, default=None)
+
+    def base(self, lowest: int | None) -> Cost:
+        """The frozen model's cost where the lowest trained unit lies at this depth, or where none is trained."""
+        if not self.depths:
+            return Cost()
+        return self.depths[-1 if lowest is None else lowest]
+
+    def total(self, decisions: Iterable[Decision]) -> Cost:
+        """What these decisions cost together, the depth included."""
+        units = {unit.name: unit for unit in self.units}
+        return self.together((units[decision.unit], decision.cost) for decision in decisions)
+
+    def together(self, costs: Iterable[tuple[Unit, Cost]]) -> Cost:
+        """What units at these costs cost together, the depth included."""
+        costs = tuple(costs)
+        trained = [unit.depth for unit, cost in costs if cost.params > 0]
+        return sum((cost for _, cost in costs), self.base(min(trained, default=None)))
+
+
+def coverage(method: Method, size: int) -> float:
+    """The share of a unit's gain that a size reaches: ceiling · n / (n + half) at n notches.
+
+    Concave, 0 at 0, below the method's ceiling: an assumption, stated as one.
+    """
+    notches = size / method.notch
+    return method.ceiling * notches / (notches + method.half)
+
+
+def build_unit(
+    layer: Layer,
+    utility: float,
+    methods: Mapping[str, Method],
+    *,
+    training: Training | None = None,
+    penalties: Mapping[str, float] | None = None,
+    latency: Mapping[str, tuple[float, float]] | None = None,
+    kept_inputs: float = 0.0,
+    excluded: frozenset[str] = frozenset(),
+    importance: Mapping[str, float] | None = None,
+    spectrum: Sequence[float] = (),
+    depth: int = 0,
+) -> Unit:
+    """All candidates of a layer.
+
+    penalties: by method, in place of the methods' own; gains are divided by them. latency: by method, seconds of
+    any size and of a unit of size, at one target. kept_inputs: bytes a token that the inputs of all linear modules
+    take, which LoRA keeps. spectrum: by rank, the share of the layer's mean gradient that LoRA of that rank can follow,
+    in place of the assumed coverage. excluded: modules that were not scored and therefore are no targets.
+    """
+    setting = training or Training()
+    targets: dict[str, tuple[Target, ...]] = {}
+    candidates: list[Candidate] = []
+    for name, method in methods.items():
+        places = tuple(target for target in method.targets(layer) if target.name not in excluded)
+        if name == "none":
+            candidates.append(Candidate(method=name, size=0, cost=Cost(), gain=0.0))
+            targets[name] = ()
+            continue
+        if not places:
+            continue
+        if method.updates_weights:
+            places = tuple(attrs.evolve(place, kept_bytes=kept_inputs / len(places)) for place in places)
+        fixed, per_size = (latency or {}).get(name, (0.0, 0.0))
+        if not (method.updates_weights and setting.merged):
+            places = tuple(attrs.evolve(place, seconds_fixed=fixed, seconds=per_size) for place in places)
+        targets[name] = places
+        penalty = (penalties or {}).get(name, method.penalty)
+        # Costs are linear in size from size 1 on.
+        first, second = (sum((place.cost(size, setting) for place in places), Cost()) for size in (1, 2))
+        for size in range(method.notch, method.largest(layer) + 1, method.notch):
+            profiled = method.updates_weights and size <= len(spectrum)
+            covered = spectrum[size - 1] if profiled else coverage(method, size)
+            candidates.append(
+                Candidate(
+                    method=name,
+                    size=size,
+                    cost=first + (second - first).times(size - 1),
+                    gain=utility * covered / penalty,
+                )
+            )
+    return Unit(
+        name=layer.name,
+        utility=utility,
+        candidates=tuple(candidates),
+        targets=targets,
+        notches={name: method.notch for name, method in methods.items() if name in targets},
+        importance=importance or {},
+        depth=depth,
+        training=setting,
+    )

@@ -1,0 +1,61 @@
+"""What was decided for a unit, and why; and how near to the best all decisions are together."""
+
+from collections.abc import Iterator, Mapping
+
+from attrs import field, frozen
+
+from layerlens_core.values.costs import Cost
+
+
+@frozen(kw_only=True)
+class Decision:
+    """One unit's method and size, with the numbers and words behind them.
+
+    unit: the layer. method: ``none``, ``lora`` …. size: rank, bottleneck width or prefix length, 0 for none.
+    sizes: size by module, where leftover budget refined the layer's size.
+    cost: of the decision, exact; the frozen model is not in it.
+    reason: in words. runner_up: the alternative that came next. margin: the signed change of this unit's
+    utility after which the method would change, where that is known.
+    """
+
+    unit: str
+    method: str
+    size: int
+    sizes: Mapping[str, int] = field(factory=dict)
+    utility: float
+    cost: Cost
+    reason: str
+    runner_up: str | None = None
+    margin: float | None = None
+
+    @property
+    def parameters(self) -> int:
+        """Trainable parameters, exact."""
+        return self.cost.params
+
+
+@frozen(kw_only=True)
+class Certificate:
+    """How near a plan is to the best one: what it gains, and what no plan within the limits can exceed."""
+
+    value: float
+    bound: float
+
+    @property
+    def gap(self) -> float:
+        """The share of the bound that the plan may be missing; 0 for an optimum."""
+        return (self.bound - self.value) / self.bound if self.bound > 0 else 0.0
+
+
+@frozen(kw_only=True)
+class Selection:
+    """Decisions with their certificate: what a strategy returns that can prove how good they are."""
+
+    decisions: tuple[Decision, ...]
+    certificate: Certificate
+
+    def __iter__(self) -> Iterator[Decision]:
+        return iter(self.decisions)
+
+    def __len__(self) -> int:
+        return len(self.decisions)

@@ -1,0 +1,129 @@
+"""The plan: for every layer a method and a size with the reason, ready to be applied."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+from attrs import frozen
+
+from layerlens_core.files import documents as files
+from layerlens_core.values.costs import Cost, Limits, Training
+from layerlens_core.values.decisions import Certificate, Decision
+from layerlens_core.values.inventory import Head, Inventory
+
+FILE_NAME = "plan.json"
+SCHEMA, VERSION = "layerlens/plan", 1
+
+#: The methods whose sizes are LoRA ranks, which PEFT attaches: to linear modules, and to stacked experts too.
+LORA_METHODS = frozenset({"lora", "lora-experts"})
+
+#: LoRA's α/r, constant over modules so that servers with one global scale stay right.
+DEFAULT_SCALE = 2
+
+
+@frozen(kw_only=True)
+class Plan:
+    """What to train in a model. The same inputs give a plan that is equal to the byte.
+
+    fingerprint, shapes: of the model's inventory; `apply` refuses any other model, and names what differs.
+    strategy, options, methods, weights, normalizer, aggregator, budget: what was asked for.
+    training: the step that costs are counted for. limits, cost: what is allowed and planned, the frozen model
+    included; heads come on top of the trainable parameters. certificate: from strategies that can prove how near to
+    the best plan theirs is.
+    scale: α/r of every LoRA module. directions: sha256 digest of the profile's side file of singular vectors, where
+    there is one, for ``apply``'s gradient-aligned start.
+    """
+
+    architecture: str
+    fingerprint: str
+    shapes: Mapping[str, Mapping[str, int]]
+    task: str
+    strategy: str
+    options: Mapping[str, str]
+    methods: tuple[str, ...]
+    weights: Mapping[str, float]
+    normalizer: str
+    aggregator: str
+    penalties: Mapping[str, float]
+    training: Training
+    budget: tuple[str, ...]
+    limits: Limits
+    cost: Cost
+    decisions: tuple[Decision, ...]
+    certificate: Certificate | None = None
+    heads: tuple[Head, ...] = ()
+    scale: int = DEFAULT_SCALE
+    directions: str | None = None
+
+    @property
+    def id(self) -> str:
+        """A short digest of the whole plan."""
+        text = json.dumps(attrs.asdict(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def parameters(self) -> int:
+        """Trainable parameters of the methods; heads come on top."""
+        return self.cost.params
+
+    @property
+    def limit(self) -> int | None:
+        """The most trainable parameters that the budget allows, where it bounds them."""
+        return self.limits.params
+
+    @property
+    def head_parameters(self) -> int:
+        """Trainable parameters of the task heads, which train in full beside the plan."""
+        return sum(head.parameters for head in self.heads)
+
+    def sizes(self, method: str) -> dict[str, int]:
+        """Size by module over all layers that were given this method."""
+        return {
+            module: size
+            for decision in self.decisions
+            if decision.method == method
+            for module, size in decision.sizes.items()
+            if size > 0
+        }
+
+    def difference(self, inventory: Inventory) -> str | None:
+        """In what a model is not the planned one, in words; None where it is."""
+        # The fingerprint leaves heads out: a causal model and a classifier can have the same layers.
+        if (inventory.fingerprint, inventory.heads) == (self.fingerprint, self.heads):
+            return None
+        message = f"the plan is for another model: {self.architecture}, but this is {inventory.architecture}"
+        have, planned = inventory.shapes, self.shapes
+        missing = [name for name in planned if name not in have]
+        if missing:
+            return message + f"; it has no module {missing[0]} ({len(missing)} planned modules are missing)"
+        others = [name for name in planned if dict(planned[name]) != dict(have[name])]
+        if others:
+            shapes = " where planned was ".join(_spell(of[others[0]]) for of in (have, planned))
+            return message + f"; {others[0]} is of {shapes} ({len(others)} modules differ)"
+        added = [name for name in have if name not in planned]
+        if added:
+            return message + f"; it has {added[0]}, which was not there ({len(added)} modules more)"
+        if inventory.heads != self.heads:
+            have_heads, planned_heads = (
+                ", ".join(f"{head.name} of {head.parameters:,} parameters" for head in heads) or "none"
+                for heads in (inventory.heads, self.heads)
+            )
+            return message + f"; its heads are {have_heads}, planned were {planned_heads}"
+        return message + "; its modules are the same, but it is of another kind, or they are in another order"
+
+    def save(self, run: str | Path) -> Path:
+        """Write ``plan.json`` into the run's directory."""
+        path = Path(run) / FILE_NAME
+        files.write(path, self, schema=SCHEMA, version=VERSION)
+        return path
+
+    @classmethod
+    def load(cls, run: str | Path) -> "Plan":
+        """Read the plan of a run. Raises `FileError`."""
+        return files.read(Path(run) / FILE_NAME, cls, schema=SCHEMA, version=VERSION)
+
+
+def _spell(shape: Mapping[str, int]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {size}" for name, size in shape.items())

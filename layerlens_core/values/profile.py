@@ -1,0 +1,77 @@
+"""A profile: what was measured on a model with some data, in plain numbers."""
+
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+from attrs import field, frozen
+
+from layerlens_core.files import documents as files
+from layerlens_core.values.costs import Activations
+from layerlens_core.values.inventory import Inventory, Skipped
+from layerlens_core.values.scores import RawScores
+from layerlens_core.values.statistics import ModuleStatistics
+
+FILE_NAME = "profile.json"
+#: The side file of singular vectors (`layerlens_core.files.directions`).
+DIRECTIONS_NAME = "directions.safetensors"
+#: How far a profile has come that is not complete (`layerlens_core.profiling.engine.checkpoint`).
+PARTIAL_NAME = "profile.partial"
+SCHEMA, VERSION = "layerlens/profile", 1
+
+
+@frozen(kw_only=True)
+class Profile:
+    """Raw scores and statistics of one model on one set of samples.
+
+    task: ``causal-lm``, ``masked-lm``, ``seq2seq-lm`` or ``sequence-classification``.
+    unscored: modules without a score, with the reason (never called, no gradient …).
+    labels: names of the classes, in order, for classification from data with named labels.
+    data: digest of the samples. samples: how many counted. loss: their mean loss in nats.
+    settings: what else the numbers depend on (group size, seed …). versions: of what ran.
+    activations: what the forward pass keeps for backward. latency: by method, seconds of one target at any size, and
+    of each further unit of size, on the device that was profiled on. stability: by metric, the mean rank correlation
+    between layers as scored by one half of the samples and by the other. directions: sha256 digest of the side file
+    of singular vectors, in hexadecimal, where one was written.
+    """
+
+    inventory: Inventory
+    task: str
+    scores: tuple[RawScores, ...]
+    statistics: tuple[ModuleStatistics, ...]
+    unscored: tuple[Skipped, ...] = ()
+    labels: tuple[str, ...] = ()
+    data: str
+    samples: int
+    loss: float
+    settings: Mapping[str, int | float | str] = field(factory=dict)
+    versions: Mapping[str, str] = field(factory=dict)
+    activations: Activations | None = None
+    latency: Mapping[str, tuple[float, float]] = field(factory=dict)
+    stability: Mapping[str, float] = field(factory=dict)
+    directions: str | None = None
+
+    def save(self, run: str | Path) -> Path:
+        """Write ``profile.json`` into the run's directory, where it takes the place of what was partial."""
+        path = Path(run) / FILE_NAME
+        files.write(path, self, schema=SCHEMA, version=VERSION)
+        for partial in partial_files(run):
+            partial.unlink(missing_ok=True)
+        return path
+
+    @classmethod
+    def load(cls, run: str | Path) -> "Profile":
+        """Read the profile of a run. Raises `FileError`."""
+        return files.read(Path(run) / FILE_NAME, cls, schema=SCHEMA, version=VERSION)
+
+
+def partial_files(run: str | Path) -> list[Path]:
+    """The files of a profile that is not complete, one a process, by name."""
+    return sorted(Path(run).glob(f"{PARTIAL_NAME}*"))
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on; nothing is imported for it."""
+    packages = {"layerlens": "layerlens-core", "torch": "torch", "transformers": "transformers", "peft": "peft"}
+    return {"python": platform.python_version(), **{name: version(package) for name, package in packages.items()}}
