@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layerlens_core.errors import FileError
-from layerlens_core.files import documents as files
+from layerlens_core.files import atomic
+from layerlens_core.files.run import TRACE
 
 if TYPE_CHECKING:
     from layerlens_core.plugin.registry import Registry
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from layerlens_core.values.plan import Plan
     from layerlens_core.values.profile import Profile
     from layerlens_core.values.scores import RawScores, Utilities
-
-FILE_NAME = "trace.jsonl"
 
 #: Events of profiling, which stay in the trace when a run is allocated anew.
 PROFILE_EVENTS = frozenset(
@@ -161,10 +160,10 @@ def to_file(run: Path, *, run_id: str, keep_profile: bool = False) -> Iterator[N
     """
     import structlog
 
-    path = run / FILE_NAME
+    path = run / TRACE
     earlier = read(run) if keep_profile and path.exists() else []
     kept = [e for e in earlier if e["event"] in PROFILE_EVENTS and e.get("run_id") == earlier[0].get("run_id")]
-    with files.replacing(path) as file:
+    with atomic.replacing(path) as file:
         for event in kept:
             file.write(json.dumps(event, ensure_ascii=False) + "\n")
         structlog.configure(
@@ -186,7 +185,7 @@ def to_file(run: Path, *, run_id: str, keep_profile: bool = False) -> Iterator[N
 
 def read(run: Path) -> list[dict[str, Any]]:
     """The events of a run. Raises `layerlens_core.errors.FileError` where the trace is missing or damaged."""
-    path = run / FILE_NAME
+    path = run / TRACE
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:

@@ -136,7 +136,8 @@ def read_directions_of(plan: Plan, init: Init, directions: str | Path | None) ->
         raise PlanError("init='gradient' needs directions=…, the directory of the run that the plan was made in")
     from layerlens_core.files.directions import read_directions
 
-    return read_directions(directions, fingerprint=plan.fingerprint, digest=plan.directions)
+    found = read_directions(directions, fingerprint=plan.fingerprint, digest=plan.directions)
+    return {name: torch.from_numpy(vectors.copy()) for name, vectors in found.items()}
 
 
 def _verify(model: PeftModel, planned: Mapping[str, int], plan: Plan) -> None:

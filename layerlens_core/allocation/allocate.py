@@ -1,7 +1,7 @@
 """From a profile to a plan: utilities, candidates, a strategy's decisions, checked against the budget."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import attrs
 
@@ -10,12 +10,12 @@ from layerlens_core.allocation.budget import Budget
 from layerlens_core.allocation.margins import utility_flip
 from layerlens_core.allocation.problem import Problem, pose
 from layerlens_core.errors import ScoreError
-from layerlens_core.plugin import registry as registries
 from layerlens_core.plugin.registry import Registry
 from layerlens_core.values.costs import Cost, Training
 from layerlens_core.values.decisions import Decision
-from layerlens_core.values.plan import DEFAULT_SCALE, Plan
+from layerlens_core.values.plan import Plan
 from layerlens_core.values.profile import Profile
+from layerlens_core.values.request import DEFAULT_SCALE, Request
 from layerlens_core.values.scores import Normalizer
 
 DEFAULT_STRATEGY = "threshold"
@@ -42,31 +42,44 @@ def allocate(
 ) -> Plan:
     """Decide a method and a size for every layer of a profiled model.
 
-    profile: from `layerlens_core.profile`, or `Profile.load`. strategy, aggregator: names of providers.
-    budget: hard bounds. weights: one for each profiled metric; None weighs them alike.
+    profile: from `layerlens_core.profile`, or `Profile.load`.
+    strategy: name of a provider.
+    budget: hard bounds.
+    weights: one for each profiled metric; None weighs them alike.
+    normalizer: makes raw scores comparable: share, max, rank, zscore or log.
+    aggregator: name of a provider.
     methods: names of methods to choose from; None takes those that `apply` can build. ``none`` is always one.
-    options: of the strategy. penalties: by method; predicted gains are divided by them. training: the step that
-    FLOPs and memory are counted for. scale: α/r of every LoRA module. margins: find for every layer the smallest
-    change of its utility that would give it another method, by deciding anew some twenty times a layer; by default
-    where there are few candidates.
+    options: of the strategy, by name.
+    penalties: by method; predicted gains are divided by them.
+    training: the step that FLOPs and memory are counted for.
+    scale: α/r of every LoRA module.
+    margins: find for every layer the smallest change of its utility that would give it another method, by deciding
+        anew some twenty times a layer; by default where there are few candidates.
+    registry: of providers; by default those that are installed, and what `register` added.
 
     Raises `ScoreError` (weights), `BudgetError` (a budget below the cheapest candidate), `PluginError`
-    (unknown names) and `PlanError` (a strategy that breaks its contract).
+    (unknown names, or a provider that fails) and `PlanError` (a strategy that breaks its contract).
     """
-    known = registry if registry is not None else registries.default()
-    problem = pose(
-        profile,
+    request = Request(
         strategy=strategy,
-        budget=budget,
+        budget=tuple(budget.texts()),
         weights=weights,
         normalizer=normalizer,
         aggregator=aggregator,
-        methods=methods,
-        options=options or {},
+        methods=None if methods is None else tuple(methods),
+        options={name: str(value) for name, value in (options or {}).items()},
         penalties=penalties or {},
         training=training or Training(),
-        registry=known,
+        scale=scale,
     )
+    return plan_for(profile, request, margins=margins, registry=registry)
+
+
+def plan_for(
+    profile: Profile, request: Request, *, margins: bool | None = None, registry: Registry | None = None
+) -> Plan:
+    """The plan that a request gets; see `allocate`."""
+    problem = pose(profile, request, registry)
     decisions, certificate = problem.solve()
     cost = problem.candidates.total(decisions)
     if margins is None:
@@ -76,48 +89,22 @@ def allocate(
     decisions = _with_unscored(decisions, profile)
     for decision in decisions:
         tracing.decision_made(decision)
-    tracing.budget_settled(str(budget), problem.limits, cost)
+    tracing.budget_settled(" ".join(request.budget) or "unlimited", problem.limits, cost)
     plan = Plan(
         architecture=profile.inventory.architecture,
         fingerprint=profile.inventory.fingerprint,
         shapes=profile.inventory.shapes,
-        directions=profile.directions,
         task=profile.task,
-        strategy=strategy,
-        options=problem.context.options,
-        methods=problem.candidates.methods,
-        weights=problem.utilities.weights,
-        normalizer=normalizer,
-        aggregator=aggregator,
-        penalties=problem.penalties,
-        training=problem.training,
-        budget=tuple(budget.texts()),
+        request=problem.request,
         limits=problem.limits,
         cost=cost,
         decisions=decisions,
         certificate=certificate,
         heads=profile.inventory.heads,
-        scale=scale,
+        directions=profile.directions,
     )
     tracing.plan_made(plan)
     return plan
-
-
-def pose_again(profile: Profile, plan: Plan, registry: Registry | None = None) -> Problem:
-    """The problem that a plan solves, from what the plan records."""
-    return pose(
-        profile,
-        strategy=plan.strategy,
-        budget=Budget.parse(plan.budget),
-        weights=plan.weights,
-        normalizer=cast(Normalizer, plan.normalizer),
-        aggregator=plan.aggregator,
-        methods=plan.methods,
-        options=plan.options,
-        penalties=plan.penalties,
-        training=plan.training,
-        registry=registry if registry is not None else registries.default(),
-    )
 
 
 def _with_margin(problem: Problem, decision: Decision) -> Decision:

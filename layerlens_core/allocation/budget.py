@@ -7,8 +7,9 @@ from typing import Any
 
 from attrs import field, frozen
 
+from layerlens_core.allocation.references import References
 from layerlens_core.errors import BudgetError, nearest
-from layerlens_core.values.costs import RESOURCES, Limits, References
+from layerlens_core.values.costs import RESOURCES, Limits
 
 _NUMBER = r"(\d+(?:\.\d+)?|\.\d+)"
 _PERCENT = re.compile(_NUMBER + "%")

@@ -8,9 +8,9 @@ from attrs import frozen
 
 from layerlens_core import tracing
 from layerlens_core.allocation import margins
-from layerlens_core.allocation.allocate import pose_again
+from layerlens_core.allocation.problem import pose
 from layerlens_core.errors import FileError, PlanError, nearest
-from layerlens_core.values.plan import FILE_NAME as PLAN_FILE
+from layerlens_core.files.run import PLAN, TRACE
 from layerlens_core.values.plan import Plan
 from layerlens_core.values.profile import Profile
 
@@ -54,9 +54,7 @@ def explain(run: Path, layer: str) -> Explanation:
     made, decided = of("plan.made"), [event for event in of("decision.made") if event.get("unit") == name]
     settled = of("budget.settled")
     if not (made and decided and settled) or made[-1].get("plan_id") != plan.id:
-        raise FileError(
-            f"{run / tracing.FILE_NAME} is not the trace of {run / PLAN_FILE}; plan anew with: layerlens allocate {run}"
-        )
+        raise FileError(f"{run / TRACE} is not the trace of {run / PLAN}; plan anew with: layerlens allocate {run}")
     modules: dict[str, dict[str, float]] = {}
     units: dict[str, str] = {}
     for event in of("metric.scored"):
@@ -80,7 +78,7 @@ def explain(run: Path, layer: str) -> Explanation:
 def _flips(run: Path, plan: Plan, layer: str) -> list[str]:
     """What would change the layer's method, found by deciding anew from the profile."""
     with tracing.silenced():
-        problem = pose_again(Profile.load(run), plan)
+        problem = pose(Profile.load(run), plan.request)
     decision = next(decision for decision in plan.decisions if decision.unit == layer)
     if layer not in problem.utilities.units:
         return []

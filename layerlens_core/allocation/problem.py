@@ -1,44 +1,39 @@
-"""What a strategy has to decide: candidates, limits and options, posed from a profile."""
+"""What a strategy has to decide: candidates, limits and options, posed from a profile and a request."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import accumulate
+from collections.abc import Iterable, Mapping
 
 import attrs
-from attrs import field, frozen
+from attrs import frozen
 
 from layerlens_core import tracing
 from layerlens_core.allocation.budget import Budget, readable, spell
+from layerlens_core.allocation.build import build_candidates
+from layerlens_core.allocation.references import References
+from layerlens_core.allocation.utilities import aggregate
 from layerlens_core.errors import BudgetError, PlanError, nearest
-from layerlens_core.plugin.contract import Select, check_decisions
-from layerlens_core.plugin.providers import MethodProvider
-from layerlens_core.plugin.registry import Registry
-from layerlens_core.values.candidates import CandidateSet, Method, build_unit
-from layerlens_core.values.costs import Limits, References, Training, depth_costs
+from layerlens_core.plugin.contract import check_decisions
+from layerlens_core.plugin.protocols import Context, Method, Select
+from layerlens_core.plugin.registry import Registry, default
+from layerlens_core.values.candidates import CandidateSet
+from layerlens_core.values.costs import Limits, Training
 from layerlens_core.values.decisions import Certificate, Decision, Selection
-from layerlens_core.values.inventory import Layer
 from layerlens_core.values.profile import Profile
-from layerlens_core.values.scores import Normalizer, RawScores, Utilities, aggregate
-
-
-@frozen(kw_only=True)
-class Context:
-    """What a strategy may know beside candidates and limits: its options, as the user typed them."""
-
-    options: Mapping[str, str] = field(factory=dict)
+from layerlens_core.values.request import Request
+from layerlens_core.values.scores import Utilities
 
 
 @frozen(kw_only=True)
 class Problem:
-    """Everything that a decision follows from. penalties: of all methods but ``none``."""
+    """What a strategy has to decide, and everything that its decisions follow from.
 
+    request: as it was resolved: a weight for every metric, a penalty for every method but ``none``.
+    """
+
+    request: Request
     candidates: CandidateSet
     limits: Limits
-    context: Context
     utilities: Utilities
-    penalties: Mapping[str, float]
-    training: Training
-    strategy: str
     select: Select
 
     def decide(self, candidates: CandidateSet | None = None, limits: Limits | None = None) -> tuple[Decision, ...]:
@@ -50,101 +45,68 @@ class Problem:
     ) -> tuple[tuple[Decision, ...], Certificate | None]:
         """As `decide`, with the strategy's certificate where it gives one."""
         units, bounds = candidates or self.candidates, limits or self.limits
-        selected = self.select(units, bounds, self.context)
+        selected = self.select(units, bounds, Context(options=self.request.options))
         certificate = selected.certificate if isinstance(selected, Selection) else None
-        return check_decisions(selected, units, bounds, self.strategy), certificate
+        return check_decisions(selected, units, bounds, self.request.strategy), certificate
 
 
-def pose(
-    profile: Profile,
-    *,
-    strategy: str,
-    budget: Budget,
-    weights: Mapping[str, float] | None,
-    normalizer: Normalizer,
-    aggregator: str,
-    methods: Iterable[str] | None,
-    options: Mapping[str, object],
-    penalties: Mapping[str, float],
-    training: Training,
-    registry: Registry,
-) -> Problem:
-    """Utilities, candidates and limits from a profile; see `layerlens_core.allocate` for the arguments."""
-    given = _check_options(strategy, options, registry)
+def pose(profile: Profile, request: Request, registry: Registry | None = None) -> Problem:
+    """Utilities, candidates and limits of a request; a plan's own request poses the problem that the plan solves.
+
+    registry: of providers; by default those that are installed, and what `register` added.
+
+    Raises what `layerlens_core.allocate` raises.
+    """
+    registry = default() if registry is None else registry
+    _check_options(request, registry)
     utilities = aggregate(
         profile.scores,
         profile.inventory,
-        weights=weights,
-        normalizer=normalizer,
-        combine=registry.load("aggregator", aggregator),
-        aggregator=aggregator,
+        weights=request.weights,
+        normalizer=request.normalizer,
+        combine=registry.load("aggregator", request.aggregator),
+        aggregator=request.aggregator,
     )
     tracing.utilities_computed(utilities)
-    chosen = _load_methods(registry, methods)
-    charged = _check_penalties(penalties, chosen, registry)
+    methods = _load_methods(registry, request.methods)
+    training = request.training
     if training.dtype is None:
         training = attrs.evolve(training, dtype=str(profile.settings.get("dtype", "float32")))
-    candidates = build_candidates(profile, utilities, chosen, registry, training=training, penalties=charged)
-    _check_places(candidates, profile, methods)
+    resolved = attrs.evolve(
+        request,
+        weights=utilities.weights,
+        methods=tuple(methods),
+        penalties=_penalties(request.penalties, methods, registry),
+        training=training,
+    )
+    candidates = build_candidates(profile, utilities, methods, resolved, registry)
+    _check_places(candidates, profile, request.methods)
     tracing.candidates_built(candidates)
     adapted = profile.activations.adapted if profile.activations else {}
+    budget = Budget.parse(request.budget)
     limits = budget.resolve(
         References(inventory=profile.inventory, training=training, depths=candidates.depths, adapted=adapted)
     )
-    free = {name for name, method in chosen.items() if name == "none" or (method.updates_weights and training.merged)}
-    unmeasured = sorted(set(chosen) - set(profile.latency) - free)
+    _check_measured(limits, methods, profile, training)
+    _check_affordable(candidates, limits, budget)
+    return Problem(
+        request=resolved,
+        candidates=candidates,
+        limits=limits,
+        utilities=utilities,
+        select=registry.load("strategy", request.strategy),
+    )
+
+
+def _check_measured(limits: Limits, methods: Mapping[str, Method], profile: Profile, training: Training) -> None:
+    """Raises `BudgetError` where latency is bounded and a method's was not measured."""
+    free = {name for name, method in methods.items() if name == "none" or (method.updates_weights and training.merged)}
+    unmeasured = sorted(set(methods) - set(profile.latency) - free)
     if limits.latency is not None and unmeasured:
         raise BudgetError(
             f"the budget bounds latency, but that of {', '.join(unmeasured)} was not measured; profile with --latency "
             "(latency=True)"
         )
-    _check_affordable(candidates, limits, budget)
-    return Problem(
-        candidates=candidates,
-        limits=limits,
-        context=Context(options=given),
-        utilities=utilities,
-        penalties=charged,
-        training=training,
-        strategy=strategy,
-        select=registry.load("strategy", strategy),
-    )
-
-
-def build_candidates(
-    profile: Profile,
-    utilities: Utilities,
-    methods: Mapping[str, Method],
-    registry: Registry,
-    *,
-    training: Training,
-    penalties: Mapping[str, float],
-) -> CandidateSet:
-    """Every method at every size for every scored layer; modules without a score are no targets."""
-    excluded = frozenset(skipped.name for skipped in profile.unscored)
-    importance = _module_importance(profile, utilities, registry)
-    kept = profile.activations.adapted if profile.activations else {}
-    spectra = {s.module: s.spectrum for s in profile.statistics if s.spectrum}
-    units = tuple(
-        build_unit(
-            layer,
-            utilities.of(layer.name),
-            methods,
-            training=training,
-            penalties=penalties,
-            latency=profile.latency,
-            kept_inputs=kept.get(layer.name, 0.0),
-            spectrum=_coverage_by_rank(layer, spectra),
-            excluded=excluded,
-            importance={m.name: importance.get(m.name, 0.0) for m in layer.modules},
-            depth=depth,
-        )
-        for depth, layer in enumerate(profile.inventory.layers)
-        if layer.name in utilities.units
-    )
-    return CandidateSet(
-        units=units, methods=tuple(methods), depths=depth_costs(profile.inventory, training, profile.activations)
-    )
 
 
 def _check_places(candidates: CandidateSet, profile: Profile, asked: Iterable[str] | None) -> None:
@@ -157,9 +119,7 @@ def _check_places(candidates: CandidateSet, profile: Profile, asked: Iterable[st
             )
 
 
-def _check_penalties(
-    penalties: Mapping[str, float], methods: Mapping[str, Method], registry: Registry
-) -> dict[str, float]:
+def _penalties(penalties: Mapping[str, float], methods: Mapping[str, Method], registry: Registry) -> dict[str, float]:
     """The penalty of every method that is chosen from. Raises `PlanError` for unknown methods and wrong numbers."""
     known = registry.names("method")
     for name, penalty in penalties.items():
@@ -202,57 +162,25 @@ def _check_affordable(candidates: CandidateSet, limits: Limits, budget: Budget) 
     )
 
 
-def _coverage_by_rank(layer: Layer, spectra: Mapping[str, Sequence[float]]) -> tuple[float, ...]:
-    """By rank from 1 on: Σ of the leading singular values of the layer's mean gradients over Σ of all.
-
-    Concave, as singular values descend. Empty where no spectrum was profiled.
-    """
-    known = [spectra[module.name] for module in layer.modules if module.name in spectra]
-    total = math.fsum(value for spectrum in known for value in spectrum)
-    if total <= 0:
-        return ()
-    ranks = max(len(spectrum) for spectrum in known) - 1  # the last entry is the sum of the values left out
-    by_rank = [math.fsum(s[rank] for s in known if rank < len(s) - 1) / total for rank in range(ranks)]
-    return tuple(min(share, 1.0) for share in accumulate(by_rank))
-
-
-def _check_options(strategy: str, options: Mapping[str, object], registry: Registry) -> dict[str, str]:
-    """The strategy's options as texts. Raises `PlanError` for one that it does not take."""
-    known = registry.get("strategy", strategy).options
-    for name in options:
+def _check_options(request: Request, registry: Registry) -> None:
+    """Raises `PlanError` for an option that the strategy does not take."""
+    known = registry.get("strategy", request.strategy).options
+    for name in request.options:
         if name not in known:
             taken = ", ".join(known) or "none"
-            raise PlanError(f"strategy {strategy!r} has no option {name!r}; it takes: {taken}.{nearest(name, known)}")
-    return {name: str(value) for name, value in options.items()}
+            raise PlanError(
+                f"strategy {request.strategy!r} has no option {name!r}; it takes: {taken}.{nearest(name, known)}"
+            )
 
 
 def _load_methods(registry: Registry, names: Iterable[str] | None) -> dict[str, Method]:
     """Methods by name in ascending capacity, ``none`` among them."""
     if names is None:
         providers = registry.providers("method").values()
-        chosen = [p.name for p in providers if isinstance(p, MethodProvider) and p.applicable and p.default]
+        chosen = [p.name for p in providers if p.applicable and p.default]
     else:
         chosen = list(names)
     ordered = sorted({*chosen, "none"}, key=lambda name: (registry.get("method", name).capacity, name))
     if ordered == ["none"]:
         raise PlanError("the only method is 'none'; name at least one that trains something, such as lora")
     return {name: registry.load("method", name) for name in ordered}
-
-
-def _module_importance(profile: Profile, utilities: Utilities, registry: Registry) -> dict[str, float]:
-    """The modules' own utilities, from the metrics that score modules, with the same weights and normalizer."""
-    scores: list[RawScores] = [
-        s for s in profile.scores if s.granularity == "module" and utilities.weights[s.metric] > 0
-    ]
-    if not scores:
-        return {}
-    modules = aggregate(
-        scores,
-        profile.inventory,
-        weights={s.metric: utilities.weights[s.metric] for s in scores},
-        normalizer=utilities.normalizer,
-        combine=registry.load("aggregator", utilities.aggregator),
-        aggregator=utilities.aggregator,
-        granularity="module",
-    )
-    return dict(zip(modules.units, modules.values, strict=True))

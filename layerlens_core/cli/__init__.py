@@ -32,7 +32,7 @@ def main(blocked: tuple[str, ...]) -> None:
     Profiles the layers on your data, chooses within your budget, and says why.
     """
     if blocked:
-        from layerlens_core.plugin.registry import DISABLE_VARIABLE
+        from layerlens_core.plugin.discovery import DISABLE_VARIABLE
 
         os.environ[DISABLE_VARIABLE] = ",".join([os.environ.get(DISABLE_VARIABLE, ""), *blocked])
 

@@ -26,13 +26,13 @@ def command(run: Path, metrics: tuple[str, ...], as_json: bool, **arguments: Any
     """
     from layerlens_core.allocation.allocate import allocate
     from layerlens_core.cli.running import print_result, traced
-    from layerlens_core.values import plan as plans
+    from layerlens_core.files.run import PLAN
     from layerlens_core.values.plan import Plan
     from layerlens_core.values.profile import Profile
 
     profile = Profile.load(run)
-    before = Plan.load(run) if (run / plans.FILE_NAME).exists() else None
-    given = decision_arguments(**arguments, before=before.training if before else None)
+    before = Plan.load(run) if (run / PLAN).exists() else None
+    given = decision_arguments(**arguments, before=before.request.training if before else None)
     if metrics:
         given["weights"] = parse_weights(metrics)
     if before is not None:
@@ -45,21 +45,13 @@ def command(run: Path, metrics: tuple[str, ...], as_json: bool, **arguments: Any
 
 def _as_before(plan: Any, given: dict[str, Any]) -> dict[str, Any]:
     """The arguments of the plan that is there; options go with their strategy and methods."""
+    import attrs
+
     from layerlens_core.allocation.budget import Budget
 
-    before = {
-        "budget": Budget.parse(plan.budget),
-        "penalties": dict(plan.penalties),
-        "training": plan.training,
-        "strategy": plan.strategy,
-        "methods": plan.methods,
-        "weights": dict(plan.weights),
-        "normalizer": plan.normalizer,
-        "aggregator": plan.aggregator,
-        "scale": plan.scale,
-    }
-    if not given.keys() & {"strategy", "methods"}:
-        before["options"] = dict(plan.options)
+    before = attrs.asdict(plan.request, recurse=False) | {"budget": Budget.parse(plan.request.budget)}
+    if given.keys() & {"strategy", "methods"}:
+        del before["options"]
     if "methods" in given:
         del before["penalties"]
     return before

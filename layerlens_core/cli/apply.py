@@ -33,7 +33,7 @@ def command(run: Path, model: str, out: Path, overwrite: bool, init: "Init", see
 def check_free(out: Path, model: str, overwrite: bool) -> None:
     """Raises `FileError` where a directory holds files that nobody allowed us to replace, or is the model's own."""
     from layerlens_core.errors import FileError
-    from layerlens_core.files.documents import check_directory
+    from layerlens_core.files.atomic import check_directory
 
     check_directory(out)
     if out.resolve() == Path(model).resolve():
@@ -54,7 +54,7 @@ def write_adapter(
     from layerlens_core.adaptation.attached import trainable_parameters
     from layerlens_core.cli.running import say
     from layerlens_core.data.model import load, read_config
-    from layerlens_core.files.documents import filling
+    from layerlens_core.files.atomic import filling
 
     check_applicable(plan)
     read_directions_of(plan, init, run)

@@ -18,13 +18,14 @@ def command(run: Path, layer: str | None, as_json: bool) -> None:
     """
     import json
 
-    from layerlens_core.values.plan import FILE_NAME, Plan
+    from layerlens_core.files.run import PLAN
+    from layerlens_core.values.plan import Plan
     from layerlens_core.values.profile import Profile
 
     plan = Plan.load(run)
     if layer is None:
         if as_json:
-            click.echo((run / FILE_NAME).read_text(encoding="utf-8"), nl=False)
+            click.echo((run / PLAN).read_text(encoding="utf-8"), nl=False)
             return
         from layerlens_core.cli.tables import print_plan
 

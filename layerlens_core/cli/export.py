@@ -27,16 +27,16 @@ def command(run: Path, to: str, model: str, out: Path, overwrite: bool, init: "I
     from layerlens_core.cli.running import say
     from layerlens_core.data.source import check_source
     from layerlens_core.errors import PluginError
-    from layerlens_core.plugin.export import Export, Exporter
+    from layerlens_core.plugin.export import ExportRequest
     from layerlens_core.plugin.registry import default
     from layerlens_core.values.plan import Plan
     from layerlens_core.values.profile import Profile
 
-    export: Exporter = default().load("exporter", to)
+    export = default().load("exporter", to)
     plan, profile = Plan.load(run), Profile.load(run)
     check_free(out, model, overwrite)
     check_source(model)
-    request = Export(
+    request = ExportRequest(
         plan=plan,
         profile=profile,
         model=model,

@@ -88,8 +88,8 @@ def command(
 
 def check_names(decision: dict[str, Any], weights: dict[str, float]) -> None:
     """Find names and weights that are wrong before the model is loaded."""
+    from layerlens_core.allocation.utilities import check_weights, normalize
     from layerlens_core.plugin.registry import default
-    from layerlens_core.values.scores import check_weights, normalize
 
     for name in weights:
         default().get("metric", name)

@@ -29,7 +29,7 @@ def command(
     """
     from layerlens_core.cli.running import check_output, is_first, run_profile, save_profile, say, staging, traced
     from layerlens_core.cli.tables import stability_lines
-    from layerlens_core.values import plan
+    from layerlens_core.files.run import PLAN
 
     check_output(out, overwrite, resume)
     weights = parse_weights(metrics)
@@ -39,7 +39,7 @@ def command(
         if not is_first():
             return
         save_profile(result, out, staged)
-        (out / plan.FILE_NAME).unlink(missing_ok=True)
+        (out / PLAN).unlink(missing_ok=True)
     say(f"{result.samples} samples, mean loss {result.loss:.4f} nats, {len(result.statistics)} modules scored")
     for line in stability_lines(result):
         say(line)

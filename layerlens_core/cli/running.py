@@ -14,9 +14,9 @@ import click
 
 from layerlens_core import tracing
 from layerlens_core.errors import FileError, ModelError, first_line
-from layerlens_core.files import documents as files
-from layerlens_core.values import plan
-from layerlens_core.values import profile as profiles
+from layerlens_core.files import atomic
+from layerlens_core.files.run import DIRECTIONS, FILES, PLAN, checkpoints
+from layerlens_core.values.plan import Plan
 from layerlens_core.values.profile import Profile, versions
 
 if TYPE_CHECKING:
@@ -24,16 +24,14 @@ if TYPE_CHECKING:
     from layerlens_core.profiling.distributed.workers import Workers
     from layerlens_core.profiling.profile import Progress
 
-RUN_FILES = (profiles.FILE_NAME, profiles.DIRECTIONS_NAME, plan.FILE_NAME, tracing.FILE_NAME)
-
 
 def check_output(out: Path, overwrite: bool, resume: bool = False) -> None:
     """Refuse a directory that holds a run already, or one to resume. Raises `FileError`."""
-    files.check_directory(out)
-    there = [name for name in RUN_FILES if (out / name).exists()]
+    atomic.check_directory(out)
+    there = [name for name in FILES if (out / name).exists()]
     if there and not overwrite:
         raise FileError(f"{out} already holds a run ({', '.join(there)}); use --overwrite or another --out")
-    if profiles.partial_files(out) and not (overwrite or resume):
+    if checkpoints(out) and not (overwrite or resume):
         raise FileError(
             f"{out} holds a profile that was interrupted; --resume goes on with it, --overwrite begins anew"
         )
@@ -124,7 +122,7 @@ def run_profile(
                 resume=resume, compile=compile, shard=shard,
             )  # fmt: skip
     except KeyboardInterrupt:
-        if out is not None and profiles.partial_files(out) and is_first():
+        if out is not None and checkpoints(out) and is_first():
             say("\ninterrupted; the same command with --resume goes on from where it was")
         raise
 
@@ -196,11 +194,11 @@ def staging(wanted: bool) -> Iterator[Path | None]:
 
 def save_profile(profile: Profile, out: Path, staged: Path | None) -> None:
     """Write a profile and its side file into the run; a side file of an earlier profile does not stay."""
-    side = out / profiles.DIRECTIONS_NAME
+    side = out / DIRECTIONS
     if staged is None:
         side.unlink(missing_ok=True)
     else:
-        with files.replacing(side) as file, (staged / side.name).open("rb") as source:
+        with atomic.replacing(side) as file, (staged / side.name).open("rb") as source:
             shutil.copyfileobj(source, file.buffer)
     profile.save(out)
 
@@ -253,10 +251,10 @@ def say(text: str) -> None:
     click.echo(text, err=True)
 
 
-def print_result(planned: plan.Plan, profile: Profile, run: Path, as_json: bool) -> None:
+def print_result(planned: Plan, profile: Profile, run: Path, as_json: bool) -> None:
     """The plan as a table and a line on how to learn more, or as JSON."""
     if as_json:
-        click.echo((run / plan.FILE_NAME).read_text(encoding="utf-8"), nl=False)
+        click.echo((run / PLAN).read_text(encoding="utf-8"), nl=False)
         return
     from layerlens_core.cli.tables import print_plan
 

@@ -103,7 +103,7 @@ def spending(plan: Plan) -> str:
     """What was asked, allowed and planned, in a line."""
     text = f"{plan.parameters:,} trainable parameters planned"
     if plan.limit is not None:
-        asked = next(text for text in plan.budget if text.startswith("params="))
+        asked = next(text for text in plan.request.budget if text.startswith("params="))
         text += f" of {plan.limit:,} allowed by {asked} ({plan.parameters / plan.limit:.1%})"
     if plan.heads:
         text += f"; the head ({', '.join(head.name for head in plan.heads)}) adds {plan.head_parameters:,}"

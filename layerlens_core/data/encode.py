@@ -10,8 +10,8 @@ from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerBas
 from layerlens_core.data.fields import Fields
 from layerlens_core.data.rows import Row
 from layerlens_core.errors import DataError, first_line
-from layerlens_core.profiling.model.losses import Task
 from layerlens_core.profiling.model.samples import IGNORED, Sample
+from layerlens_core.values.profile import Task
 
 #: One seed a sample, so that its masked tokens do not depend on which samples come before it.
 _SEED_STRIDE = 1_000_003

@@ -23,7 +23,7 @@ from transformers.utils import logging as transformers_logging
 from layerlens_core.data.fields import Form
 from layerlens_core.data.source import check_source
 from layerlens_core.errors import DataError, ModelError, first_line
-from layerlens_core.profiling.model.losses import Task
+from layerlens_core.values.profile import Task
 
 _AUTO_CLASSES: dict[Task, Any] = {
     "causal-lm": AutoModelForCausalLM,

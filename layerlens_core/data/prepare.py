@@ -12,8 +12,8 @@ from layerlens_core.data.model import Loaded, choose_task, load, read_config
 from layerlens_core.data.rows import Row, read_rows
 from layerlens_core.errors import ModelError
 from layerlens_core.inspection.inspect import inspect
-from layerlens_core.profiling.model.losses import Task
 from layerlens_core.profiling.model.samples import Sample
+from layerlens_core.values.profile import Task
 
 
 @frozen(kw_only=True)

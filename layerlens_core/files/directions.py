@@ -1,47 +1,48 @@
 """``directions.safetensors``: the leading right singular vectors of every module's mean gradient, beside a profile.
 
-One float32 tensor [k, in] a module, by the module's name, under a header (`layerlens_core.files.tensors`) with
-schema, version, the inventory's fingerprint, the seed and the number of samples. The profile records the file's digest.
+One float32 array [k, in] a module, by the module's name, under a header (`layerlens_core.files.tensors`) with schema,
+version, the inventory's fingerprint, the seed and the number of samples. The profile records the file's digest.
 """
 
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-import safetensors
-import safetensors.torch
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from layerlens_core.errors import FileError
-from layerlens_core.files import tensors as tensor_files
-from layerlens_core.values.profile import DIRECTIONS_NAME
+from layerlens_core.files import tensors
+from layerlens_core.files.run import DIRECTIONS
 
 SCHEMA, VERSION = "layerlens/directions", 1
 _AGAIN = "profile again with --directions"
 
+Vectors = Mapping[str, NDArray[np.float32]]
+
 
 def write_directions(
-    run: str | Path, vectors: Mapping[str, Tensor], *, fingerprint: str, seed: int, samples: int
+    run: str | Path, vectors: Mapping[str, NDArray[Any]], *, fingerprint: str, seed: int, samples: int
 ) -> str:
     """Write ``directions.safetensors`` into the run's directory, whole or not at all.
 
     vectors: [k, in] by module. fingerprint: of the inventory. Returns the sha256 digest of the file, in hexadecimal.
     """
     header = {"schema": SCHEMA, "version": VERSION, "fingerprint": fingerprint, "seed": seed, "samples": samples}
-    plain = {name: vectors[name].detach().to("cpu", torch.float32).contiguous() for name in sorted(vectors)}
-    content = tensor_files.write(Path(run) / DIRECTIONS_NAME, plain, header)
+    plain = {name: vectors[name].astype(np.float32) for name in sorted(vectors)}
+    content = tensors.write(Path(run) / DIRECTIONS, plain, header)
     return hashlib.sha256(content).hexdigest()
 
 
-def read_directions(path: str | Path, *, fingerprint: str, digest: str | None = None) -> Mapping[str, Tensor]:
+def read_directions(path: str | Path, *, fingerprint: str, digest: str | None = None) -> Vectors:
     """Right singular vectors [k, in] by module, float32, rows of unit length in descending order of singular values.
 
     path: the file, or the run's directory. fingerprint: of the inventory of the model at hand. digest: what the
     profile recorded; None accepts any. Raises `FileError` where the file is missing, damaged, of another version, of
     another model, or not the one that the profile was written with.
     """
-    path = Path(path) / DIRECTIONS_NAME if Path(path).is_dir() else Path(path)
+    path = Path(path) / DIRECTIONS if Path(path).is_dir() else Path(path)
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -51,7 +52,7 @@ def read_directions(path: str | Path, *, fingerprint: str, digest: str | None = 
     if digest is not None and hashlib.sha256(content).hexdigest() != digest:
         raise FileError(f"{path} is damaged, or not the file that its profile was written with; {_AGAIN}")
     try:
-        header = tensor_files.header_of(content)
+        header = tensors.header_of(content)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise FileError(f"{path} is damaged: it is no safetensors file with a header of ours; {_AGAIN}") from None
     if header.get("schema") != SCHEMA:
@@ -61,10 +62,10 @@ def read_directions(path: str | Path, *, fingerprint: str, digest: str | None = 
     if header.get("fingerprint") != fingerprint:
         raise FileError(f"{path} holds the directions of another model; {_AGAIN} on this one")
     try:
-        vectors = safetensors.torch.load(content)
-    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        vectors = tensors.arrays_of(content)
+    except ValueError as error:
         raise FileError(f"{path} is damaged: {error}; {_AGAIN}") from None
-    wrong = [name for name, tensor in vectors.items() if tensor.dim() != 2 or tensor.dtype != torch.float32]
+    wrong = [name for name, array in vectors.items() if array.ndim != 2 or array.dtype != np.float32]
     if wrong:
         raise FileError(f"{path} is damaged: {wrong[0]} is no matrix of float32; {_AGAIN}")
     return vectors

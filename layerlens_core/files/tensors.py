@@ -1,7 +1,7 @@
 """Safetensors files of a run, with a header of ours: written whole or not at all, equal bytes for equal contents.
 
 The file's own metadata has one entry, ``layerlens``, with the header as JSON: several entries would be written in no
-certain order.
+certain order. Arrays are NumPy's, so that nothing that reads a run's files imports torch.
 """
 
 import json
@@ -9,20 +9,34 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
-from torch import Tensor
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+from safetensors import SafetensorError
 
-from layerlens_core.files import documents as files
+from layerlens_core.files.atomic import replacing
 
 _KEY = "layerlens"
 
+Arrays = dict[str, NDArray[Any]]
 
-def write(path: Path, tensors: dict[str, Tensor], header: Mapping[str, Any]) -> bytes:
-    """Write tensors, contiguous and on the CPU, under a header; the file's content. Raises `FileError`."""
-    content = safetensors.torch.save(tensors, metadata={_KEY: json.dumps(header, sort_keys=True)})
-    with files.replacing(path) as file:
+
+def write(path: Path, arrays: Mapping[str, NDArray[Any]], header: Mapping[str, Any]) -> bytes:
+    """Write arrays under a header; the file's content. Raises `FileError`."""
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    content: bytes = safetensors.numpy.save(contiguous, metadata={_KEY: json.dumps(header, sort_keys=True)})
+    with replacing(path) as file:
         file.buffer.write(content)
     return content
+
+
+def arrays_of(content: bytes) -> Arrays:
+    """The arrays of a file's content, by name. Raises ``ValueError`` where it holds none that can be read."""
+    try:
+        arrays: Arrays = safetensors.numpy.load(content)
+    except (SafetensorError, KeyError) as error:
+        raise ValueError(str(error)) from error
+    return arrays
 
 
 def header_of(content: bytes) -> dict[str, Any]:

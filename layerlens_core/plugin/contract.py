@@ -1,15 +1,11 @@
 """What a strategy owes: every unit decided once, by a candidate, at its true cost, within the limits."""
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable
 
 from layerlens_core.errors import BudgetError, PlanError
 from layerlens_core.values.candidates import CandidateSet, Unit
 from layerlens_core.values.costs import Cost, Limits
-from layerlens_core.values.decisions import Decision, Selection
-
-#: What a `StrategyProvider` loads: ``select(candidates, limits, context) -> decisions``.
-Select = Callable[[CandidateSet, Limits, Any], Sequence[Decision] | Selection]
+from layerlens_core.values.decisions import Decision
 
 
 def check_decisions(

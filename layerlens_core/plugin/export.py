@@ -8,13 +8,13 @@ from typing import Any
 from attrs import frozen
 
 from layerlens_core.errors import PlanError
-from layerlens_core.files import documents as files
+from layerlens_core.files import atomic
 from layerlens_core.values.plan import LORA_METHODS, Plan
 from layerlens_core.values.profile import Profile
 
 
 @frozen(kw_only=True)
-class Export:
+class ExportRequest:
     """A plan that is to be handed to a trainer.
 
     profile: of the run: the inventory, the task, the names of the classes. model: the planned model, a local
@@ -38,10 +38,6 @@ class Export:
         """The model, as a configuration can name it from any working directory: a local one by its full path."""
         path = Path(self.model)
         return str(path.resolve()) if path.is_dir() else self.model
-
-
-#: What an `ExporterProvider` loads: it writes files into the request's directory and returns their paths.
-Exporter = Callable[[Export], tuple[Path, ...]]
 
 
 def other_methods(plan: Plan) -> dict[str, list[str]]:
@@ -80,7 +76,7 @@ def write_keys(path: Path, keys: Mapping[str, Any], comment: str) -> Path:
 
     Raises `FileError`, and leaves what was there, where the file cannot be written.
     """
-    with files.replacing(path) as file:
+    with atomic.replacing(path) as file:
         file.writelines(f"# {line}\n" for line in comment.splitlines())
         for key, value in keys.items():
             if isinstance(value, Mapping):

@@ -27,6 +27,7 @@ import pluggy
 from layerlens_core.plugin.providers import (
     AggregatorProvider,
     ExporterProvider,
+    Kind,
     MethodProvider,
     MetricProvider,
     StrategyProvider,
@@ -64,7 +65,7 @@ def layerlens_exporters() -> Iterable[ExporterProvider]:  # type: ignore[empty-b
 
 
 #: Hook name -> kind of provider that it returns.
-HOOKS = {
+HOOKS: dict[str, Kind] = {
     "layerlens_metrics": "metric",
     "layerlens_aggregators": "aggregator",
     "layerlens_strategies": "strategy",

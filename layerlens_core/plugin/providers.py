@@ -1,31 +1,24 @@
 """What a plugin provides: frozen records that cost nothing to list.
 
 A record names the thing, says in a line what it is for and what it needs, and carries ``load``, a function
-without arguments that imports whatever is heavy and returns the working object. Listing plugins never calls
-``load``, so it never imports torch.
-
-===================== ==========================================================================
-record                what ``load`` returns
-===================== ==========================================================================
-`MetricProvider`      ``score(ModuleStatistics) -> float``, raw; for an active metric
-                      ``score(ActiveProfile) -> {layer name: float}``
-`AggregatorProvider`  ``combine(columns, weights) -> values``: one utility a unit from normalised columns
-`StrategyProvider`    ``select(CandidateSet, Limits, Context)``: decisions, or a `Selection`
-`MethodProvider`      a `layerlens_core.values.candidates.Method`
-`ExporterProvider`    ``export(Export) -> paths`` of the files that it wrote
-===================== ==========================================================================
+without arguments that imports whatever is heavy and returns the working object (`layerlens_core.plugin.protocols`).
+Listing plugins never calls ``load``, so it never imports torch.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from attrs import field, frozen
 from attrs.validators import in_, instance_of, matches_re
 
+from layerlens_core.values.scores import Reduction
 from layerlens_core.values.statistics import STATISTICS
 
-#: How a layer's score follows from its modules': their sum, or their mean weighted by the number of weights.
-Reduction = Literal["sum", "weighted_mean"]
+if TYPE_CHECKING:
+    from layerlens_core.adaptation.side_module import SideModule
+    from layerlens_core.plugin.protocols import ActiveScore, Combine, Export, Method, Score, Select
+
+Kind = Literal["metric", "aggregator", "strategy", "method", "exporter"]
 
 
 def _name() -> Any:
@@ -51,40 +44,48 @@ class MetricProvider:
     name: lower case, as it is typed in ``--metric NAME=WEIGHT``.
     summary: one line for ``layerlens plugins``.
     unit: the unit of the raw score, such as ``"nats"``.
-    needs: the statistics that the engine has to gather (`layerlens_core.values.statistics.STATISTICS`).
+    load: imports and returns the scoring function, an `ActiveScore` where the metric is active, else a `Score`.
+    needs: the statistics that the engine has to gather (`STATISTICS`).
     reduction: how modules add up to a layer; an active metric scores layers itself.
     active: the metric runs the model itself instead of reading statistics.
-    load: imports and returns the scoring function.
     """
 
     name: str = _name()
     summary: str = field(validator=instance_of(str))
     unit: str = field(validator=instance_of(str))
-    load: Callable[[], Callable[..., Any]]
+    load: "Callable[[], Score | ActiveScore]"
     needs: tuple[str, ...] = field(default=(), converter=_names, validator=_known_statistics)
-    reduction: Reduction = field(default="sum", validator=in_(("sum", "weighted_mean")))
+    reduction: Reduction = field(default="sum", validator=in_(get_args(Reduction)))
     active: bool = False
 
 
 @frozen(kw_only=True)
 class AggregatorProvider:
-    """A rule that combines normalised metric columns into one utility a unit."""
+    """A rule that combines normalised metric columns into one utility a unit.
+
+    name: lower case, as it is typed in ``--aggregator NAME``.
+    summary: one line for ``layerlens plugins``.
+    load: imports and returns the combining function.
+    """
 
     name: str = _name()
     summary: str = field(validator=instance_of(str))
-    load: Callable[[], Callable[..., Any]]
+    load: "Callable[[], Combine]"
 
 
 @frozen(kw_only=True)
 class StrategyProvider:
     """A rule that picks one candidate for every unit within the limits.
 
+    name: lower case, as it is typed in ``--strategy NAME``.
+    summary: one line for ``layerlens plugins``.
+    load: imports and returns the selecting function.
     options: the names that ``--set NAME=VALUE`` may carry; any other is refused before ``select`` runs.
     """
 
     name: str = _name()
     summary: str = field(validator=instance_of(str))
-    load: Callable[[], Callable[..., Any]]
+    load: "Callable[[], Select]"
     options: tuple[str, ...] = field(default=(), converter=_names)
 
 
@@ -92,37 +93,45 @@ class StrategyProvider:
 class MethodProvider:
     """A PEFT method: where it attaches, what it costs, how its size grows.
 
+    name: lower case, as it is typed in ``--methods NAME,NAME``.
+    summary: one line for ``layerlens plugins``.
     capacity: the method's place in the ascending order of the threshold strategy
         (none 0, prefix 10, adapter 20, lora 30).
     applicable: whether ``apply`` can build it; methods that are not are left out of the default set.
+    load: imports and returns the method's places and costs.
     default: whether it is chosen from where the user names no methods. LoRA alone is, among the built-in ones: every
         trainer and server takes it.
-    module: imports and returns the `layerlens_core.adaptation.side_module.SideModule` that ``apply`` attaches; None for the
-        methods that PEFT attaches itself (LoRA), and for ``none``.
+    module: imports and returns the class that ``apply`` attaches; None for the methods that PEFT attaches itself
+        (LoRA), and for ``none``.
     """
 
     name: str = _name()
     summary: str = field(validator=instance_of(str))
     capacity: int = field(validator=instance_of(int))
     applicable: bool = field(validator=instance_of(bool))
-    load: Callable[[], Any]
+    load: "Callable[[], Method]"
     default: bool = True
-    module: Callable[[], type[Any]] | None = None
+    module: "Callable[[], type[SideModule]] | None" = None
 
 
 @frozen(kw_only=True)
 class ExporterProvider:
-    """A way to hand a plan to a trainer: files that it reads, or a refusal that says what it cannot express."""
+    """A way to hand a plan to a trainer: files that it reads, or a refusal that says what it cannot express.
+
+    name: lower case, as it is typed in ``--to NAME``.
+    summary: one line for ``layerlens plugins``.
+    load: imports and returns the exporting function.
+    """
 
     name: str = _name()
     summary: str = field(validator=instance_of(str))
-    load: Callable[[], Callable[..., Any]]
+    load: "Callable[[], Export]"
 
 
 Provider = MetricProvider | AggregatorProvider | StrategyProvider | MethodProvider | ExporterProvider
 
 #: Kind of provider -> record type. The hook of a kind is ``layerlens_<kind>s``.
-KINDS: dict[str, type[Any]] = {
+KINDS: dict[Kind, type[Any]] = {
     "metric": MetricProvider,
     "aggregator": AggregatorProvider,
     "strategy": StrategyProvider,
@@ -131,11 +140,11 @@ KINDS: dict[str, type[Any]] = {
 }
 
 
-def kind_of(provider: Provider) -> str:
+def kind_of(provider: Provider) -> Kind:
     """The kind of a provider record, as in `KINDS`."""
     return next(kind for kind, record in KINDS.items() if isinstance(provider, record))
 
 
-def strategy(name: str, select: Callable[..., Any], *, summary: str = "registered in process") -> StrategyProvider:
+def strategy(name: str, select: "Select", *, summary: str = "registered in process") -> StrategyProvider:
     """A strategy from a plain function: ``layerlens_core.register(strategy("mine", select))``."""
     return StrategyProvider(name=name, summary=summary, load=lambda: select)

@@ -1,6 +1,6 @@
 """Profile a model: one pass for all metrics that read statistics, then the metrics that run the model themselves."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -11,25 +11,23 @@ from layerlens_core import tracing
 from layerlens_core.errors import DataError, ModelError, ScoreError
 from layerlens_core.files.directions import write_directions
 from layerlens_core.inspection.inspect import inspect
-from layerlens_core.plugin import registry as registries
-from layerlens_core.plugin.providers import MetricProvider
-from layerlens_core.plugin.registry import Registry
+from layerlens_core.plugin.active import ActiveProfile
+from layerlens_core.plugin.registry import Registry, default
 from layerlens_core.profiling.costs.activations import SAMPLES, measure_activations
 from layerlens_core.profiling.costs.latency import measure_latency
 from layerlens_core.profiling.distributed.workers import ALONE, Workers
-from layerlens_core.profiling.engine.ledger import Ledger
 from layerlens_core.profiling.engine.measure import Measurements, measure
-from layerlens_core.profiling.engine.micro_batch import Size
+from layerlens_core.profiling.engine.micro_batch import Samples
 from layerlens_core.profiling.engine.refine import measure_refined
-from layerlens_core.profiling.engine.stability import split_half
+from layerlens_core.profiling.engine.settings import Execution, Settings
 from layerlens_core.profiling.engine.stopping import auto_settings, settled, stages
 from layerlens_core.profiling.gradients.sketches import COLUMNS
-from layerlens_core.profiling.model.losses import Task, count_labels, task_of
+from layerlens_core.profiling.model.losses import count_labels, task_of
 from layerlens_core.profiling.model.samples import Sample, digest, split
 from layerlens_core.profiling.model.weights import is_sharded
+from layerlens_core.profiling.scoring import Metric, load_metrics, stabilities
 from layerlens_core.values.inventory import Inventory, Skipped
-from layerlens_core.values.profile import Profile, versions
-from layerlens_core.values.scores import RawScores
+from layerlens_core.values.profile import Profile, Task, versions
 
 #: Exact gradient norms; sketches with confidence intervals; or sketches, and exact where the ranking is open.
 Scores = Literal["exact", "sketch", "auto"]
@@ -45,20 +43,21 @@ class Progress(Protocol):
 
 
 @frozen(kw_only=True)
-class ActiveProfile:
-    """What a metric that runs the model itself gets. It must leave the model as it was.
+class ProfileOptions:
+    """What a profile is to hold, and how it is measured; see `profile`."""
 
-    scored: names of the layers to score. seed: for whatever it draws. progress: call it with (done, total).
-    """
-
-    model: PreTrainedModel
-    inventory: Inventory
-    scored: tuple[str, ...]
-    samples: tuple[Sample, ...]
-    task: Task
-    micro_batch: int
-    seed: int
-    progress: Callable[[int, int], None]
+    metrics: tuple[str, ...] = DEFAULT_METRICS
+    task: Task | None = None
+    group: int = 2
+    micro_batch: Samples = "auto"
+    seed: int = 0
+    scores: Scores = "exact"
+    labels: tuple[str, ...] = ()
+    latency: bool = False
+    spectrum: bool = False
+    directions: str | Path | None = None
+    samples: Literal["all", "auto"] = "all"
+    compile: bool = False
 
 
 def profile(
@@ -68,7 +67,7 @@ def profile(
     metrics: Iterable[str] = DEFAULT_METRICS,
     task: Task | None = None,
     group: int = 2,
-    micro_batch: Size = "auto",
+    micro_batch: Samples = "auto",
     seed: int = 0,
     scores: Scores = "exact",
     labels: Sequence[str] = (),
@@ -85,200 +84,219 @@ def profile(
 ) -> Profile:
     """Score the layers of a model on data, and leave the model as it was.
 
-    model: a transformers model with a head for its task. batches: a DataLoader, a datasets.Dataset, or any
-    iterable of mappings with ``input_ids`` (or ``pixel_values``), ``attention_mask`` and ``labels``; causal
-    models predict their own input where ``labels`` are missing. metrics: names of metric providers.
-    task: by default that of the model's class. group: samples whose mean gradient makes one gradient energy.
+    model: a transformers model with a head for its task.
+    batches: a DataLoader, a datasets.Dataset, or any iterable of mappings with ``input_ids`` (or ``pixel_values``),
+        ``attention_mask`` and ``labels``; causal models predict their own input where ``labels`` are missing.
+    metrics: names of metric providers.
+    task: by default that of the model's class.
+    group: samples whose mean gradient makes one gradient energy.
     micro_batch: samples in one pass, ``auto`` by free memory; the scores do not depend on it.
-    seed: for metrics that draw, and for sketches. scores: ``sketch`` estimates gradient norms without bias, by random
-    projections, at nearly the cost of a frozen pass, and the statistics tell the error; ``auto`` then measures exactly
-    those modules whose place among the others is open, and cannot be resumed. Both serve the metrics that need gradient
-    norms alone. labels: class names, kept with the profile. latency: also time what the methods would add to a forward
-    pass on the model's device, which budgets on latency need; times differ from run to run. spectrum: also find the
-    singular values of every module's mean gradient, from which LoRA's gain by rank is then predicted. directions: the
-    run's directory, into which ``directions.safetensors`` is written: the leading right singular vectors of every
-    module's mean gradient, for a gradient-aligned start. Both come from sketches in the same pass.
+    seed: for metrics that draw, and for sketches.
+    scores: ``sketch`` estimates gradient norms without bias, by random projections, at nearly the cost of a frozen
+        pass, and the statistics tell the error; ``auto`` then measures exactly those modules whose place among the
+        others is open, and cannot be resumed. Both serve the metrics that need gradient norms alone.
+    labels: class names, kept with the profile.
+    latency: also time what the methods would add to a forward pass on the model's device, which budgets on latency
+        need; times differ from run to run.
+    spectrum: also find the singular values of every module's mean gradient, from which LoRA's gain by rank is then
+        predicted.
+    directions: the run's directory, into which ``directions.safetensors`` is written: the leading right singular
+        vectors of every module's mean gradient, for a gradient-aligned start. Both come from sketches in the same pass.
     samples: ``auto`` stops at the first of 32, 64, 128 … samples, in the order given, where the layers' ranking has
-    settled (`layerlens_core.profiling.engine.stopping`). run: the run's directory, where it is written every few seconds how
-    far the pass has come; `Profile.save` removes that. resume: go on from there; the scores are then the same to the
-    last bit, or to rounding in compiled layers. compile: let `torch.compile` fuse what lies between the layers' linear
-    modules, which takes seconds to a minute at first and pays in long profiles. workers: the processes that share the
-    work (`layerlens_core.profiling.distributed.workers`): all of them call this, and all get the same profile; metrics that run
-    the model themselves, and the timing, are the first one's.
+        settled (`layerlens_core.profiling.engine.stopping`).
+    run: the run's directory, where it is written every few seconds how far the pass has come; `Profile.save` removes
+        that.
+    resume: go on from there; the scores are then the same to the last bit, or to rounding in compiled layers.
+    compile: let `torch.compile` fuse what lies between the layers' linear modules, which takes seconds to a minute at
+        first and pays in long profiles.
+    workers: the processes that share the work (`layerlens_core.profiling.distributed.workers`): all of them call this,
+        and all get the same profile; metrics that run the model themselves, and the timing, are the first one's.
+    progress: called as work goes on.
+    registry: of providers; by default those that are installed, and what `register` added.
 
     Raises `DataError`, `ModelError`, `NonFiniteError`, `PluginError`, `FileError` and `WorkersError`, each naming what
     and where.
     """
-    known = registry if registry is not None else registries.default()
-    providers: list[MetricProvider] = [known.get("metric", name) for name in dict.fromkeys(metrics)]
-    if not providers:
-        raise ScoreError(f"name at least one metric; there are: {', '.join(known.names('metric'))}")
-    functions = {provider.name: known.load("metric", provider.name) for provider in providers}
-    task = task or task_of(model)
-    inventory = inspect(model)
-    together = workers or ALONE
-    given = split(batches, own_label_length=task == "seq2seq-lm")
-    if is_sharded(model) and any(provider.active for provider in providers):
-        name = next(provider.name for provider in providers if provider.active)
-        raise ModelError(
-            f"{name} runs the model by itself, which sharded weights do not allow; leave it or --shard out"
-        )
-    ranked = [provider for provider in providers if has_stability(provider)]
-    if samples == "auto" and not ranked:
-        raise ScoreError(
-            f"samples=auto needs a metric that is a mean over samples, such as {DEFAULT_METRICS[0]}; "
-            f"{', '.join(provider.name for provider in providers)} is none"
-        )
+    options = ProfileOptions(
+        metrics=tuple(metrics), task=task, group=group, micro_batch=micro_batch, seed=seed, scores=scores,
+        labels=tuple(labels), latency=latency, spectrum=spectrum, directions=directions, samples=samples,
+        compile=compile,
+    )  # fmt: skip
+    execution = Execution(workers=workers or ALONE, run=run, resume=resume)
+    return profile_with(model, batches, options, execution, progress=progress, registry=registry)
+
+
+def profile_with(
+    model: PreTrainedModel,
+    batches: Iterable[Any],
+    options: ProfileOptions,
+    execution: Execution,
+    *,
+    inventory: Inventory | None = None,
+    progress: Progress | None = None,
+    registry: Registry | None = None,
+) -> Profile:
+    """As `profile`. inventory: of the model, where it was inspected already."""
     report = progress or (lambda stage, done, total: None)
-    needs = {need for provider in providers for need in provider.needs} | ({"spectrum"} if spectrum else set())
-    if scores == "auto" and resume:
-        raise DataError("scores that are made exact in further passes cannot be resumed; begin anew with --overwrite")
-    gather: Callable[..., Measurements] = measure_refined if scores == "auto" and needs else measure
-    if scores == "auto":
-        run = None
-    measured = gather(
-        model,
-        inventory.modules,
-        given,
-        task,
-        needs=needs,
-        sketch=COLUMNS if scores != "exact" and needs else 0,
-        group=group,
-        micro_batch=micro_batch,
-        directions=directions is not None,
-        seed=seed,
-        progress=lambda done, total: report("gradients", done, total),
-        stages=stages(len(given), group) if samples == "auto" else (),
-        enough=lambda ledger, scored: settled(
-            _stabilities(ranked, functions, inventory, ledger, scored, seed), len(ranked)
-        ),
-        workers=together,
-        compile=[layer.name for layer in inventory.layers] if compile else (),
-        run=run,
-        resume=resume,
-    )
+    metrics = load_metrics(options.metrics, default() if registry is None else registry)
+    task = options.task or task_of(model)
+    inventory = inventory or inspect(model)
+    given = split(batches, own_label_length=task == "seq2seq-lm")
+    _check(model, metrics, options, execution)
+    measured = _measured(model, inventory, given, task, metrics, options, execution, report)
     used = given
-    if samples == "auto":
+    if options.samples == "auto":
         used = [sample for sample in given if count_labels(sample, task) > 0][: measured.samples]
     activations = measure_activations(model, inventory, used, task, batch=min(measured.micro_batch, SAMPLES))
-    raw_scores = []
-    for provider in providers:
-        if provider.active:
-            context = ActiveProfile(
+    workers = execution.workers
+    scores = []
+    for metric in metrics:
+        if metric.provider.active:
+            active = ActiveProfile(
                 model=model,
                 inventory=inventory,
                 scored=_scored_layers(inventory, measured),
                 samples=tuple(used),
                 task=task,
                 micro_batch=measured.micro_batch,
-                seed=seed,
-                progress=lambda done, total, name=provider.name: report(name, done, total),  # type: ignore[misc]
+                seed=options.seed,
+                progress=_reporting(report, metric.name),
             )
-            function = functions[provider.name]
-            values = together.agreed(
-                lambda function=function, context=context, name=provider.name: (  # type: ignore[misc]
-                    _as_mapping(function(context), name) if together.rank == 0 else {}
-                )
-            )
-            values = together.first(values)
-            granularity = "layer"
+            scores.append(metric.active(active, workers))
         else:
-            values = {s.module: functions[provider.name](s) for s in measured.statistics}
-            granularity = "module"
-        raw_scores.append(
-            RawScores(
-                metric=provider.name,
-                unit=provider.unit,
-                granularity=granularity,  # type: ignore[arg-type]
-                values=values,
-                reduction=provider.reduction,
-            )
-        )
-    stability = _stabilities(
-        providers, functions, inventory, measured.ledger, [s.module for s in measured.statistics], seed
-    )
-    side = None
-    if directions is not None:
-        side = together.first(_write(directions, measured, inventory, seed) if together.rank == 0 else None)
-    settings: dict[str, int | float | str] = {"group": group, "seed": seed, "dtype": _dtype(model)}
-    if scores != "exact":
-        settings |= {"scores": scores, "columns": COLUMNS}
-    if compile:
-        settings |= {"compile": "layers"}
-    if samples == "auto":
-        settings |= auto_settings(stability, len(ranked), len(given))
+            scores.append(metric.passive(measured.statistics))
+    scored = [statistics.module for statistics in measured.statistics]
+    stability = stabilities(metrics, inventory, measured.ledger, scored, options.seed)
     result = Profile(
         inventory=inventory,
         task=task,
-        scores=tuple(raw_scores),
+        scores=tuple(scores),
         statistics=measured.statistics,
         unscored=(*measured.unscored, *_missing_layers(inventory, measured)),
-        labels=tuple(labels),
+        labels=options.labels,
         data=digest(used),
         samples=measured.samples,
         loss=measured.loss,
-        settings=settings,
+        settings=_recorded_settings(model, options, stability, metrics, len(given)),
         versions=versions(),
         activations=activations,
-        latency=together.first(measure_latency(model, inventory) if latency and together.rank == 0 else {}),
+        latency=workers.first(measure_latency(model, inventory) if options.latency and workers.rank == 0 else {}),
         stability=stability,
-        directions=side,
+        directions=_written_directions(measured, inventory, options, workers),
     )
     tracing.profile_finished(result)
-    for item in raw_scores:
-        tracing.metric_scored(item)
+    for each in scores:
+        tracing.metric_scored(each)
     return result
 
 
-def _write(run: str | Path, measured: Measurements, inventory: Inventory, seed: int) -> str:
-    """Write the side file of singular vectors; its digest."""
-    return write_directions(
-        run, measured.vectors, fingerprint=inventory.fingerprint, seed=seed, samples=measured.samples
+def _check(model: PreTrainedModel, metrics: Sequence[Metric], options: ProfileOptions, execution: Execution) -> None:
+    """Raises `ModelError`, `ScoreError` or `DataError` for what does not go together, before anything is computed."""
+    active = next((metric.name for metric in metrics if metric.provider.active), None)
+    if active is not None and is_sharded(model):
+        raise ModelError(
+            f"{active} runs the model by itself, which sharded weights do not allow; leave it or --shard out"
+        )
+    if options.samples == "auto" and not any(metric.is_mean for metric in metrics):
+        raise ScoreError(
+            f"samples=auto needs a metric that is a mean over samples, such as {DEFAULT_METRICS[0]}; "
+            f"{', '.join(metric.name for metric in metrics)} is none"
+        )
+    if options.scores == "auto" and execution.resume:
+        raise DataError("scores that are made exact in further passes cannot be resumed; begin anew with --overwrite")
+
+
+def _measured(
+    model: PreTrainedModel,
+    inventory: Inventory,
+    samples: Sequence[Sample],
+    task: Task,
+    metrics: Sequence[Metric],
+    options: ProfileOptions,
+    execution: Execution,
+    report: Progress,
+) -> Measurements:
+    """What the pass gives that all metrics together need."""
+    needs = {need for metric in metrics for need in metric.provider.needs}
+    if options.spectrum:
+        needs.add("spectrum")
+    settings = Settings(
+        needs=needs,
+        group_size=options.group,
+        micro_batch=options.micro_batch,
+        sketch_columns=COLUMNS if options.scores != "exact" and needs else 0,
+        directions=options.directions is not None,
+        seed=options.seed,
+        stages=tuple(stages(len(samples), options.group)) if options.samples == "auto" else (),
+        compile=tuple(layer.name for layer in inventory.layers) if options.compile else (),
+    )
+    ranked = [metric for metric in metrics if metric.is_mean]
+    refined = options.scores == "auto" and bool(needs)
+    return (measure_refined if refined else measure)(
+        model,
+        inventory.modules,
+        samples,
+        task,
+        settings,
+        Execution(
+            progress=_reporting(report, "gradients"),
+            workers=execution.workers,
+            run=None if options.scores == "auto" else execution.run,
+            resume=execution.resume,
+            seconds=execution.seconds,
+        ),
+        enough=lambda ledger, scored: settled(
+            stabilities(ranked, inventory, ledger, scored, options.seed), len(ranked)
+        ),
     )
 
 
-def has_stability(provider: MetricProvider) -> bool:
-    """Whether a metric is a mean over samples, so that parts of the samples give scores too."""
-    return not provider.active and bool(provider.needs) and "spectrum" not in provider.needs
+def _reporting(report: Progress, stage: str) -> Callable[[int, int], None]:
+    return lambda done, total: report(stage, done, total)
 
 
-def _stabilities(
-    providers: Sequence[MetricProvider],
-    functions: Mapping[str, Callable[..., float]],
-    inventory: Inventory,
-    ledger: Ledger,
-    scored: Collection[str],
-    seed: int,
-) -> dict[str, float]:
-    """By metric, how well the layers' ranking repeats itself."""
-    weights = {module.name: module.in_features * module.out_features for module in inventory.modules}
-    found = {}
-    for provider in filter(has_stability, providers):
-
-        def by_layer(groups: Sequence[int], provider: MetricProvider = provider) -> list[float]:
-            values = {
-                module: functions[provider.name](ledger.statistics(module, weights[module], groups=groups))
-                for module in scored
-            }
-            raw = RawScores(
-                metric=provider.name, unit=provider.unit, granularity="module", values=values,
-                reduction=provider.reduction,
-            )  # fmt: skip
-            return list(raw.by_layer(inventory).values())
-
-        stability = split_half(by_layer, ledger.groups, seed=seed)
-        if stability is not None:
-            found[provider.name] = stability
-    return found
+def _recorded_settings(
+    model: PreTrainedModel,
+    options: ProfileOptions,
+    stability: dict[str, float],
+    metrics: Sequence[Metric],
+    given: int,
+) -> dict[str, int | float | str]:
+    """What else the numbers depend on, as the profile records it. given: samples at hand."""
+    dtype = str(model.dtype).removeprefix("torch.")
+    settings: dict[str, int | float | str] = {"group": options.group, "seed": options.seed, "dtype": dtype}
+    if options.scores != "exact":
+        settings |= {"scores": options.scores, "columns": COLUMNS}
+    if options.compile:
+        settings |= {"compile": "layers"}
+    if options.samples == "auto":
+        settings |= auto_settings(stability, sum(metric.is_mean for metric in metrics), given)
+    return settings
 
 
-def _dtype(model: PreTrainedModel) -> str:
-    return str(model.dtype).removeprefix("torch.")
+def _written_directions(
+    measured: Measurements, inventory: Inventory, options: ProfileOptions, workers: Workers
+) -> str | None:
+    """The digest of the side file of singular vectors, which the first worker writes; None where none is wanted."""
+    if options.directions is None:
+        return None
+    if workers.rank != 0:
+        return workers.first(None)
+    vectors = {name: found.numpy() for name, found in measured.vectors.items()}
+    return workers.first(
+        write_directions(
+            options.directions,
+            vectors,
+            fingerprint=inventory.fingerprint,
+            seed=options.seed,
+            samples=measured.samples,
+        )
+    )
 
 
 def _scored_layers(inventory: Inventory, measured: Measurements) -> tuple[str, ...]:
     scored = {statistics.module for statistics in measured.statistics}
-    return tuple(u.name for u in inventory.layers if any(module.name in scored for module in u.modules))
+    return tuple(layer.name for layer in inventory.layers if any(module.name in scored for module in layer.modules))
 
 
 def _missing_layers(inventory: Inventory, measured: Measurements) -> list[Skipped]:
@@ -288,12 +306,3 @@ def _missing_layers(inventory: Inventory, measured: Measurements) -> list[Skippe
         for layer in inventory.layers
         if layer.name not in scored
     ]
-
-
-def _as_mapping(values: object, metric: str) -> Mapping[str, float]:
-    if not isinstance(values, Mapping):
-        raise ScoreError(
-            f"metric {metric!r} must give raw numbers by layer name, but gave {type(values).__name__}; "
-            "values are normalised later, exactly once"
-        )
-    return values

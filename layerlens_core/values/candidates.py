@@ -1,14 +1,12 @@
 """What could be done to a unit: methods, sizes, exact costs and predicted gains."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Iterable, Mapping
 
 import attrs
 from attrs import field, frozen
 
 from layerlens_core.values.costs import Cost, Training
 from layerlens_core.values.decisions import Decision
-from layerlens_core.values.inventory import Layer
 
 
 @frozen(kw_only=True)
@@ -57,31 +55,6 @@ class Target:
             + self.values_step * training.activation_bytes,
             latency=self.seconds_fixed + self.seconds * size,
         )
-
-
-class Method(Protocol):
-    """What a `MethodProvider` loads.
-
-    notch: the step in which sizes grow (LoRA ranks by 1, adapter widths by 4 …); a notch costs about as much
-    under one method as under another, so that sizes compare.
-    ceiling: the share of a unit's gain that the method can reach at any size.
-    half: the size, in notches, at which it reaches half of that.
-    penalty: what gains are divided by unless the user says otherwise: above 1 for what is harder to train or serve.
-    updates_weights: it trains a low-rank update of the linear modules' own weights, as LoRA does: it keeps their
-    inputs, costs no latency once merged, and its gain by rank can be read off the gradient's spectrum.
-    """
-
-    notch: int
-    ceiling: float
-    half: float
-    penalty: float
-    updates_weights: bool
-
-    def targets(self, layer: Layer) -> Sequence[Target]:
-        """Where the method attaches in a layer; empty where it cannot."""
-
-    def largest(self, layer: Layer) -> int:
-        """The largest size worth having in a layer."""
 
 
 @frozen(kw_only=True)
@@ -216,76 +189,3 @@ class CandidateSet:
         costs = tuple(costs)
         trained = [unit.depth for unit, cost in costs if cost.params > 0]
         return sum((cost for _, cost in costs), self.base(min(trained, default=None)))
-
-
-def coverage(method: Method, size: int) -> float:
-    """The share of a unit's gain that a size reaches: ceiling · n / (n + half) at n notches.
-
-    Concave, 0 at 0, below the method's ceiling: an assumption, stated as one.
-    """
-    notches = size / method.notch
-    return method.ceiling * notches / (notches + method.half)
-
-
-def build_unit(
-    layer: Layer,
-    utility: float,
-    methods: Mapping[str, Method],
-    *,
-    training: Training | None = None,
-    penalties: Mapping[str, float] | None = None,
-    latency: Mapping[str, tuple[float, float]] | None = None,
-    kept_inputs: float = 0.0,
-    excluded: frozenset[str] = frozenset(),
-    importance: Mapping[str, float] | None = None,
-    spectrum: Sequence[float] = (),
-    depth: int = 0,
-) -> Unit:
-    """All candidates of a layer.
-
-    penalties: by method, in place of the methods' own; gains are divided by them. latency: by method, seconds of
-    any size and of a unit of size, at one target. kept_inputs: bytes a token that the inputs of all linear modules
-    take, which LoRA keeps. spectrum: by rank, the share of the layer's mean gradient that LoRA of that rank can follow,
-    in place of the assumed coverage. excluded: modules that were not scored and therefore are no targets.
-    """
-    setting = training or Training()
-    targets: dict[str, tuple[Target, ...]] = {}
-    candidates: list[Candidate] = []
-    for name, method in methods.items():
-        places = tuple(target for target in method.targets(layer) if target.name not in excluded)
-        if name == "none":
-            candidates.append(Candidate(method=name, size=0, cost=Cost(), gain=0.0))
-            targets[name] = ()
-            continue
-        if not places:
-            continue
-        if method.updates_weights:
-            places = tuple(attrs.evolve(place, kept_bytes=kept_inputs / len(places)) for place in places)
-        fixed, per_size = (latency or {}).get(name, (0.0, 0.0))
-        if not (method.updates_weights and setting.merged):
-            places = tuple(attrs.evolve(place, seconds_fixed=fixed, seconds=per_size) for place in places)
-        targets[name] = places
-        penalty = (penalties or {}).get(name, method.penalty)
-        # Costs are linear in size from size 1 on.
-        first, second = (sum((place.cost(size, setting) for place in places), Cost()) for size in (1, 2))
-        for size in range(method.notch, method.largest(layer) + 1, method.notch):
-            profiled = method.updates_weights and size <= len(spectrum)
-            covered = spectrum[size - 1] if profiled else coverage(method, size)
-            candidates.append(
-                Candidate(
-                    method=name,
-                    size=size,
-                    cost=first + (second - first).times(size - 1),
-                    gain=utility * covered / penalty,
-                )
-            )
-    return Unit(
-        name=layer.name,
-        utility=utility,
-        candidates=tuple(candidates),
-        targets=targets,
-        notches={name: method.notch for name, method in methods.items() if name in targets},
-        importance=importance or {},
-        depth=depth,
-        training=setting,
-    )

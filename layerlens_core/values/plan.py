@@ -8,19 +8,17 @@ from pathlib import Path
 import attrs
 from attrs import frozen
 
-from layerlens_core.files import documents as files
-from layerlens_core.values.costs import Cost, Limits, Training
+from layerlens_core.files import documents
+from layerlens_core.files.run import PLAN
+from layerlens_core.values.costs import Cost, Limits
 from layerlens_core.values.decisions import Certificate, Decision
 from layerlens_core.values.inventory import Head, Inventory
+from layerlens_core.values.request import Request
 
-FILE_NAME = "plan.json"
-SCHEMA, VERSION = "layerlens/plan", 1
+SCHEMA, VERSION = "layerlens/plan", 2
 
 #: The methods whose sizes are LoRA ranks, which PEFT attaches: to linear modules, and to stacked experts too.
 LORA_METHODS = frozenset({"lora", "lora-experts"})
-
-#: LoRA's α/r, constant over modules so that servers with one global scale stay right.
-DEFAULT_SCALE = 2
 
 
 @frozen(kw_only=True)
@@ -28,33 +26,26 @@ class Plan:
     """What to train in a model. The same inputs give a plan that is equal to the byte.
 
     fingerprint, shapes: of the model's inventory; `apply` refuses any other model, and names what differs.
-    strategy, options, methods, weights, normalizer, aggregator, budget: what was asked for.
-    training: the step that costs are counted for. limits, cost: what is allowed and planned, the frozen model
-    included; heads come on top of the trainable parameters. certificate: from strategies that can prove how near to
-    the best plan theirs is.
-    scale: α/r of every LoRA module. directions: sha256 digest of the profile's side file of singular vectors, where
-    there is one, for ``apply``'s gradient-aligned start.
+    task: that of the profile.
+    request: what was asked for, resolved: every metric's weight, every method's penalty.
+    limits, cost: what is allowed and planned, the frozen model included; heads come on top of the trainable parameters.
+    decisions: one a layer, in the order of the model.
+    certificate: from strategies that can prove how near to the best plan theirs is.
+    heads: task heads that train in full.
+    directions: sha256 digest of the profile's side file of singular vectors, where there is one, for ``apply``'s
+        gradient-aligned start.
     """
 
     architecture: str
     fingerprint: str
     shapes: Mapping[str, Mapping[str, int]]
     task: str
-    strategy: str
-    options: Mapping[str, str]
-    methods: tuple[str, ...]
-    weights: Mapping[str, float]
-    normalizer: str
-    aggregator: str
-    penalties: Mapping[str, float]
-    training: Training
-    budget: tuple[str, ...]
+    request: Request
     limits: Limits
     cost: Cost
     decisions: tuple[Decision, ...]
     certificate: Certificate | None = None
     heads: tuple[Head, ...] = ()
-    scale: int = DEFAULT_SCALE
     directions: str | None = None
 
     @property
@@ -62,6 +53,11 @@ class Plan:
         """A short digest of the whole plan."""
         text = json.dumps(attrs.asdict(self), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def scale(self) -> int:
+        """α/r of every LoRA module."""
+        return self.request.scale
 
     @property
     def parameters(self) -> int:
@@ -115,14 +111,14 @@ class Plan:
 
     def save(self, run: str | Path) -> Path:
         """Write ``plan.json`` into the run's directory."""
-        path = Path(run) / FILE_NAME
-        files.write(path, self, schema=SCHEMA, version=VERSION)
+        path = Path(run) / PLAN
+        documents.write(path, self, schema=SCHEMA, version=VERSION)
         return path
 
     @classmethod
     def load(cls, run: str | Path) -> "Plan":
         """Read the plan of a run. Raises `FileError`."""
-        return files.read(Path(run) / FILE_NAME, cls, schema=SCHEMA, version=VERSION)
+        return documents.read(Path(run) / PLAN, cls, schema=SCHEMA, version=VERSION)
 
 
 def _spell(shape: Mapping[str, int]) -> str:

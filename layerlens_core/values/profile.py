@@ -4,21 +4,21 @@ import platform
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 from attrs import field, frozen
 
-from layerlens_core.files import documents as files
+from layerlens_core.files import documents
+from layerlens_core.files.run import PROFILE, checkpoints
 from layerlens_core.values.costs import Activations
 from layerlens_core.values.inventory import Inventory, Skipped
 from layerlens_core.values.scores import RawScores
 from layerlens_core.values.statistics import ModuleStatistics
 
-FILE_NAME = "profile.json"
-#: The side file of singular vectors (`layerlens_core.files.directions`).
-DIRECTIONS_NAME = "directions.safetensors"
-#: How far a profile has come that is not complete (`layerlens_core.profiling.engine.checkpoint`).
-PARTIAL_NAME = "profile.partial"
 SCHEMA, VERSION = "layerlens/profile", 1
+
+#: What a model is trained for, which decides its loss.
+Task = Literal["causal-lm", "masked-lm", "seq2seq-lm", "sequence-classification"]
 
 
 @frozen(kw_only=True)
@@ -54,21 +54,16 @@ class Profile:
 
     def save(self, run: str | Path) -> Path:
         """Write ``profile.json`` into the run's directory, where it takes the place of what was partial."""
-        path = Path(run) / FILE_NAME
-        files.write(path, self, schema=SCHEMA, version=VERSION)
-        for partial in partial_files(run):
-            partial.unlink(missing_ok=True)
+        path = Path(run) / PROFILE
+        documents.write(path, self, schema=SCHEMA, version=VERSION)
+        for checkpoint in checkpoints(run):
+            checkpoint.unlink(missing_ok=True)
         return path
 
     @classmethod
     def load(cls, run: str | Path) -> "Profile":
         """Read the profile of a run. Raises `FileError`."""
-        return files.read(Path(run) / FILE_NAME, cls, schema=SCHEMA, version=VERSION)
-
-
-def partial_files(run: str | Path) -> list[Path]:
-    """The files of a profile that is not complete, one a process, by name."""
-    return sorted(Path(run).glob(f"{PARTIAL_NAME}*"))
+        return documents.read(Path(run) / PROFILE, cls, schema=SCHEMA, version=VERSION)
 
 
 def versions() -> dict[str, str]:

@@ -1,22 +1,18 @@
-"""From raw scores to utilities: normalised exactly once, weighted by keys that must match.
-
-``RawScores`` go in, ``Utilities`` come out, and nothing else in the program scales a score. The types keep it
-so: whatever is already normalised is refused.
-"""
+"""Scores as metrics give them, raw, and the utilities that they become, each a type of its own."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, get_args
+from collections.abc import Mapping
+from typing import Literal
 
 from attrs import field, frozen
 
-from layerlens_core.errors import ScoreError, nearest
-from layerlens_core.plugin.providers import Reduction
+from layerlens_core.errors import ScoreError
 from layerlens_core.values.inventory import Inventory
 
 Normalizer = Literal["share", "max", "rank", "zscore", "log"]
 Granularity = Literal["layer", "module"]
-Combine = Callable[[Mapping[str, Sequence[float]], Mapping[str, float]], Sequence[float]]
+#: How a layer's score follows from its modules': their sum, or their mean weighted by the number of weights.
+Reduction = Literal["sum", "weighted_mean"]
 
 
 def _numbers(_instance: object, attribute: object, value: Mapping[str, float]) -> None:
@@ -84,136 +80,3 @@ class Utilities:
     def of(self, unit: str) -> float:
         """The utility of one unit."""
         return self.values[self.units.index(unit)]
-
-
-def aggregate(
-    scores: Sequence[RawScores],
-    inventory: Inventory,
-    *,
-    weights: Mapping[str, float] | None = None,
-    normalizer: Normalizer = "share",
-    combine: Combine,
-    aggregator: str,
-    granularity: Granularity = "layer",
-) -> Utilities:
-    """Normalise every metric once and combine the columns into one utility a unit.
-
-    weights: one for each metric; None weighs all alike.
-    combine: what an `AggregatorProvider` loads; it sees normalised columns and weights that sum to 1.
-
-    Raises `ScoreError` where something other than `RawScores` comes in, where the weights' keys are not
-    exactly the metrics, where a weight is negative or all are zero, or where two metrics score different units.
-    """
-    for item in scores:
-        if not isinstance(item, RawScores):
-            raise ScoreError(
-                f"aggregation takes RawScores, but got {type(item).__name__}; "
-                "values that are normalised already must not be normalised again"
-            )
-    names = [item.metric for item in scores]
-    checked = check_weights(names, weights)
-    columns: dict[str, dict[str, float]] = {}
-    for item in scores:
-        if granularity == "module" and item.granularity != "module":
-            raise ScoreError(f"metric {item.metric!r} scores layers and cannot rank modules")
-        columns[item.metric] = dict(item.values) if granularity == "module" else item.by_layer(inventory)
-    order = [m.name for m in inventory.modules] if granularity == "module" else [u.name for u in inventory.layers]
-    units = tuple(unit for unit in order if unit in columns[names[0]])
-    for name, column in columns.items():
-        if set(column) != set(units):
-            differing = sorted(set(column) ^ set(units))
-            raise ScoreError(f"metrics {names[0]!r} and {name!r} score different units: {', '.join(differing[:5])}")
-    raw = {name: tuple(column[unit] for unit in units) for name, column in columns.items()}
-    normalized = {name: tuple(normalize(column, normalizer)) for name, column in raw.items()}
-    total = math.fsum(checked.values())
-    shares = {name: weight / total for name, weight in checked.items()}
-    values = tuple(float(value) for value in combine(normalized, shares))
-    if len(values) != len(units) or not all(map(math.isfinite, values)):
-        raise ScoreError(
-            f"aggregator {aggregator!r} must give {len(units)} finite utilities, but gave {list(values)[:5]}"
-        )
-    return Utilities(
-        units=units,
-        values=values,
-        raw=raw,
-        normalized=normalized,
-        weights=checked,
-        normalizer=normalizer,
-        aggregator=aggregator,
-        granularity=granularity,
-    )
-
-
-def check_weights(metrics: Sequence[str], weights: Mapping[str, float] | None) -> dict[str, float]:
-    """The weights, in the order of the metrics, or a `ScoreError` that lists both sets."""
-    if not metrics:
-        raise ScoreError("there is nothing to aggregate: no metric was profiled")
-    if weights is None:
-        return dict.fromkeys(metrics, 1.0)
-    unknown = [name for name in weights if name not in metrics]
-    missing = [name for name in metrics if name not in weights]
-    if unknown or missing:
-        hints = "".join(nearest(name, metrics) for name in unknown)
-        raise ScoreError(
-            f"the weights are for {', '.join(sorted(weights)) or 'nothing'}, "
-            f"but the metrics are {', '.join(sorted(metrics))}. "
-            f"Unknown: {', '.join(sorted(unknown)) or 'none'}; without a weight: "
-            f"{', '.join(sorted(missing)) or 'none'}.{hints}"
-        )
-    for name, weight in weights.items():
-        if not math.isfinite(weight) or weight < 0:
-            raise ScoreError(f"the weight of {name} is {weight:g}; weights are finite and at least 0")
-    if not any(weights.values()):
-        raise ScoreError(f"all weights are 0 ({', '.join(sorted(weights))}); at least one must be above 0")
-    return {name: float(weights[name]) for name in metrics}
-
-
-def normalize(values: Sequence[float], normalizer: Normalizer) -> list[float]:
-    """Make raw scores comparable between metrics; the one place in the program that does.
-
-    Unchanged when all values are multiplied by a positive constant, for every normalizer:
-
-    ``share``   xᵢ / Σ|x|
-    ``max``     xᵢ / max|x|
-    ``rank``    fractional rank of |xᵢ| among n, in (0, 1], ties share their mean rank; 0 stays 0
-    ``zscore``  Φ((xᵢ − mean) / standard deviation), the normal distribution function, in (0, 1)
-    ``log``     the share of ln(1 + |xᵢ| / mean|x|)
-
-    Signs are kept by all but ``zscore``, and values that are all zero stay zero (½ under ``zscore``).
-    """
-    if normalizer not in get_args(Normalizer):
-        raise ScoreError(
-            f"no normalizer is named {normalizer!r}; there are: {', '.join(get_args(Normalizer))}."
-            + nearest(normalizer, get_args(Normalizer))
-        )
-    if not values:
-        return []
-    # Dividing by the largest first keeps sums and squares from overflowing and settles the all-zero case.
-    largest = max(abs(value) for value in values)
-    scaled = [value / largest for value in values] if largest > 0 else [0.0] * len(values)
-    if normalizer == "zscore":
-        mean = math.fsum(scaled) / len(scaled)
-        spread = math.sqrt(math.fsum((value - mean) ** 2 for value in scaled) / len(scaled))
-        return [0.5 * math.erfc(-(v - mean) / spread / math.sqrt(2)) if spread > 0 else 0.5 for v in scaled]
-    if largest == 0 or normalizer == "max":
-        return scaled
-    if normalizer == "share":
-        return _shares(scaled)
-    if normalizer == "log":
-        mean = math.fsum(map(abs, scaled)) / len(scaled)
-        return _shares([math.copysign(math.log1p(abs(value) / mean), value) for value in scaled])
-    return _fractional_ranks(scaled)
-
-
-def _shares(values: Sequence[float]) -> list[float]:
-    total = math.fsum(map(abs, values))
-    return [value / total for value in values]
-
-
-def _fractional_ranks(values: Sequence[float]) -> list[float]:
-    sizes = sorted(map(abs, values))
-    positions: dict[float, list[int]] = {}
-    for position, size in enumerate(sizes, start=1):
-        positions.setdefault(size, []).append(position)
-    mean_rank = {size: sum(at) / len(at) for size, at in positions.items()}
-    return [math.copysign(mean_rank[abs(value)] / len(values), value) if value != 0 else 0.0 for value in values]

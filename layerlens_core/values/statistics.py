@@ -16,6 +16,20 @@ STATISTICS = {
     "spectrum": "leading singular values of the mean gradient",
 }
 
+#: The statistics of which each one gathers a field of `ModuleStatistics`; fields that are always there are left out.
+FIELDS = {
+    "sum_squared_norm": frozenset({"sample_norms", "gradient_norms"}),
+    "sum_fourth_power": frozenset({"sample_norms", "gradient_norms"}),
+    "sum_grouped_squared_norm": frozenset({"sample_norms", "gradient_norms"}),
+    "squared_norm_error": frozenset({"sample_norms", "gradient_norms"}),
+    "sum_group_mean_squared_norm": frozenset({"gradient_norms"}),
+    "sum_group_mean_fourth_power": frozenset({"gradient_norms"}),
+    "group_mean_squared_norm_error": frozenset({"gradient_norms"}),
+    "sum_weight_gradient": frozenset({"weight_gradient"}),
+    "sum_squared_weight_gradient": frozenset({"weight_gradient"}),
+    "spectrum": frozenset({"spectrum"}),
+}
+
 
 @frozen
 class SketchError:
@@ -47,13 +61,14 @@ class ModuleStatistics:
     samples, groups, group_size: counts; a last group that is not full is not counted.
     sum_squared_norm: Σᵢ ‖gᵢ‖²_F, in (nats / weight)².
     sum_fourth_power: Σᵢ ‖gᵢ‖⁴_F.
-    sum_group_squared_norm: Σ over full groups of ‖ḡ‖²_F.
-    sum_group_fourth_power: Σ over full groups of ‖ḡ‖⁴_F.
+    sum_group_mean_squared_norm: Σ over full groups of ‖ḡ‖²_F.
+    sum_group_mean_fourth_power: Σ over full groups of ‖ḡ‖⁴_F.
     sum_grouped_squared_norm: Σᵢ ‖gᵢ‖²_F over the samples of full groups.
     sum_weight_gradient: Σ over full groups of mean |W ⊙ ḡ|.
     sum_squared_weight_gradient: Σ over full groups of (mean |W ⊙ ḡ|)².
-    squared_norm_error, group_squared_norm_error: of `sum_squared_norm` and `sum_group_squared_norm` where they are
-        sketched, that is, unbiased estimates; the fourth powers then contain this error too. None where exact.
+    squared_norm_error: of `sum_squared_norm` where it is sketched, that is, an unbiased estimate; the fourth powers
+        then contain this error too. None where it is exact.
+    group_mean_squared_norm_error: of `sum_group_mean_squared_norm`, likewise.
     spectrum: the leading singular values of the mean gradient over all samples, descending, and last the sum of
         those left out, which is an estimate for large modules; empty where it was not gathered.
     """
@@ -65,13 +80,13 @@ class ModuleStatistics:
     group_size: int
     sum_squared_norm: float | None = None
     sum_fourth_power: float | None = None
-    sum_group_squared_norm: float | None = None
-    sum_group_fourth_power: float | None = None
+    sum_group_mean_squared_norm: float | None = None
+    sum_group_mean_fourth_power: float | None = None
     sum_grouped_squared_norm: float | None = None
     sum_weight_gradient: float | None = None
     sum_squared_weight_gradient: float | None = None
     squared_norm_error: SketchError | None = None
-    group_squared_norm_error: SketchError | None = None
+    group_mean_squared_norm_error: SketchError | None = None
     spectrum: tuple[float, ...] = ()
 
     @property
@@ -87,7 +102,7 @@ class ModuleStatistics:
     @property
     def gradient_energy_interval(self) -> tuple[float, float]:
         """Where exact arithmetic on the same samples would put `gradient_energy`: `SketchError.interval`."""
-        return _interval(self.gradient_energy, self.group_squared_norm_error, self.groups)
+        return _interval(self.gradient_energy, self.group_mean_squared_norm_error, self.groups)
 
     @property
     def fisher_standard_error(self) -> float:
@@ -97,12 +112,12 @@ class ModuleStatistics:
     @property
     def gradient_energy(self) -> float:
         """Mean over groups of ‖ḡ‖²_F. Only energies of equal ``group_size`` compare."""
-        return _gathered(self.sum_group_squared_norm, "gradient_norms") / self.groups
+        return _gathered(self.sum_group_mean_squared_norm, "gradient_norms") / self.groups
 
     @property
     def gradient_energy_standard_error(self) -> float:
         """Standard error of `gradient_energy` over the groups."""
-        fourth = _gathered(self.sum_group_fourth_power, "gradient_norms")
+        fourth = _gathered(self.sum_group_mean_fourth_power, "gradient_norms")
         return _standard_error(self.gradient_energy, fourth, self.groups)
 
     @property
@@ -114,9 +129,9 @@ class ModuleStatistics:
         pairs = self.groups * self.group_size * (self.group_size - 1)
         if pairs == 0:
             raise ValueError("‖E g‖² needs groups of at least two samples")
-        together = _gathered(self.sum_group_squared_norm, "gradient_norms")
+        of_groups = _gathered(self.sum_group_mean_squared_norm, "gradient_norms")
         singly = _gathered(self.sum_grouped_squared_norm, "gradient_norms")
-        return (self.group_size**2 * together - singly) / pairs
+        return (self.group_size**2 * of_groups - singly) / pairs
 
     @property
     def weight_gradient(self) -> float:

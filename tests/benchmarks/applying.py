@@ -21,9 +21,10 @@ from peft import LoraConfig, get_peft_model
 
 from layerlens_core.adaptation.apply import apply
 from layerlens_core.inspection.inspect import inspect
-from layerlens_core.values.costs import Cost, Limits, Training
+from layerlens_core.values.costs import Cost, Limits
 from layerlens_core.values.decisions import Decision
 from layerlens_core.values.plan import Plan
+from layerlens_core.values.request import Request
 
 SUFFIXES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
@@ -49,8 +50,8 @@ def plan_for(model: transformers.PreTrainedModel) -> Plan:
         )
     return Plan(
         architecture=inventory.architecture, fingerprint=inventory.fingerprint, shapes=inventory.shapes, task="",
-        strategy="", options={}, methods=("lora",), weights={}, normalizer="", aggregator="", penalties={},
-        training=Training(), budget=(), limits=Limits(), cost=sum((d.cost for d in decisions), Cost()),
+        request=Request(strategy="", budget=(), methods=("lora",)), limits=Limits(),
+        cost=sum((d.cost for d in decisions), Cost()),
         decisions=tuple(decisions),
     )  # fmt: skip
 

@@ -26,10 +26,12 @@ import transformers
 from peft import LoraConfig, get_peft_model
 
 from layerlens_builtin.methods import lora, none
+from layerlens_core.allocation.build import Findings, Terms, build_unit
+from layerlens_core.allocation.flops import depth_costs
 from layerlens_core.inspection.inspect import inspect
 from layerlens_core.profiling.costs.activations import measure_activations
-from layerlens_core.values.candidates import CandidateSet, build_unit
-from layerlens_core.values.costs import Activations, Cost, Training, depth_costs
+from layerlens_core.values.candidates import CandidateSet
+from layerlens_core.values.costs import Activations, Cost, Training
 from layerlens_core.values.inventory import Inventory
 
 GIB = 2**30
@@ -87,9 +89,8 @@ def predict(inventory: Inventory, layers: int, training: Training, activations: 
             layer,
             1.0,
             {"none": none.METHOD, "lora": lora.METHOD},
-            training=training,
-            kept_inputs=activations.adapted[layer.name],
-            depth=depth,
+            Terms(training=training),
+            Findings(kept_inputs=activations.adapted[layer.name], depth=depth),
         )
         for depth, layer in enumerate(inventory.layers)
     )

@@ -21,6 +21,8 @@ import sys
 import time
 from pathlib import Path
 
+from layerlens_core.profiling.engine.settings import Execution, Settings
+
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 #: What a run with --tiny replaces: enough to see that it works, too little to see a speed.
@@ -99,10 +101,8 @@ def work(arguments: argparse.Namespace) -> int:
         torch.backends.cuda.matmul.allow_tf32 = False
 
     def gather(model: transformers.PreTrainedModel, workers: Workers) -> Measurements:
-        return measure(
-            model, targets, samples, "causal-lm", needs=NEEDS, micro_batch=arguments.batch, workers=workers,
-            directions=arguments.directions,
-        )  # fmt: skip
+        settings = Settings(needs=NEEDS, micro_batch=arguments.batch, directions=arguments.directions)
+        return measure(model, targets, samples, "causal-lm", settings, Execution(workers=workers))
 
     with joined(by_torchrun()) as workers:
         whole, spread = build(), build()

@@ -29,7 +29,8 @@ from peers import FOUND, PEERS, Absent
 
 from layerlens_core.inspection.inspect import inspect
 from layerlens_core.profiling.engine.measure import measure
-from layerlens_core.profiling.engine.passes import on
+from layerlens_core.profiling.engine.settings import Execution, Settings
+from layerlens_core.profiling.model.devices import on
 from layerlens_core.profiling.model.losses import per_sample_losses, vocabulary_head
 from layerlens_core.profiling.model.samples import Sample, micro_batches
 
@@ -37,7 +38,7 @@ from layerlens_core.profiling.model.samples import Sample, micro_batches
 ARMS: dict[str, dict[str, object]] = {
     "fisher": {"needs": ("sample_norms",)},
     "fisher+energy": {"needs": ("gradient_norms",)},
-    "sketch": {"needs": ("gradient_norms",), "sketch": 32},
+    "sketch": {"needs": ("gradient_norms",), "sketch_columns": 32},
     "weight_gradient": {"needs": ("weight_gradient",)},
     "all three": {"needs": ("gradient_norms", "weight_gradient")},
     "fisher+energy+directions": {"needs": ("gradient_norms",), "directions": True},
@@ -138,10 +139,8 @@ def profiled(
     """Seconds of the batches after the first."""
     marks: list[float] = []
     targets = inspect(model).modules
-    measure(
-        model, targets, samples, "causal-lm", micro_batch=batch, progress=lambda done, total: marks.append(now()),
-        **options,  # type: ignore[arg-type]
-    )  # fmt: skip
+    execution = Execution(progress=lambda done, total: marks.append(now()))
+    measure(model, targets, samples, "causal-lm", Settings(micro_batch=batch, **options), execution)
     return marks[-1] - marks[0]
 
 
@@ -189,7 +188,9 @@ def compare(model: transformers.PreTrainedModel, tokens: int, batch: int, argume
             if cuda:
                 peaks[arm] = (torch.cuda.max_memory_allocated() - before) / 2**20
     if FOUND:
-        exact = measure(model, inventory.modules, samples, "causal-lm", needs=("sample_norms",), micro_batch=batch)
+        exact = measure(
+            model, inventory.modules, samples, "causal-lm", Settings(needs=("sample_norms",), micro_batch=batch)
+        )
         truth = [item.sum_squared_norm or 0.0 for item in exact.statistics]
         for arm, sums in FOUND.items():
             worst = max(abs(a / b - 1) for a, b in zip(sums, truth, strict=True))

@@ -10,8 +10,9 @@ from layerlens_builtin.strategies.budget import best_choice
 from layerlens_core.allocation import margins
 from layerlens_core.allocation.allocate import allocate
 from layerlens_core.allocation.budget import Budget
-from layerlens_core.allocation.problem import Context
+from layerlens_core.allocation.problem import pose
 from layerlens_core.errors import BudgetError, LayerLensError, PlanError
+from layerlens_core.plugin.protocols import Context
 from layerlens_core.plugin.registry import Registry
 from layerlens_core.values.candidates import Candidate, CandidateSet, Target, Unit
 from layerlens_core.values.costs import RESOURCES, Cost, Limits, Training
@@ -172,11 +173,8 @@ def test_a_margin_flips_the_decision_and_less_does_not(make_profile, strategy):
     arguments = {"strategy": strategy, "budget": Budget(params="r=4"), "methods": methods}
     plan = allocate(make_profile(scores), margins=True, **arguments)
     assert sum(d.margin is not None for d in plan.decisions) >= 3
-    registry = Registry.discover()
-    select = registry.load("strategy", strategy)
-    from layerlens_core.allocation.allocate import pose_again
-
-    problem = pose_again(make_profile(scores), plan)
+    problem = pose(make_profile(scores), plan.request)
+    context = Context(options=problem.request.options)
     for decision in plan.decisions:
         if decision.margin is None:
             continue
@@ -186,7 +184,7 @@ def test_a_margin_flips_the_decision_and_less_does_not(make_profile, strategy):
                 unit.with_utility(utility) if unit.name == decision.unit else unit for unit in problem.candidates.units
             )
             changed = attrs.evolve(problem.candidates, units=units)
-            after = next(d for d in select(changed, problem.limits, problem.context) if d.unit == decision.unit)
+            after = next(d for d in problem.select(changed, problem.limits, context) if d.unit == decision.unit)
             assert (after.method != decision.method) is flips, (decision.unit, share)
             if flips:
                 assert decision.runner_up.startswith(after.method)
@@ -198,9 +196,7 @@ def test_flips_by_penalty_and_by_budget_are_real(make_profile, strategy):
     profile = make_profile([0.81, 0.07, 0.44, 0.29, 0.98, 0.13])
     arguments = {"strategy": strategy, "methods": methods}
     plan = allocate(profile, budget=Budget(params="r=4"), **arguments)
-    from layerlens_core.allocation.allocate import pose_again
-
-    problem = pose_again(profile, plan)
+    problem = pose(profile, plan.request)
     seen = 0
     for decision in plan.decisions:
         found = margins.budget_flips(problem.decide, problem.candidates, problem.limits, decision)
@@ -210,7 +206,7 @@ def test_flips_by_penalty_and_by_budget_are_real(make_profile, strategy):
             assert next(d for d in again.decisions if d.unit == decision.unit).method != decision.method
             seen += 1
         for flip in margins.penalty_flips(problem.decide, problem.candidates, problem.limits, decision):
-            penalties = {**plan.penalties, flip.name: plan.penalties[flip.name] * flip.factor}
+            penalties = {**plan.request.penalties, flip.name: plan.request.penalties[flip.name] * flip.factor}
             again = allocate(profile, budget=Budget(params="r=4"), penalties=penalties, **arguments)
             assert next(d for d in again.decisions if d.unit == decision.unit).method != decision.method
             seen += 1

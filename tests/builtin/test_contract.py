@@ -25,7 +25,7 @@ def allocate_with(profile, select, **arguments):
 def test_a_function_is_a_strategy(make_profile):
     plan = allocate_with(make_profile([1, 2]), all_lora)
     assert [(d.method, d.size, d.reason) for d in plan.decisions] == [("lora", 2, "always")] * 2
-    assert plan.strategy == "mine"
+    assert plan.request.strategy == "mine"
 
 
 def change(**fields):

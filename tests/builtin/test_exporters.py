@@ -14,7 +14,7 @@ from layerlens_builtin.exporters import axolotl, llama_factory, peft, trl
 from layerlens_core.adaptation.config import lora_config
 from layerlens_core.allocation.allocate import allocate
 from layerlens_core.errors import FileError, PlanError
-from layerlens_core.plugin.export import Export, other_methods, write_keys
+from layerlens_core.plugin.export import ExportRequest, other_methods, write_keys
 from layerlens_core.plugin.registry import Registry
 from layerlens_core.values.inventory import Experts, Head
 
@@ -103,7 +103,7 @@ def request_for(make_profile, tmp_path):
             return tuple(out / name for name in ADAPTER_FILES)
 
         profile = make_profile([1.0])
-        request = Export(plan=plan, profile=profile, model=model, out=out, adapter=adapter, say=said.append)
+        request = ExportRequest(plan=plan, profile=profile, model=model, out=out, adapter=adapter, say=said.append)
         return request, calls, said
 
     return make

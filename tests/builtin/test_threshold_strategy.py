@@ -61,7 +61,7 @@ def test_utilities_from_0_to_1_reach_every_method_by_quantiles(make_profile):
 
 def test_methods_that_cannot_be_applied_are_not_in_the_default_set(make_profile):
     plan = allocate(make_profile([1, 2, 3]))
-    assert plan.methods == ("none", "lora")
+    assert plan.request.methods == ("none", "lora")
 
 
 def test_equal_utilities_get_one_method_and_say_so(make_profile):

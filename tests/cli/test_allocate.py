@@ -33,7 +33,7 @@ def test_a_run_is_planned_anew_without_the_model(
     shutil.rmtree(model)
     layerlens.ok("allocate", out, "--budget", "params=r=2")
     plan = Plan.load(out)
-    assert plan.budget == ("params=r=2",)
+    assert plan.request.budget == ("params=r=2",)
     assert plan.limit == before.limit // 2
     assert 0 < plan.parameters <= plan.limit < before.parameters
 
@@ -60,8 +60,8 @@ def test_new_methods_drop_the_options_that_went_with_the_old(layerlens: Any, run
     layerlens.ok("allocate", there, "--quantiles", "0.5")
     layerlens.ok("allocate", there, "--methods", "prefix,lora")
     plan = Plan.load(there)
-    assert plan.methods == ("none", "prefix", "lora")
-    assert plan.options == {}
+    assert plan.request.methods == ("none", "prefix", "lora")
+    assert plan.request.options == {}
 
 
 def test_the_same_command_gives_the_same_plan(layerlens: Any, run: Runs) -> None:
@@ -113,7 +113,7 @@ def test_every_layer_has_one_utility_and_one_decision(layerlens: Any, run: Runs,
         assert (event["method"], event["sizes"]) == (decision.method, decision.sizes)
         assert (event["utility"], event["parameters"]) == (decision.utility, decision.parameters)
     settled = events(there, "budget.settled")[0]
-    assert settled["asked"] == " ".join(plan.budget)
+    assert settled["asked"] == " ".join(plan.request.budget)
     assert (settled["limits"], settled["spent"]) == ({"params": plan.limit}, attrs.asdict(plan.cost))
     assert settled["spent"]["params"] == plan.parameters
 

@@ -42,7 +42,7 @@ def test_every_task_is_planned_twice_the_same(
     assert plan.task == profile.task == task
     assert profile.samples == 12 or task == "masked-lm"  # a short text may get no masked token
     assert plan.limit == profile.inventory.lora_parameters(2)
-    assert (plan.budget, plan.limits) == (("params=r=2",), Limits(params=plan.limit))
+    assert (plan.request.budget, plan.limits) == (("params=r=2",), Limits(params=plan.limit))
     assert 0 < plan.parameters <= plan.limit
     assert plan.parameters == sum(decision.parameters for decision in plan.decisions)
     assert [decision.unit for decision in plan.decisions] == [layer.name for layer in profile.inventory.layers]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from layerlens_core.errors import FileError
-from layerlens_core.files.documents import filling
+from layerlens_core.files.atomic import filling
 
 
 def everything(path: Path) -> dict[str, str | None]:

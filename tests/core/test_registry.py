@@ -8,7 +8,8 @@ import pytest
 import layerlens_builtin
 import layerlens_core as ll
 from layerlens_core.errors import PluginError
-from layerlens_core.plugin import hookspecs, registry
+from layerlens_core.plugin import discovery, hookspecs, registry
+from layerlens_core.plugin.discovery import describe
 from layerlens_core.plugin.hookspecs import HOOKS, hookimpl
 from layerlens_core.plugin.providers import (
     KINDS,
@@ -18,7 +19,7 @@ from layerlens_core.plugin.providers import (
     MetricProvider,
     StrategyProvider,
 )
-from layerlens_core.plugin.registry import Registry, describe
+from layerlens_core.plugin.registry import Registry
 from layerlens_core.values.inventory import Inventory, Layer, LinearModule
 from layerlens_core.values.scores import RawScores
 
@@ -70,7 +71,7 @@ def of_a_model(model):
 @pytest.fixture(autouse=True)
 def own_registry(monkeypatch):
     """A registry of this test's own, found anew."""
-    monkeypatch.delenv(registry.DISABLE_VARIABLE, raising=False)
+    monkeypatch.delenv(discovery.DISABLE_VARIABLE, raising=False)
     registry.default.cache_clear()
     yield
     registry.default.cache_clear()
@@ -98,7 +99,7 @@ def installed(monkeypatch):
     def install(**plugins):
         points = {name: Point(name, plugin) for name, plugin in plugins.items()}
         builtin = Point("builtin", layerlens_builtin)
-        monkeypatch.setattr(registry, "entry_points", lambda group: [*points.values(), builtin])
+        monkeypatch.setattr(discovery, "entry_points", lambda group: [*points.values(), builtin])
         return points
 
     return install
@@ -115,7 +116,7 @@ def plugin(**hooks):
 def test_a_custom_strategy_is_one_line():
     ll.register(ll.strategy("mine", rank_two_for_the_best))
     plan = ll.allocate(profile(1.0, 5.0, 2.0), strategy="mine")
-    assert plan.strategy == "mine"
+    assert plan.request.strategy == "mine"
     assert [(decision.method, decision.size) for decision in plan.decisions] == [("none", 0), ("lora", 2), ("none", 0)]
     assert plan.parameters == 2 * (16 + 16)
 
@@ -171,7 +172,7 @@ def test_a_plugin_with_one_taken_name_adds_nothing():
 
 def test_one_name_may_serve_two_kinds():
     ll.register(ll.strategy("fisher", rank_two_for_the_best))
-    assert ll.allocate(profile(1.0, 2.0), strategy="fisher").strategy == "fisher"
+    assert ll.allocate(profile(1.0, 2.0), strategy="fisher").request.strategy == "fisher"
 
 
 def test_a_name_that_two_plugins_contest_cannot_be_registered_either(installed):
@@ -267,7 +268,7 @@ def test_cost_benefit_that_is_not_installed_names_the_distribution(installed):
 
 
 def test_cost_benefit_that_is_blocked_says_so_and_not_to_install_it(monkeypatch):
-    monkeypatch.setenv(registry.DISABLE_VARIABLE, "costbenefit")
+    monkeypatch.setenv(discovery.DISABLE_VARIABLE, "costbenefit")
     with pytest.raises(PluginError) as caught:
         ll.allocate(profile(1.0, 2.0), strategy="cost-benefit")
     assert f"costbenefit ({COSTBENEFIT}) blocked: blocked by name" in str(caught.value)
@@ -287,7 +288,7 @@ def test_a_contested_name_names_both_rivals_and_the_way_out(installed):
     installed(**{name: plugin(layerlens_aggregators=lambda: [contested]) for name in ("one", "two", "three")})
     with pytest.raises(PluginError) as caught:
         registry.default().get("aggregator", "contested")
-    for part in ("layerlens-plugin-one", "layerlens-plugin-two", "layerlens-plugin-three", registry.DISABLE_VARIABLE):
+    for part in ("layerlens-plugin-one", "layerlens-plugin-two", "layerlens-plugin-three", discovery.DISABLE_VARIABLE):
         assert part in str(caught.value)
 
 
@@ -409,24 +410,43 @@ def test_every_hook_is_used_by_the_built_in_plugin(hook):
     assert list(getattr(layerlens_builtin, hook)())
 
 
+class Own:
+    """What every provider below loads: a function, and a method without a place."""
+
+    notch, ceiling, half, penalty, updates_weights = 3, 1.0, 8.0, 1.0, False
+
+    def __call__(self, *arguments):
+        return 1.0, 2.0
+
+    def targets(self, layer):
+        return []
+
+    def largest(self, layer):
+        return 4
+
+
 @pytest.mark.parametrize(
     ("hook", "provider"),
     [
-        ("layerlens_metrics", MetricProvider(name="own", summary="", unit="1", load=lambda: "loaded")),
-        ("layerlens_aggregators", AggregatorProvider(name="own", summary="", load=lambda: "loaded")),
-        ("layerlens_strategies", StrategyProvider(name="own", summary="", load=lambda: "loaded")),
+        ("layerlens_metrics", MetricProvider(name="own", summary="", unit="1", load=Own)),
+        ("layerlens_aggregators", AggregatorProvider(name="own", summary="", load=Own)),
+        ("layerlens_strategies", StrategyProvider(name="own", summary="", load=Own)),
         (
             "layerlens_methods",
-            MethodProvider(name="own", summary="", capacity=1, applicable=True, load=lambda: "loaded"),
+            MethodProvider(name="own", summary="", capacity=1, applicable=True, load=Own),
         ),
-        ("layerlens_exporters", ExporterProvider(name="own", summary="", load=lambda: "loaded")),
+        ("layerlens_exporters", ExporterProvider(name="own", summary="", load=Own)),
     ],
 )
 def test_every_hook_brings_its_providers(hook, provider):
     found = Registry()
     found.register(plugin(**{hook: lambda: [provider]}))
     assert found.providers(HOOKS[hook]) == {"own": provider}
-    assert found.load(HOOKS[hook], "own") == "loaded"
+    loaded = found.load(HOOKS[hook], "own")
+    if hook == "layerlens_methods":
+        assert (loaded.notch, loaded.targets(Layer(name="L0", modules=()))) == (3, ())
+    else:
+        assert list(loaded("anything")) == [1.0, 2.0]
 
 
 def test_every_hook_is_tried_above():

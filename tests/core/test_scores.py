@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from layerlens_builtin.aggregators.weighted_max import combine as weighted_max
 from layerlens_builtin.aggregators.weighted_mean import combine as weighted_mean
+from layerlens_core.allocation.utilities import aggregate, normalize
 from layerlens_core.errors import ScoreError
 from layerlens_core.values.inventory import Inventory, Layer, LinearModule
-from layerlens_core.values.scores import RawScores, aggregate, normalize
+from layerlens_core.values.scores import RawScores
 
 NORMALIZERS = ("share", "max", "rank", "zscore", "log")
 positive = st.floats(1e-50, 1e50)

@@ -16,6 +16,7 @@ from layerlens_core.values.costs import Cost, Limits, Training
 from layerlens_core.values.decisions import Decision
 from layerlens_core.values.inventory import AttentionModule, Head, Inventory, Layer, LinearModule
 from layerlens_core.values.plan import Plan
+from layerlens_core.values.request import Request
 
 VOCABULARY = 97
 PAD = 1
@@ -564,20 +565,11 @@ def _plan(inventory: Inventory, decisions: list[Decision], methods: tuple[str, .
         fingerprint=inventory.fingerprint,
         shapes=inventory.shapes,
         task="",
-        strategy="by hand",
-        options={},
-        methods=methods,
-        weights={},
-        normalizer="share",
-        aggregator="weighted-mean",
-        penalties={},
-        training=Training(),
-        budget=(),
+        request=Request(strategy="by hand", budget=(), weights={}, methods=methods, scale=scale),
         limits=Limits(),
         cost=sum((decision.cost for decision in decisions), Cost()),
         decisions=tuple(decisions),
         heads=inventory.heads,
-        scale=scale,
     )
 
 

@@ -10,11 +10,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from layerlens_builtin.methods import lora, none
 from layerlens_core.adaptation.attach import attach_lora
+from layerlens_core.allocation.build import Findings, Terms, build_unit
+from layerlens_core.allocation.flops import depth_costs
 from layerlens_core.inspection.inspect import inspect
 from layerlens_core.profiling.costs.activations import measure_activations
 from layerlens_core.profiling.profile import profile
-from layerlens_core.values.candidates import CandidateSet, build_unit
-from layerlens_core.values.costs import Activations, Training, depth_costs
+from layerlens_core.values.candidates import CandidateSet
+from layerlens_core.values.costs import Activations, Training
 from layerlens_core.values.profile import Profile
 
 pytestmark = pytest.mark.filterwarnings(
@@ -113,9 +115,8 @@ def predicted(inventory, ranks, training, activations=None):
             layer,
             1.0,
             {"none": none.METHOD, "lora": lora.METHOD},
-            training=training,
-            kept_inputs=kept.get(layer.name, 0.0),
-            depth=depth,
+            Terms(training=training),
+            Findings(kept_inputs=kept.get(layer.name, 0.0), depth=depth),
         )
         for depth, layer in enumerate(inventory.layers)
     )

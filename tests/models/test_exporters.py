@@ -24,7 +24,7 @@ from layerlens_core.adaptation.apply import apply
 from layerlens_core.adaptation.attached import lora_layers
 from layerlens_core.adaptation.config import lora_config
 from layerlens_core.inspection.inspect import inspect
-from layerlens_core.plugin.export import Export
+from layerlens_core.plugin.export import ExportRequest
 from layerlens_core.values.profile import Profile
 from probing import perturb
 
@@ -72,7 +72,7 @@ for run in map(Path, sys.argv[2:]):
 def request_for(model, plan, out, adapter):
     """A request to export; the profile is only there to be complete."""
     profile = Profile(inventory=inspect(model), task=plan.task, scores=(), statistics=(), data="", samples=1, loss=0.0)
-    return Export(plan=plan, profile=profile, model="base", out=out, adapter=adapter, say=lambda line: None)
+    return ExportRequest(plan=plan, profile=profile, model="base", out=out, adapter=adapter, say=lambda line: None)
 
 
 def causal(plan_of, model, ranks):

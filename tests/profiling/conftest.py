@@ -10,8 +10,8 @@ from attrs import frozen
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from layerlens_core.profiling.model.losses import Task
 from layerlens_core.profiling.model.samples import IGNORED, Sample
+from layerlens_core.values.profile import Task
 
 VOCABULARY = 97
 PAD = 1

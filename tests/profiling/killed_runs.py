@@ -19,10 +19,11 @@ from pathlib import Path
 import torch
 import transformers
 
+from layerlens_core.files.run import CHECKPOINT
 from layerlens_core.inspection.inspect import inspect
 from layerlens_core.profiling.engine import measure as engine
-from layerlens_core.profiling.engine.checkpoint import PARTIAL_NAME
 from layerlens_core.profiling.engine.recorder import Recorder
+from layerlens_core.profiling.engine.settings import Execution, Settings
 from layerlens_core.values.statistics import STATISTICS
 
 SAMPLES = 17
@@ -43,9 +44,15 @@ def draw(count=SAMPLES):
     return [{"input_ids": ids, "attention_mask": torch.ones_like(ids)} for ids in tokens]
 
 
-def profile(model, samples, needs, **options):
+def profile(model, samples, needs, *, run=None, resume=False, enough=None, **options):
     return engine.measure(
-        model, inspect(model).modules, samples, "causal-lm", needs=needs, micro_batch=4, rank=4, seconds=0, **options
+        model,
+        inspect(model).modules,
+        samples,
+        "causal-lm",
+        Settings(needs=needs, micro_batch=4, rank=4, **options),
+        Execution(run=run, resume=resume, seconds=0),
+        enough=enough,
     )
 
 
@@ -136,7 +143,7 @@ def main(out, runs):
             else:
                 moments.fatal = pick.randint(1, happened // (1 + attempt))
             killed += in_child(partial(profile, model, samples, needs, run=run, resume=True, **options), delay)
-        moments.fatal, done = None, (run / PARTIAL_NAME).exists()
+        moments.fatal, done = None, (run / CHECKPOINT).exists()
         moments.count = 0
         resumed = profile(model, samples, needs, run=run, resume=True, **options)
         seen.append(

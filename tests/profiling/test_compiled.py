@@ -9,6 +9,7 @@ from transformers.pytorch_utils import Conv1D
 from layerlens_core.errors import ModelError
 from layerlens_core.inspection.inspect import inspect
 from layerlens_core.profiling.engine.measure import measure
+from layerlens_core.profiling.engine.settings import Execution, Settings
 from layerlens_core.profiling.hooks import compiled
 
 NEEDS = ("gradient_norms", "weight_gradient")
@@ -56,8 +57,8 @@ def test_compiled_layers_give_the_same_numbers(named_family, build, samples, nam
     family = named_family(name)
     model, data = build(family), samples(family)
     targets = inspect(model).modules
-    plain = measure(model, targets, data, family.task, needs=NEEDS, micro_batch=4)
-    fused = measure(model, targets, data, family.task, needs=NEEDS, micro_batch=4, compile=layers(model))
+    plain = measure(model, targets, data, family.task, Settings(needs=NEEDS, micro_batch=4))
+    fused = measure(model, targets, data, family.task, Settings(needs=NEEDS, micro_batch=4, compile=layers(model)))
     assert counters["stats"]["unique_graphs"] > 0
     alike(fused, plain, TOLERANCE.get(name, 1e-5))
 
@@ -66,7 +67,7 @@ def test_layers_of_one_kind_are_compiled_once_for_all_lengths(named_family, buil
     family = named_family("llama")
     model, data = build(family), samples(family, count=12)
     targets = inspect(model).modules
-    measure(model, targets, data, family.task, needs=NEEDS, micro_batch=2, compile=layers(model))
+    measure(model, targets, data, family.task, Settings(needs=NEEDS, micro_batch=2, compile=layers(model)))
     assert len({len(sample["input_ids"]) for sample in data}) > 4
     # With the first shape; with others; with a mask where a batch is padded.
     assert counters["stats"]["unique_graphs"] <= 4
@@ -78,9 +79,9 @@ def test_sketches_in_compiled_layers(named_family, build, samples, name):
     family = named_family(name)
     model, data = build(family), samples(family)
     targets = inspect(model).modules
-    options = {"needs": ("gradient_norms",), "micro_batch": 4, "sketch": 8, "seed": 3}
-    plain = measure(model, targets, data, family.task, **options)
-    fused = measure(model, targets, data, family.task, compile=layers(model), **options)
+    options = {"needs": ("gradient_norms",), "micro_batch": 4, "sketch_columns": 8, "seed": 3}
+    plain = measure(model, targets, data, family.task, Settings(**options))
+    fused = measure(model, targets, data, family.task, Settings(compile=layers(model), **options))
     alike(fused, plain, TOLERANCE.get(name, 1e-5))
     for one, other in zip(fused.statistics, plain.statistics, strict=True):
         assert attrs.astuple(one.squared_norm_error) == pytest.approx(attrs.astuple(other.squared_norm_error), rel=1e-4)
@@ -91,9 +92,9 @@ def test_compiled_layers_under_checkpointing(named_family, build, samples, reent
     family = named_family("gpt2")
     model, data = build(family), samples(family)
     targets = inspect(model).modules
-    plain = measure(model, targets, data, family.task, needs=NEEDS, micro_batch=4)
+    plain = measure(model, targets, data, family.task, Settings(needs=NEEDS, micro_batch=4))
     model.gradient_checkpointing_enable({"use_reentrant": reentrant})
-    fused = measure(model, targets, data, family.task, needs=NEEDS, micro_batch=4, compile=layers(model))
+    fused = measure(model, targets, data, family.task, Settings(needs=NEEDS, micro_batch=4, compile=layers(model)))
     alike(fused, plain, 1e-10)
 
 
@@ -102,8 +103,8 @@ def test_some_modules_of_some_layers(named_family, build, samples, partitioned):
     model, data = build(family), samples(family)
     targets = [target for target in inspect(model).modules if ".h.2." in target.name or "h.1.mlp.c_fc" in target.name]
     assert len(targets) == 5
-    plain = measure(model, targets, data, family.task, needs=NEEDS, micro_batch=4)
-    fused = measure(model, targets, data, family.task, needs=NEEDS, micro_batch=4, compile=layers(model))
+    plain = measure(model, targets, data, family.task, Settings(needs=NEEDS, micro_batch=4))
+    fused = measure(model, targets, data, family.task, Settings(needs=NEEDS, micro_batch=4, compile=layers(model)))
     alike(fused, plain, 1e-10)
 
 
@@ -111,8 +112,8 @@ def test_the_lowest_module_is_heard_though_its_input_needs_no_gradient(named_fam
     family = named_family("gpt2")
     model, data = build(family), samples(family)
     targets = [target for target in inspect(model).modules if target.name.endswith("h.0.attn.c_attn")]
-    plain = measure(model, targets, data, family.task, needs=NEEDS, micro_batch=4)
-    fused = measure(model, targets, data, family.task, needs=NEEDS, micro_batch=4, compile=layers(model))
+    plain = measure(model, targets, data, family.task, Settings(needs=NEEDS, micro_batch=4))
+    fused = measure(model, targets, data, family.task, Settings(needs=NEEDS, micro_batch=4, compile=layers(model)))
     alike(fused, plain, 1e-10)
 
 
@@ -128,7 +129,14 @@ def test_the_model_is_as_it_was(named_family, build, samples, failing, partition
             raise KeyboardInterrupt
 
     try:
-        measure(model, inspect(model).modules, data, family.task, needs=NEEDS, compile=layers(model), progress=progress)
+        measure(
+            model,
+            inspect(model).modules,
+            data,
+            family.task,
+            Settings(needs=NEEDS, compile=layers(model)),
+            Execution(progress=progress),
+        )
     except KeyboardInterrupt:
         assert failing
     assert {name: (type(module), set(vars(module))) for name, module in model.named_modules()} == before
@@ -149,11 +157,11 @@ def test_a_layer_with_other_modules_runs_as_it_is(named_family, build, samples, 
     special.weight.data, special.bias.data = inner.weight.data.T.contiguous(), inner.bias.data
     model.transformer.h[1].mlp.c_fc = special
     targets = inspect(model).modules
-    plain = measure(model, targets, data, family.task, needs=NEEDS, micro_batch=4)
-    fused = measure(model, targets, data, family.task, needs=NEEDS, micro_batch=4, compile=layers(model))
+    plain = measure(model, targets, data, family.task, Settings(needs=NEEDS, micro_batch=4))
+    fused = measure(model, targets, data, family.task, Settings(needs=NEEDS, micro_batch=4, compile=layers(model)))
     alike(fused, plain, 1e-10)
     with pytest.raises(ModelError, match=r"no layer can be compiled: transformer\.h\.1\.mlp\.c_fc and others"):
-        measure(model, targets, data, family.task, needs=NEEDS, compile=["transformer.h.1"])
+        measure(model, targets, data, family.task, Settings(needs=NEEDS, compile=["transformer.h.1"]))
 
 
 def test_weights_that_modules_share_are_no_address(named_family, build, samples, partitioned):
@@ -162,8 +170,8 @@ def test_weights_that_modules_share_are_no_address(named_family, build, samples,
     first, second = (model.model.layers[i].mlp for i in (0, 1))
     second.up_proj.weight = first.up_proj.weight
     targets = inspect(model).modules
-    plain = measure(model, targets, data, family.task, needs=NEEDS, micro_batch=4)
-    fused = measure(model, targets, data, family.task, needs=NEEDS, micro_batch=4, compile=layers(model))
+    plain = measure(model, targets, data, family.task, Settings(needs=NEEDS, micro_batch=4))
+    fused = measure(model, targets, data, family.task, Settings(needs=NEEDS, micro_batch=4, compile=layers(model)))
     alike(fused, plain, 1e-5)
 
 
@@ -175,7 +183,7 @@ def test_a_compiler_that_fails_is_said_in_a_line(named_family, build, samples):
         torch._inductor.config.patch(wrong),
         pytest.raises(ModelError, match=r"^torch.compile failed: .*no-such-compiler.*; leave --compile out$"),
     ):
-        measure(model, inspect(model).modules, data, family.task, needs=NEEDS, compile=layers(model))
+        measure(model, inspect(model).modules, data, family.task, Settings(needs=NEEDS, compile=layers(model)))
 
 
 def test_a_spread_model_is_not_compiled(named_family, build, samples):
@@ -183,4 +191,4 @@ def test_a_spread_model_is_not_compiled(named_family, build, samples):
     model, data = build(family), samples(family)
     model.hf_device_map = {"": "cpu"}
     with pytest.raises(ModelError, match="spread over devices"):
-        measure(model, inspect(model).modules, data, family.task, needs=NEEDS, compile=layers(model))
+        measure(model, inspect(model).modules, data, family.task, Settings(needs=NEEDS, compile=layers(model)))

@@ -3,6 +3,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -12,11 +13,12 @@ from hypothesis import strategies as st
 import layerlens_core as ll
 from layerlens_core.errors import FileError
 from layerlens_core.files.directions import read_directions, write_directions
+from layerlens_core.files.run import DIRECTIONS
 from layerlens_core.inspection.inspect import inspect
 from layerlens_core.profiling.engine.measure import measure
+from layerlens_core.profiling.engine.settings import Settings
 from layerlens_core.profiling.gradients.range_finder import RangeFinder, sum_from_squares
 from layerlens_core.profiling.profile import profile
-from layerlens_core.values.profile import DIRECTIONS_NAME
 
 
 def shares(gradient, vectors, ranks):
@@ -150,7 +152,8 @@ def test_sketches_of_formed_gradients_are_those_of_rows(named_family, wide, samp
     monkeypatch.setattr(RangeFinder, "add_gradient", lambda self, total: (formed.append(self.exact), add(self, total)))
     options = {"needs": ("gradient_norms", "spectrum"), "directions": True, "rank": 4, "micro_batch": 24}
     found, rows = (
-        measure(wide, targets, data, "causal-lm", route=route, **options) for route in ("direct", "group-gram")
+        measure(wide, targets, data, "causal-lm", Settings(route=route, **options))
+        for route in ("direct", "group-gram")
     )
     assert formed.count(False) == len(targets) == 7
     for target, ours, theirs in zip(targets, found.statistics, rows.statistics, strict=True):
@@ -163,7 +166,7 @@ def test_directions_of_real_gradients(named_family, wide, samples, reference):
     family, model = named_family("llama"), wide
     data = samples(family, count=12)
     targets = inspect(model).modules
-    measured = measure(model, targets, data, "causal-lm", needs=("spectrum",), directions=True, rank=4)
+    measured = measure(model, targets, data, "causal-lm", Settings(needs=("spectrum",), directions=True, rank=4))
     truth = reference(model, [t.name for t in targets], data)
     sketched = 0
     for target in targets:
@@ -183,7 +186,7 @@ def test_the_side_file_comes_back_and_is_the_same_every_time(named_family, build
     family = named_family("llama")
     model, data = build(family, torch.float32), samples(family)
     run = profile(model, data, directions=tmp_path / "run")
-    path = tmp_path / "run" / DIRECTIONS_NAME
+    path = tmp_path / "run" / DIRECTIONS
     first = path.read_bytes()
     vectors = read_directions(path, fingerprint=run.inventory.fingerprint, digest=run.directions)
     assert sorted(vectors) == sorted(module.name for module in run.inventory.modules)
@@ -199,10 +202,10 @@ def test_the_side_file_comes_back_and_is_the_same_every_time(named_family, build
 
 def test_a_side_file_that_is_not_the_one_is_refused_in_one_line(tmp_path):
     vectors = {"a.b": torch.eye(3)}
-    digest = write_directions(tmp_path, vectors, fingerprint="f", seed=0, samples=2)
-    path = tmp_path / DIRECTIONS_NAME
+    digest = write_directions(tmp_path, {"a.b": np.eye(3)}, fingerprint="f", seed=0, samples=2)
+    path = tmp_path / DIRECTIONS
     content = path.read_bytes()
-    assert torch.equal(read_directions(tmp_path, fingerprint="f", digest=digest)["a.b"], torch.eye(3))
+    assert (read_directions(tmp_path, fingerprint="f", digest=digest)["a.b"] == np.eye(3)).all()
 
     def refused(match, *, data=content, fingerprint="f", expected=None):
         path.write_bytes(data)

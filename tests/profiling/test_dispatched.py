@@ -6,6 +6,7 @@ import torch
 
 from layerlens_core.inspection.inspect import inspect
 from layerlens_core.profiling.engine.measure import measure
+from layerlens_core.profiling.engine.settings import Execution, Settings
 from layerlens_core.profiling.model.weights import digest
 from layerlens_core.profiling.profile import profile
 from layerlens_core.values.statistics import STATISTICS
@@ -29,10 +30,10 @@ def test_an_offloaded_model_gives_the_numbers_of_a_whole_one(named_family, build
     whole, data = build(family), samples(family)
     targets = inspect(whole).modules
     options = {"needs": tuple(STATISTICS), "directions": True, "rank": 4, "micro_batch": micro_batch}
-    expected = measure(whole, targets, data, family.task, **options)
+    expected = measure(whole, targets, data, family.task, Settings(**options))
     model = spread(build(family), how, tmp_path)
     assert any(parameter.is_meta for parameter in model.parameters())
-    found = measure(model, targets, data, family.task, run=tmp_path, **options)
+    found = measure(model, targets, data, family.task, Settings(**options), Execution(run=tmp_path))
     assert found.statistics == expected.statistics
     assert found.loss == expected.loss
     assert all(torch.equal(found.vectors[name], expected.vectors[name]) for name in expected.vectors)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from layerlens_core.inspection.inspect import inspect
 from layerlens_core.profiling.engine.measure import measure
+from layerlens_core.profiling.engine.settings import Settings
 from layerlens_core.profiling.model.samples import IGNORED, collate, split
 from layerlens_core.values.statistics import STATISTICS, ModuleStatistics
 
@@ -51,7 +52,7 @@ def test_scores_equal_one_backward_pass_per_sample(family, build, samples, refer
     data = samples(family)
     targets = inspect(model).modules
     modules = dict(model.named_modules())
-    measured = measure(model, targets, data, family.task, needs=ALL, group=GROUP, micro_batch=4)
+    measured = measure(model, targets, data, family.task, Settings(needs=ALL, group_size=GROUP, micro_batch=4))
     assert measured.unscored == ()
     assert measured.samples == len(data)
     truth = reference(model, [t.name for t in targets], data)
@@ -66,7 +67,9 @@ def test_scores_equal_one_backward_pass_per_sample(family, build, samples, refer
 def test_every_route_is_exact(family, build, samples, reference, route):
     model, data = build(family), samples(family, count=6)
     targets = inspect(model).modules
-    measured = measure(model, targets, data, family.task, needs=NORMS, group=GROUP, micro_batch=4, route=route)
+    measured = measure(
+        model, targets, data, family.task, Settings(needs=NORMS, group_size=GROUP, micro_batch=4, route=route)
+    )
     truth = reference(model, [t.name for t in targets], data)
     for statistics in measured.statistics:
         values = expected(truth[statistics.module], torch.zeros(()), GROUP)
@@ -80,8 +83,10 @@ def test_the_micro_batch_changes_nothing(named_family, build, samples, group, mi
     family = named_family("llama")
     model, data = build(family, torch.float32), samples(family)
     targets = inspect(model).modules
-    one = measure(model, targets, data, family.task, needs=ALL, group=group, micro_batch=6).statistics
-    other = measure(model, targets, data, family.task, needs=ALL, group=group, micro_batch=micro_batch).statistics
+    one = measure(model, targets, data, family.task, Settings(needs=ALL, group_size=group, micro_batch=6)).statistics
+    other = measure(
+        model, targets, data, family.task, Settings(needs=ALL, group_size=group, micro_batch=micro_batch)
+    ).statistics
     for a, b in zip(one, other, strict=True):
         assert (a.samples, a.groups) == (b.samples, b.groups) == (7, 7 // group)
         assert b.fisher == pytest.approx(a.fisher, rel=1e-5)
@@ -92,8 +97,8 @@ def test_the_micro_batch_changes_nothing(named_family, build, samples, group, mi
 def test_fisher_does_not_depend_on_the_order(family, build, samples):
     model, data = build(family, torch.float32), samples(family)
     targets = inspect(model).modules
-    one = measure(model, targets, data, family.task, needs=NORMS, micro_batch=4).statistics
-    other = measure(model, targets, data[::-1], family.task, needs=NORMS, micro_batch=3).statistics
+    one = measure(model, targets, data, family.task, Settings(needs=NORMS, micro_batch=4)).statistics
+    other = measure(model, targets, data[::-1], family.task, Settings(needs=NORMS, micro_batch=3)).statistics
     for a, b in zip(one, other, strict=True):
         assert b.fisher == pytest.approx(a.fisher, rel=1e-5)
 
@@ -115,14 +120,14 @@ def padded_on_the_left(data, pad=1):
 def test_neither_padding_side_nor_batching_changes_a_score(family, build, samples):
     model, data = build(family, torch.float32), samples(family)
     targets = inspect(model).modules
-    plain = measure(model, targets, data, family.task, needs=ALL, micro_batch=2).statistics
+    plain = measure(model, targets, data, family.task, Settings(needs=ALL, micro_batch=2)).statistics
     encoder_decoder = family.task == "seq2seq-lm"
     right = split([collate(data[:4], 1), collate(data[4:], 1)], own_label_length=encoder_decoder)
     batches = [right]
     if not encoder_decoder:
         batches.append(split([padded_on_the_left(data[:3]), padded_on_the_left(data[3:])]))
     for batch in batches:
-        other = measure(model, targets, batch, family.task, needs=ALL, micro_batch=8).statistics
+        other = measure(model, targets, batch, family.task, Settings(needs=ALL, micro_batch=8)).statistics
         for a, b in zip(plain, other, strict=True):
             assert b.fisher == pytest.approx(a.fisher, rel=1e-5)
             assert b.gradient_energy == pytest.approx(a.gradient_energy, rel=1e-5)
@@ -135,11 +140,11 @@ def test_gradient_checkpointing_changes_nothing_and_is_on(family, build, samples
     if not model.supports_gradient_checkpointing:
         pytest.skip(f"{family.name} has no gradient checkpointing")
     targets = inspect(model).modules
-    plain = measure(model, targets, data, family.task, needs=ALL, micro_batch=4).statistics
+    plain = measure(model, targets, data, family.task, Settings(needs=ALL, micro_batch=4)).statistics
     model.activation_checkpointing_enable({"use_reentrant": reentrant})
     recomputed = []
     handle = model.get_submodule(targets[0].name).register_forward_pre_hook(lambda *_: recomputed.append(1))
-    other = measure(model, targets, data, family.task, needs=ALL, micro_batch=4).statistics
+    other = measure(model, targets, data, family.task, Settings(needs=ALL, micro_batch=4)).statistics
     handle.remove()
     assert len(recomputed) >= 2 * math.ceil(len(data) / 4), "the forward pass was not recomputed"
     for a, b in zip(plain, other, strict=True):
@@ -152,8 +157,8 @@ def test_samples_without_labels_are_not_counted(named_family, build, samples):
     model, data = build(family), samples(family, count=6)
     silent = {**data[0], "labels": torch.full_like(data[0]["input_ids"], IGNORED)}
     targets = inspect(model).modules
-    one = measure(model, targets, data, family.task, needs=NORMS)
-    other = measure(model, targets, [silent, *data[:3], silent, *data[3:]], family.task, needs=NORMS)
+    one = measure(model, targets, data, family.task, Settings(needs=NORMS))
+    other = measure(model, targets, [silent, *data[:3], silent, *data[3:]], family.task, Settings(needs=NORMS))
     assert other.samples == one.samples == 6
     assert [s.fisher for s in other.statistics] == pytest.approx([s.fisher for s in one.statistics], rel=1e-12)
     assert other.loss == pytest.approx(one.loss, rel=1e-12)

@@ -5,6 +5,7 @@ import torch
 
 from layerlens_core.inspection.inspect import inspect
 from layerlens_core.profiling.engine.measure import measure
+from layerlens_core.profiling.engine.settings import Settings
 from layerlens_core.profiling.gradients import routes as products
 from layerlens_core.values.statistics import STATISTICS
 
@@ -17,8 +18,8 @@ pytestmark = [
 def test_the_device_changes_no_score(family, build, samples):
     model, data = build(family, torch.float32), samples(family)
     targets = inspect(model).modules
-    cpu = measure(model, targets, data, family.task, needs=tuple(STATISTICS)).statistics
-    gpu = measure(model.cuda(), targets, data, family.task, needs=tuple(STATISTICS)).statistics
+    cpu = measure(model, targets, data, family.task, Settings(needs=tuple(STATISTICS))).statistics
+    gpu = measure(model.cuda(), targets, data, family.task, Settings(needs=tuple(STATISTICS))).statistics
     for a, b in zip(cpu, gpu, strict=True):
         assert b.fisher == pytest.approx(a.fisher, rel=1e-4)
         assert b.gradient_energy == pytest.approx(a.gradient_energy, rel=1e-4)
@@ -31,8 +32,8 @@ def test_the_device_changes_no_score(family, build, samples):
         {"needs": ("sample_norms",)}, {"needs": ("gradient_norms",)}, {"needs": ("gradient_norms",), "micro_batch": 1},
         {"needs": ("gradient_norms",), "route": "direct"}, {"needs": ("gradient_norms", "weight_gradient")},
         {"needs": ("gradient_norms", "weight_gradient"), "route": "direct"},
-        {"needs": ("gradient_norms", "weight_gradient"), "route": "direct", "group": 3},
-        {"needs": ("gradient_norms",), "sketch": 32},
+        {"needs": ("gradient_norms", "weight_gradient"), "route": "direct", "group_size": 3},
+        {"needs": ("gradient_norms",), "sketch_columns": 32},
     ],
 )  # fmt: skip
 def test_kernels_give_what_matmuls_give(named_family, build, samples, monkeypatch, options):
@@ -40,11 +41,11 @@ def test_kernels_give_what_matmuls_give(named_family, build, samples, monkeypatc
     family = named_family("llama")
     model, data = build(family).to("cuda", torch.bfloat16), samples(family, count=7)
     targets = inspect(model).modules
-    fused = measure(model, targets, data, family.task, **options).statistics
+    fused = measure(model, targets, data, family.task, Settings(**options)).statistics
     monkeypatch.setattr(products, "_triton", lambda: False)
-    for a, b in zip(fused, measure(model, targets, data, family.task, **options).statistics, strict=True):
+    for a, b in zip(fused, measure(model, targets, data, family.task, Settings(**options)).statistics, strict=True):
         assert a.fisher == pytest.approx(b.fisher, rel=1e-5)
-        if a.sum_group_squared_norm is not None:
+        if a.sum_group_mean_squared_norm is not None:
             assert a.gradient_energy == pytest.approx(b.gradient_energy, rel=1e-5)
         if a.sum_weight_gradient is not None:
             assert a.weight_gradient == pytest.approx(b.weight_gradient, rel=1e-5)
@@ -61,7 +62,9 @@ def test_compiled_layers_are_as_exact_as_others(named_family, build, samples, na
         model = build(family).to("cuda", dtype)
         inventory = inspect(model)
         layers = [layer.name for layer in inventory.layers] if fuse else []
-        found = measure(model, inventory.modules, data, family.task, needs=needs, sketch=sketch, compile=layers)
+        found = measure(
+            model, inventory.modules, data, family.task, Settings(needs=needs, sketch_columns=sketch, compile=layers)
+        )
         return torch.tensor([[each.fisher, each.gradient_energy] for each in found.statistics])
 
     truth = run(torch.float64)

@@ -21,7 +21,9 @@ def entries(values, group):
     """Numbers of whole groups, all made from one list of values by sample."""
     row = np.array([values])
     groups = row[:, : row.shape[1] // group * group : group]
-    return Entries(losses=row[0], norms=row, group_norms=groups, weight_gradients=groups * 2)
+    return Entries(
+        losses=row[0], sample_squared_norms=row, group_mean_squared_norms=groups, weight_gradients=groups * 2
+    )
 
 
 @given(st.lists(numbers, min_size=3, max_size=21), st.integers(1, 3), st.randoms(use_true_random=False))
@@ -30,7 +32,7 @@ def test_no_order_and_no_split_of_the_work_shows_in_a_sum(values, group, draw):
     for unit in whole.missing():
         whole.record([unit], entries([values[i] for i in whole.samples_of(unit)], group))
     first, second = (Ledger.empty(["m"], len(values), group, tuple(STATISTICS)) for _ in range(2))
-    units = whole.missing() or list(range(whole.units))
+    units = whole.missing() or list(range(whole.chunks))
     draw.shuffle(units)
     for unit in units:
         part = entries([values[i] for i in whole.samples_of(unit)], group)
@@ -62,7 +64,7 @@ def test_standard_errors_are_those_of_a_mean():
 
 def test_what_no_metric_asked_for_is_not_gathered():
     ledger = Ledger.empty(["m"], 4, 2, ("sample_norms",))
-    ledger.record([0, 1], Entries(losses=np.ones(4), norms=np.ones((1, 4))))
+    ledger.record([0, 1], Entries(losses=np.ones(4), sample_squared_norms=np.ones((1, 4))))
     found = ledger.statistics("m", 1)
     assert found.fisher == 1.0
     with pytest.raises(ValueError, match="'gradient_norms' was not gathered"):

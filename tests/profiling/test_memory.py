@@ -9,6 +9,7 @@ from layerlens_core.errors import DataError, ModelError
 from layerlens_core.inspection.inspect import inspect
 from layerlens_core.profiling.engine.measure import measure
 from layerlens_core.profiling.engine.micro_batch import ON_CPU, MicroBatch
+from layerlens_core.profiling.engine.settings import Settings
 from layerlens_core.values.statistics import STATISTICS
 
 
@@ -28,8 +29,8 @@ def test_the_pass_goes_on_with_smaller_micro_batches(named_family, build, sample
     family = named_family("llama")
     model, data = build(family), samples(family, count=10)
     targets = inspect(model).modules
-    options = {"needs": tuple(STATISTICS), "group": group}
-    plain = measure(model, targets, data, "causal-lm", micro_batch=6, **options)
+    options = {"needs": tuple(STATISTICS), "group_size": group}
+    plain = measure(model, targets, data, "causal-lm", Settings(micro_batch=6, **options))
     failed = []
 
     def refuse(module, args, output):
@@ -43,7 +44,7 @@ def test_the_pass_goes_on_with_smaller_micro_batches(named_family, build, sample
             output.register_hook(fail)  # half of the modules have had their gradients by then
 
     handle = model.model.layers[1].mlp.register_forward_hook(refuse)
-    other = measure(model, targets, data, "causal-lm", micro_batch=8, **options)
+    other = measure(model, targets, data, "causal-lm", Settings(micro_batch=8, **options))
     handle.remove()
     assert failed
     assert other.micro_batch <= fits or other.micro_batch // group * group <= fits  # whole groups, where they fit
@@ -66,7 +67,7 @@ def test_inputs_whose_factors_autograd_keeps_are_not_kept(named_family, build, s
         seen.clear()
 
     model.register_forward_hook(look)
-    measure(model, inspect(model).modules, data, "causal-lm", needs=("sample_norms",), micro_batch=4)
+    measure(model, inspect(model).modules, data, "causal-lm", Settings(needs=("sample_norms",), micro_batch=4))
     assert gone
     assert all(gone)
 
@@ -80,16 +81,16 @@ def test_a_single_sample_that_does_not_fit_is_said_in_a_line(named_family, build
 
     handle = model.model.layers[1].register_forward_hook(fail)
     with pytest.raises(ModelError, match=r"ran out of memory with a single sample of 12 tokens"):
-        measure(model, inspect(model).modules, samples(family), "causal-lm", needs=("sample_norms",))
+        measure(model, inspect(model).modules, samples(family), "causal-lm", Settings(needs=("sample_norms",)))
     handle.remove()
 
 
 def test_auto_is_fixed_on_a_cpu_and_holds_a_group(named_family, build, samples):
     cpu = torch.device("cpu")
-    assert MicroBatch.of("auto", 2, cpu).size == ON_CPU
-    assert MicroBatch.of("auto", 12, cpu).size == 12
-    assert MicroBatch.of(3, 2, cpu).size == 3
+    assert MicroBatch.of("auto", 2, cpu).samples == ON_CPU
+    assert MicroBatch.of("auto", 12, cpu).samples == 12
+    assert MicroBatch.of(3, 2, cpu).samples == 3
     family = named_family("llama")
     model = build(family)
     with pytest.raises(DataError, match="at least 1"):
-        measure(model, inspect(model).modules, samples(family), "causal-lm", needs=(), micro_batch=0)
+        measure(model, inspect(model).modules, samples(family), "causal-lm", Settings(needs=(), micro_batch=0))

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from layerlens_core.inspection.inspect import inspect
 from layerlens_core.profiling.engine import measure as engine
 from layerlens_core.profiling.engine.measure import measure
+from layerlens_core.profiling.engine.settings import Settings
 from layerlens_core.profiling.gradients import gram as rows
 from layerlens_core.profiling.gradients import materialised as forming
 from layerlens_core.profiling.gradients.gram import Rows
@@ -16,7 +17,7 @@ from layerlens_core.profiling.gradients.shared_inputs import SharedInputs
 from layerlens_native import gradient_sums
 
 WANTED = [
-    Wanted(norms=norms, group_norms=group_norms, group_sums=sums)
+    Wanted(sample_squared_norms=norms, group_sum_squared_norms=group_norms, group_sums=sums)
     for norms, group_norms, sums in [(1, 0, 0), (1, 1, 0), (1, 1, 1), (1, 0, 1), (0, 0, 1)]
 ]
 
@@ -48,22 +49,24 @@ def test_every_route_gives_the_definition(
         patch.setitem(rows.STRIP, "cpu", strip)
         patch.setattr(gradient_sums, "THREADS", torch.get_num_threads() if kernel else 0)
         found = reduce(
-            Rows(x), Rows(d), group=group, wanted=wanted, route=route, total=total,
+            Rows(x), Rows(d), group_size=group, wanted=wanted, route=route, total=total,
             weight=weight if wanted.group_sums else None,
         )  # fmt: skip
     gradients = torch.stack([b.T @ a for a, b in zip(x, d, strict=True)])
     together = gradients.view(groups, group, outputs, inputs).sum(dim=1)
-    if wanted.norms:
-        assert found.norms.tolist() == pytest.approx(gradients.square().sum(dim=(1, 2)).tolist(), rel=1e-10)
-    if wanted.group_norms:
+    if wanted.sample_squared_norms:
+        assert found.sample_squared_norms.tolist() == pytest.approx(
+            gradients.square().sum(dim=(1, 2)).tolist(), rel=1e-10
+        )
+    if wanted.group_sum_squared_norms:
         scale = float(gradients.square().sum())
         expected = together.square().sum(dim=(1, 2)).tolist()
-        assert found.group_norms.tolist() == pytest.approx(expected, rel=1e-10, abs=1e-12 * scale)
+        assert found.group_sum_squared_norms.tolist() == pytest.approx(expected, rel=1e-10, abs=1e-12 * scale)
     if total is not None:
         assert torch.allclose(total, before + gradients.sum(dim=0), rtol=1e-10)
     if wanted.group_sums:
         sizes = (weight * together).abs().sum(dim=(1, 2)).tolist()
-        assert found.weighted.tolist() == pytest.approx(sizes, rel=1e-10)
+        assert found.weighted_sums.tolist() == pytest.approx(sizes, rel=1e-10)
 
 
 def test_nothing_is_added_to_a_total_where_memory_runs_out(monkeypatch):
@@ -82,7 +85,9 @@ def test_nothing_is_added_to_a_total_where_memory_runs_out(monkeypatch):
     monkeypatch.setattr(forming, "product", scarce)
     total = torch.zeros(3, 5)
     with pytest.raises(torch.OutOfMemoryError):
-        forming.formed(torch.ones(4, 2, 5), torch.ones(4, 2, 3), group=2, singly=True, together=True, total=total)
+        forming.materialised(
+            torch.ones(4, 2, 5), torch.ones(4, 2, 3), group_size=2, singly=True, grouped=True, total=total
+        )
     assert not total.any()
 
 
@@ -98,14 +103,14 @@ def test_half_of_a_symmetric_gram_matrix_is_computed(monkeypatch):
 
 
 def test_the_cheapest_route_follows_the_shapes():
-    norms, both = Wanted(norms=True, group_norms=False, group_sums=False), WANTED[1]
-    shape = {"group": 2, "inputs": 4096, "outputs": 4096}
+    norms, both = Wanted(sample_squared_norms=True, group_sum_squared_norms=False, group_sums=False), WANTED[1]
+    shape = {"group_size": 2, "inputs": 4096, "outputs": 4096}
     assert cheapest(norms, tokens=128, **shape) == "sample-gram"
     assert cheapest(both, tokens=128, **shape) == "group-gram"
     assert cheapest(norms, tokens=8192, **shape) == "direct"
-    assert cheapest(both, tokens=2, group=64, inputs=3, outputs=3) in ("direct", "mixed")
+    assert cheapest(both, tokens=2, group_size=64, inputs=3, outputs=3) in ("direct", "mixed")
     with pytest.raises(ValueError, match="does not give"):
-        reduce(Rows(torch.ones(2, 1, 1)), Rows(torch.ones(2, 1, 1)), group=2, wanted=both, route="sample-gram")
+        reduce(Rows(torch.ones(2, 1, 1)), Rows(torch.ones(2, 1, 1)), group_size=2, wanted=both, route="sample-gram")
 
 
 def test_memory_that_was_freed_and_used_again_is_no_shared_input():
@@ -137,7 +142,9 @@ def test_shared_inputs_are_prepared_once_and_right(named_family, build, samples,
             return super().remember(tensor, rows)
 
     monkeypatch.setattr(engine, "SharedInputs", Counted)
-    measured = measure(model, targets, data, "causal-lm", needs=("gradient_norms",), micro_batch=2, route="group-gram")
+    measured = measure(
+        model, targets, data, "causal-lm", Settings(needs=("gradient_norms",), micro_batch=2, route="group-gram")
+    )
     assert len(made) == 3 * 3 * 4  # batches, layers, inputs: of attention, of o_proj, of gate and up, of down_proj
     model.gradient_checkpointing_disable()
     truth = reference(model, [t.name for t in targets], data)
@@ -150,9 +157,11 @@ def test_fisher_alone_by_grams_of_samples(family, build, samples, reference):
     model, data = build(family), samples(family, count=5)
     targets = inspect(model).modules
     for route in ("sample-gram", "direct"):
-        measured = measure(model, targets, data, family.task, needs=("sample_norms",), micro_batch=2, route=route)
+        measured = measure(
+            model, targets, data, family.task, Settings(needs=("sample_norms",), micro_batch=2, route=route)
+        )
         truth = reference(model, [t.name for t in targets], data)
         for statistics in measured.statistics:
             expected = float(truth[statistics.module].square().sum()) / len(data)
             assert statistics.fisher == pytest.approx(expected, rel=1e-10), route
-            assert statistics.sum_group_squared_norm is None
+            assert statistics.sum_group_mean_squared_norm is None

@@ -11,9 +11,11 @@ import pytest
 import torch
 
 from layerlens_core.errors import FileError
+from layerlens_core.files.run import CHECKPOINT
 from layerlens_core.profiling.engine import checkpoint as partials
-from layerlens_core.profiling.engine.checkpoint import PARTIAL_NAME, Partial
+from layerlens_core.profiling.engine.checkpoint import Checkpoint
 from layerlens_core.profiling.engine.schedule import Composition, arranged, pieces, share
+from layerlens_core.profiling.engine.settings import Execution, Settings
 from layerlens_core.values.statistics import STATISTICS
 
 _spec = importlib.util.spec_from_file_location("killed_runs", Path(__file__).with_name("killed_runs.py"))
@@ -42,7 +44,7 @@ class Interrupted(Exception):
 
 def stop_after(monkeypatch, pieces):
     """The pass ends with an error when so many pieces were written down."""
-    written, real = [], Partial.offer
+    written, real = [], Checkpoint.offer
 
     def offer(self, state):
         real(self, state)
@@ -50,7 +52,7 @@ def stop_after(monkeypatch, pieces):
         if len(written) == pieces:
             raise Interrupted
 
-    monkeypatch.setattr(Partial, "offer", offer)
+    monkeypatch.setattr(Checkpoint, "offer", offer)
 
 
 @pytest.mark.parametrize("after", [1, 2, 3])
@@ -62,15 +64,19 @@ def test_memory_that_ran_out_before_the_interruption_is_remembered(monkeypatch, 
             raise torch.OutOfMemoryError("out of memory")
 
     model.model.layers[1].mlp.register_forward_hook(refuse)
-    options = {"needs": ALL, "directions": True, "rank": 4, "seconds": 0, "micro_batch": 10}
+    options = {"needs": ALL, "directions": True, "rank": 4, "micro_batch": 10}
     targets = killed.inspect(model).modules
-    plain = killed.engine.measure(model, targets, samples, "causal-lm", **options)
+    plain = killed.engine.measure(model, targets, samples, "causal-lm", Settings(**options))
     assert plain.micro_batch == 5  # after a piece of 10 samples was halved
     with monkeypatch.context() as patch:
         stop_after(patch, after)
         with pytest.raises(Interrupted):
-            killed.engine.measure(model, targets, samples, "causal-lm", run=tmp_path, **options)
-    resumed = killed.engine.measure(model, targets, samples, "causal-lm", run=tmp_path, resume=True, **options)
+            killed.engine.measure(
+                model, targets, samples, "causal-lm", Settings(**options), Execution(run=tmp_path, seconds=0)
+            )
+    resumed = killed.engine.measure(
+        model, targets, samples, "causal-lm", Settings(**options), Execution(run=tmp_path, resume=True, seconds=0)
+    )
     assert killed.same(plain, resumed)
 
 
@@ -99,8 +105,8 @@ def test_another_run_is_refused_in_a_line_that_says_what_differs(unfinished):
     again = {"run": unfinished, "resume": True}
     with pytest.raises(FileError, match="is of another run: it has another data; repeat the command as it was"):
         killed.profile(model, samples[1:], ALL, **again)
-    with pytest.raises(FileError, match="its group is 2, not 3"):
-        killed.profile(model, samples, ALL, group=3, **again)
+    with pytest.raises(FileError, match="its group-size is 2, not 3"):
+        killed.profile(model, samples, ALL, group_size=3, **again)
     with pytest.raises(FileError, match="its seed is 0, not 1"):
         killed.profile(model, samples, ALL, seed=1, **again)
     with pytest.raises(FileError, match="its needs is"):
@@ -109,12 +115,12 @@ def test_another_run_is_refused_in_a_line_that_says_what_differs(unfinished):
         model.model.layers[1].mlp.up_proj.weight[0, 0] += 1
     with pytest.raises(FileError, match="it has another model"):
         killed.profile(model, samples, ALL, **again)
-    assert [path.name for path in unfinished.iterdir()] == [PARTIAL_NAME]  # untouched, for the right one
+    assert [path.name for path in unfinished.iterdir()] == [CHECKPOINT]  # untouched, for the right one
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "words", "schema"])
 def test_a_damaged_file_is_refused_in_a_line(unfinished, damage):
-    path = unfinished / PARTIAL_NAME
+    path = unfinished / CHECKPOINT
     content = path.read_bytes()
     damaged = {
         "cut": content[: len(content) // 2],
@@ -136,25 +142,27 @@ def test_without_resume_the_profile_begins_anew(unfinished):
 def test_files_of_several_processes_add_up_and_those_of_an_earlier_generation_do_not_count(tmp_path):
     targets = killed.inspect(killed.build()).modules
     empty = killed.engine.Ledger.empty([target.name for target in targets], 8, 2, ("sample_norms",))
-    whole = killed.engine.measure(killed.build(), targets, killed.draw(8), "causal-lm", needs=("sample_norms",)).ledger
+    whole = killed.engine.measure(
+        killed.build(), targets, killed.draw(8), "causal-lm", Settings(needs=("sample_norms",))
+    ).ledger
 
     def state(*units, total):
         sums = {targets[0].name: (torch.full((2, 2), total),)}
         return partials.State(
-            ledger=whole.only(units), sums=sums, seen={}, composition=Composition(4), limit=4 - len(units)
+            ledger=whole.only(units), sums=sums, sights={}, composition=Composition(4), micro_batch=4 - len(units)
         )
 
     identity = {"model": "a"}
-    Partial(run=tmp_path, identity=identity, generation=1, rank=2).write(state(3, total=100.0))
-    Partial(run=tmp_path, identity=identity, generation=2).write(state(0, total=1.0))
-    Partial(run=tmp_path, identity=identity, generation=2, rank=1).write(state(1, 2, total=2.0))
-    mine = Partial(run=tmp_path, identity=identity)
+    Checkpoint(run=tmp_path, fingerprint=identity, generation=1, rank=2).write(state(3, total=100.0))
+    Checkpoint(run=tmp_path, fingerprint=identity, generation=2).write(state(0, total=1.0))
+    Checkpoint(run=tmp_path, fingerprint=identity, generation=2, rank=1).write(state(1, 2, total=2.0))
+    mine = Checkpoint(run=tmp_path, fingerprint=identity)
     found = mine.begin(empty, resume=True)
     assert found.ledger.missing() == [3]
     assert torch.equal(found.sums[targets[0].name][0], torch.full((2, 2), 3.0))
-    assert (found.limit, mine.generation) == (2, 3)
-    assert [path.name for path in tmp_path.iterdir()] == [PARTIAL_NAME]
-    again = Partial(run=tmp_path, identity=identity).begin(empty, resume=True)
+    assert (found.micro_batch, mine.generation) == (2, 3)
+    assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]
+    again = Checkpoint(run=tmp_path, fingerprint=identity).begin(empty, resume=True)
     assert again.ledger.missing() == [3]
     assert torch.equal(again.sums[targets[0].name][0], torch.full((2, 2), 3.0))
 
@@ -164,12 +172,12 @@ def test_pieces_are_the_same_whoever_takes_them_and_whatever_is_done():
     order = arranged(lengths, 12)
     assert order[-1] == 12
     assert [lengths[unit] for unit in order[:-1]] == sorted((lengths[u] for u in range(12)), reverse=True)
-    work = pieces(order, Composition(9, singles=2), group=2, groups=12)
+    work = pieces(order, Composition(9, singles=2), group_size=2, full_groups=12)
     assert [unit for piece in work for unit in piece] == order
     assert [len(piece) for piece in work] == [1, 1, 4, 4, 2, 1]
     for workers in (1, 2, 3, 8):
-        shares = [share(work, range(13), rank=rank, workers=workers) for rank in range(workers)]
+        shares = [share(work, range(13), rank=rank, world_size=workers) for rank in range(workers)]
         assert sorted(piece for part in shares for piece in part) == sorted(work)
         assert max(map(len, shares)) - min(map(len, shares)) <= 1
-    assert share(work, [*work[2][2:], 12], rank=0, workers=1) == [work[2][2:], (12,)]
-    assert pieces([0], Composition(1), group=4, groups=1) == [(0,)]  # at least a unit
+    assert share(work, [*work[2][2:], 12], rank=0, world_size=1) == [work[2][2:], (12,)]
+    assert pieces([0], Composition(1), group_size=4, full_groups=1) == [(0,)]  # at least a chunk

@@ -6,6 +6,7 @@ import pytest
 from layerlens_core.inspection.inspect import inspect
 from layerlens_core.profiling.engine.ledger import Ledger
 from layerlens_core.profiling.engine.measure import measure
+from layerlens_core.profiling.engine.settings import Settings
 from layerlens_core.profiling.engine.stability import split_half
 from layerlens_core.profiling.engine.stopping import SETTLED, settled, stages
 from layerlens_core.profiling.profile import profile
@@ -59,10 +60,10 @@ def test_a_pass_that_stops_early_measures_what_one_on_the_first_samples_does(nam
         return ledger.samples == 12
 
     options = {"needs": ("gradient_norms", "weight_gradient", "spectrum"), "directions": True, "rank": 4}
-    found = measure(model, targets, data, "causal-lm", stages=[4, 12, 18, 23], enough=enough, **options)
+    found = measure(model, targets, data, "causal-lm", Settings(stages=[4, 12, 18, 23], **options), enough=enough)
     assert asked == [4, 12]
     assert found.samples == found.ledger.samples == 12
-    expected = measure(model, targets, data[:12], "causal-lm", **options)
+    expected = measure(model, targets, data[:12], "causal-lm", Settings(**options))
     assert found.loss == pytest.approx(expected.loss, rel=1e-12)
     for one, other in zip(found.statistics, expected.statistics, strict=True):
         assert (one.samples, one.groups) == (12, 6)

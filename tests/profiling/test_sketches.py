@@ -11,6 +11,7 @@ from layerlens_core.errors import DataError
 from layerlens_core.inspection.inspect import inspect
 from layerlens_core.profiling.engine.measure import measure
 from layerlens_core.profiling.engine.refine import _overlapping, measure_refined, open_modules
+from layerlens_core.profiling.engine.settings import Settings
 from layerlens_core.profiling.gradients.gram import Rows
 from layerlens_core.profiling.gradients.routes import Wanted, reduce
 from layerlens_core.profiling.gradients.sketches import Projector, Sketched, column_squares, random_signs
@@ -59,19 +60,19 @@ def drawn(samples: int, tokens: int, rank: int | None, seed: int = 0) -> tuple[t
 
 def sketched(x, d, *, groups: int, seed: int, columns: int = 32) -> Sketched:
     projector = Projector(columns=columns, seed=seed)
-    projector.begin(range(groups))
+    projector.begin_forward(range(groups))
     return Sketched.of(*column_squares(projector.project(x, x), d, len(x) // groups))
 
 
 def exact(x, d, group: int):
-    wanted = Wanted(norms=True, group_norms=True, group_sums=False)
-    return reduce(Rows(x), Rows(d), group=group, wanted=wanted, route="group-gram")
+    wanted = Wanted(sample_squared_norms=True, group_sum_squared_norms=True, group_sums=False)
+    return reduce(Rows(x), Rows(d), group_size=group, wanted=wanted, route="group-gram")
 
 
 def test_what_is_sketched_is_the_gradient_times_the_signs():
     x, d = drawn(6, 5, None)
     projector = Projector(columns=8, seed=3)
-    projector.begin((4, 1, 7))
+    projector.begin_forward((4, 1, 7))
     singly, together = column_squares(projector.project(x, x), d, 2)
     for group, number in enumerate((4, 1, 7)):
         omega = random_signs(projector._key(number, 24), 24, 8, CPU).double()
@@ -86,12 +87,15 @@ def test_sketches_are_unbiased(rank):
     x, d = drawn(4, 0, rank)
     truth = exact(x, d, 2)
     trials = [sketched(x, d, groups=2, seed=seed) for seed in range(600)]
-    for name, expected in (("norms", truth.norms), ("group_norms", truth.group_norms)):
+    for name, expected in (
+        ("sample_squared_norms", truth.sample_squared_norms),
+        ("group_sum_squared_norms", truth.group_sum_squared_norms),
+    ):
         found = torch.stack([getattr(trial, name) for trial in trials])
         error = found.std(dim=0) / math.sqrt(len(trials))
         assert bool(((found.mean(dim=0) - expected).abs() < 4 * error).all()), name
     # and the variance that they tell of themselves is the one that they have
-    for told, name in (("variances", "norms"), ("group_variances", "group_norms")):
+    for told, name in (("variances", "sample_squared_norms"), ("group_variances", "group_sum_squared_norms")):
         values = torch.stack([getattr(trial, name) for trial in trials])
         values = values.view(len(trials), 2, -1).sum(dim=2)
         ratio = torch.stack([getattr(trial, told) for trial in trials]).mean(dim=0) / values.var(dim=0)
@@ -107,8 +111,8 @@ def test_intervals_cover_at_the_stated_rate(rank, groups, least):
         found = sketched(x, d, groups=groups, seed=seed)
         variance = float(found.variances.sum())
         freedom = 31 * variance**2 / float(found.variances.square().sum())
-        low, high = SketchError(variance, freedom).interval(float(found.norms.sum()))
-        covered += low <= float(truth.norms.sum()) <= high
+        low, high = SketchError(variance, freedom).interval(float(found.sample_squared_norms.sum()))
+        covered += low <= float(truth.sample_squared_norms.sum()) <= high
     # 95 % is stated, 93 % for one group of rank one; two standard errors of 800 trials are 1.6 %.
     assert least <= covered / trials <= 0.985
 
@@ -123,10 +127,10 @@ def test_a_sketched_pass_of_a_model(family, build, samples):
     """Near the exact statistics, by what it says of itself, and the same for all micro-batches."""
     model, data = build(family), samples(family, count=7)
     targets = inspect(model).modules
-    options = {"needs": ("gradient_norms",), "group": 2}
-    truth = {s.module: s for s in measure(model, targets, data, family.task, **options).statistics}
+    options = {"needs": ("gradient_norms",), "group_size": 2}
+    truth = {s.module: s for s in measure(model, targets, data, family.task, Settings(**options)).statistics}
     runs = [
-        measure(model, targets, data, family.task, sketch=32, micro_batch=size, **options).statistics
+        measure(model, targets, data, family.task, Settings(sketch_columns=32, micro_batch=size, **options)).statistics
         for size in (1, 2, 5, 8)
     ]
     assert {s.module for s in runs[0]} == set(truth)
@@ -150,9 +154,9 @@ def test_sketches_under_checkpointing(named_family, build, samples, reentrant):
     family = named_family("llama")
     model, data = build(family), samples(family, count=4)
     targets = inspect(model).modules
-    plain = measure(model, targets, data, family.task, needs=("gradient_norms",), sketch=16)
+    plain = measure(model, targets, data, family.task, Settings(needs=("gradient_norms",), sketch_columns=16))
     model.activation_checkpointing_enable({"use_reentrant": reentrant})
-    again = measure(model, targets, data, family.task, needs=("gradient_norms",), sketch=16)
+    again = measure(model, targets, data, family.task, Settings(needs=("gradient_norms",), sketch_columns=16))
     for one, two in zip(plain.statistics, again.statistics, strict=True):
         assert one.fisher == pytest.approx(two.fisher, rel=1e-10)
 
@@ -162,7 +166,7 @@ def test_what_sketches_do_not_give_is_refused(named_family, build, samples):
     model, data = build(family), samples(family, count=4)
     for options in ({"needs": ("weight_gradient",)}, {"needs": ("sample_norms",), "directions": True}):
         with pytest.raises(DataError, match="sketches"):
-            measure(model, inspect(model).modules, data, family.task, sketch=32, **options)
+            measure(model, inspect(model).modules, data, family.task, Settings(sketch_columns=32, **options))
 
 
 @pytest.mark.parametrize("route", ["group-gram", "direct", "mixed"])
@@ -170,11 +174,11 @@ def test_16_bit_operands_are_summed_in_float32(route):
     """On the same bfloat16 tensors, against float64 arithmetic."""
     generator = torch.Generator().manual_seed(0)
     x, d = (torch.randn(4, 40, width, generator=generator).bfloat16() for width in (96, 80))
-    wanted = Wanted(norms=True, group_norms=True, group_sums=False)
-    found = reduce(Rows(x), Rows(d), group=2, wanted=wanted, route=route)
+    wanted = Wanted(sample_squared_norms=True, group_sum_squared_norms=True, group_sums=False)
+    found = reduce(Rows(x), Rows(d), group_size=2, wanted=wanted, route=route)
     truth = exact(x.double(), d.double(), 2)
-    assert found.norms.tolist() == pytest.approx(truth.norms.tolist(), rel=2e-6)
-    assert found.group_norms.tolist() == pytest.approx(truth.group_norms.tolist(), rel=2e-6)
+    assert found.sample_squared_norms.tolist() == pytest.approx(truth.sample_squared_norms.tolist(), rel=2e-6)
+    assert found.group_sum_squared_norms.tolist() == pytest.approx(truth.group_sum_squared_norms.tolist(), rel=2e-6)
 
 
 def test_a_bfloat16_model_keeps_its_tensors_and_sums_them_wide(named_family, build, samples, monkeypatch):
@@ -187,14 +191,14 @@ def test_a_bfloat16_model_keeps_its_tensors_and_sums_them_wide(named_family, bui
     plain = recorder.reduce
 
     def spied(inputs, gradients, **options):
-        seen.append((inputs.rows.clone(), gradients.rows.clone(), options["group"]))
+        seen.append((inputs.rows.clone(), gradients.rows.clone(), options["group_size"]))
         return plain(inputs, gradients, **options)
 
     monkeypatch.setattr(recorder, "reduce", spied)
-    measured = measure(model, targets, data, family.task, needs=("gradient_norms",), micro_batch=4)
+    measured = measure(model, targets, data, family.task, Settings(needs=("gradient_norms",), micro_batch=4))
     assert all(x.dtype == d.dtype == torch.bfloat16 for x, d, _ in seen)
     sums = sorted(s.sum_squared_norm for s in measured.statistics)
-    truth = sorted(float(exact(x.double(), d.double(), group).norms.sum()) for x, d, group in seen)
+    truth = sorted(float(exact(x.double(), d.double(), group).sample_squared_norms.sum()) for x, d, group in seen)
     assert sums == pytest.approx(truth, rel=2e-6)
 
 
@@ -219,9 +223,9 @@ def test_auto_ranks_as_exact_scores_do(named_family, build, samples):
     model, data = build(family), samples(family, count=8)
     targets = inspect(model).modules
     needs = ("gradient_norms",)
-    truth = {s.module: s for s in measure(model, targets, data, family.task, needs=needs).statistics}
-    first = measure(model, targets, data, family.task, needs=needs, sketch=1024).statistics
-    found = measure_refined(model, targets, data, family.task, needs=needs, sketch=1024).statistics
+    truth = {s.module: s for s in measure(model, targets, data, family.task, Settings(needs=needs)).statistics}
+    first = measure(model, targets, data, family.task, Settings(needs=needs, sketch_columns=1024)).statistics
+    found = measure_refined(model, targets, data, family.task, Settings(needs=needs, sketch_columns=1024)).statistics
     undecided = open_modules(first, needs)
     assert undecided
     assert undecided != {s.module for s in first}

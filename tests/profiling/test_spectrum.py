@@ -5,9 +5,11 @@ import itertools
 import pytest
 import torch
 
-from layerlens_core.allocation.allocate import allocate, pose_again
+from layerlens_core.allocation.allocate import allocate
+from layerlens_core.allocation.problem import pose
 from layerlens_core.inspection.inspect import inspect
 from layerlens_core.profiling.engine.measure import measure
+from layerlens_core.profiling.engine.settings import Settings
 from layerlens_core.profiling.profile import profile
 
 
@@ -17,7 +19,9 @@ def test_it_is_the_spectrum_of_the_mean_gradient(family, build, samples, referen
     """Alone, and where gradients are formed for other metrics."""
     model, data = build(family), samples(family)
     targets = inspect(model).modules
-    measured = measure(model, targets, data, family.task, needs=("spectrum", *others), micro_batch=micro_batch)
+    measured = measure(
+        model, targets, data, family.task, Settings(needs=("spectrum", *others), micro_batch=micro_batch)
+    )
     truth = reference(model, [t.name for t in targets], data)
     for statistics in measured.statistics:
         expected = torch.linalg.svdvals(truth[statistics.module].mean(dim=0)).tolist()
@@ -29,7 +33,7 @@ def test_it_is_the_spectrum_of_the_mean_gradient(family, build, samples, referen
 def test_gains_by_rank_follow_it_and_are_concave(named_family, build, samples):
     family = named_family("llama")
     run = profile(build(family), samples(family), spectrum=True)
-    problem = pose_again(run, allocate(run, margins=False))
+    problem = pose(run, allocate(run, margins=False).request)
     spectra = {s.module: s.spectrum for s in run.statistics}
     for unit in problem.candidates.units:
         names = [target.name for target in unit.targets["lora"]]
@@ -46,6 +50,6 @@ def test_without_it_the_assumed_coverage_serves(named_family, build, samples):
     family = named_family("llama")
     run = profile(build(family), samples(family))
     assert all(statistics.spectrum == () for statistics in run.statistics)
-    problem = pose_again(run, allocate(run, margins=False))
+    problem = pose(run, allocate(run, margins=False).request)
     unit = problem.candidates.units[0]
     assert unit.of("lora")[7].gain == pytest.approx(unit.utility * 0.5)

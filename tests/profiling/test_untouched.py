@@ -9,6 +9,7 @@ from torch import nn
 from layerlens_core.errors import DataError, ModelError, NonFiniteError
 from layerlens_core.inspection.inspect import inspect
 from layerlens_core.profiling.engine.measure import measure
+from layerlens_core.profiling.engine.settings import Settings
 from layerlens_core.profiling.profile import profile
 
 METRICS = ("gradient_energy", "fisher", "weight_gradient", "proxy_eval")
@@ -133,10 +134,10 @@ def test_inputs_that_lost_the_batch_dimension_are_reported_and_right_one_by_one(
     layer.expert = nn.Linear(32, 32).double()
     layer.register_forward_hook(route_even_tokens)
     targets = inspect(model).modules
-    batched = measure(model, targets, data, "causal-lm", needs=("gradient_norms",), micro_batch=4)
+    batched = measure(model, targets, data, "causal-lm", Settings(needs=("gradient_norms",), micro_batch=4))
     assert [s.name for s in batched.unscored] == ["model.layers.1.expert"]
     assert "micro_batch=1" in batched.unscored[0].reason
-    single = measure(model, targets, data, "causal-lm", needs=("gradient_norms",), micro_batch=1)
+    single = measure(model, targets, data, "causal-lm", Settings(needs=("gradient_norms",), micro_batch=1))
     assert single.unscored == ()
     truth = reference(model, ["model.layers.1.expert"], data)["model.layers.1.expert"]
     measured = next(s for s in single.statistics if s.module == "model.layers.1.expert")

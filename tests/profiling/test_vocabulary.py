@@ -6,6 +6,7 @@ import transformers
 
 from layerlens_core.inspection.inspect import inspect
 from layerlens_core.profiling.engine.measure import measure
+from layerlens_core.profiling.engine.settings import Settings
 from layerlens_core.profiling.model import vocabulary_head as vocabulary
 from layerlens_core.profiling.model.frozen import untouched
 from layerlens_core.profiling.model.losses import per_sample_losses, vocabulary_head
@@ -52,7 +53,7 @@ def test_the_logits_are_never_there_in_full(named_family, build, samples, monkey
     data[0]["labels"][-1] = 5
     sizes = []
     model.lm_head.register_forward_hook(lambda _m, _a, output: sizes.append(output.numel() // 97))
-    measure(model, inspect(model).modules, data, "causal-lm", needs=("sample_norms",), micro_batch=4)
+    measure(model, inspect(model).modules, data, "causal-lm", Settings(needs=("sample_norms",), micro_batch=4))
     labelled = sum(int((sample["labels"][1:] != IGNORED).sum()) for sample in data)
     batches = 3  # whose own runs get one position each
     del sizes[: next(at for at, size in enumerate(sizes) if size == 1)]  # the try, on one sample

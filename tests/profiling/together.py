@@ -19,9 +19,10 @@ from layerlens_core.errors import LayerLensError
 from layerlens_core.inspection.inspect import inspect
 from layerlens_core.profiling.distributed.sharding import shard
 from layerlens_core.profiling.distributed.workers import by_torchrun, joined
-from layerlens_core.profiling.engine.checkpoint import Partial
+from layerlens_core.profiling.engine.checkpoint import Checkpoint
 from layerlens_core.profiling.engine.measure import measure
 from layerlens_core.profiling.engine.schedule import arranged
+from layerlens_core.profiling.engine.settings import Execution, Settings
 from layerlens_core.profiling.profile import profile
 from layerlens_core.values.statistics import STATISTICS
 
@@ -60,16 +61,20 @@ def draw(count, *, labelled=False):
 
 
 def gather(model, samples, task="causal-lm", **options):
+    """Measured by these workers, if any; options: of the settings, and of the execution."""
+    execution = {
+        name: options.pop(name) for name in ("workers", "run", "resume", "seconds", "progress") if name in options
+    }
     options = {"needs": tuple(STATISTICS), "directions": True, "rank": 4, "micro_batch": 4, **options}
-    return measure(model, inspect(model).modules, samples, task, **options)
+    return measure(model, inspect(model).modules, samples, task, Settings(**options), Execution(**execution))
 
 
 #: By case: model, number of samples, and options of `gather`. Each is sharded as well.
 CASES = {
     "llama": (llama, 21, {}),
     "tied": (lambda: llama(tied=True), 21, {}),
-    "groups of three in passes of two": (llama, 13, {"group": 3, "micro_batch": 2}),
-    "one by one": (llama, 5, {"micro_batch": 1, "group": 1}),
+    "groups of three in passes of two": (llama, 13, {"group_size": 3, "micro_batch": 2}),
+    "one by one": (llama, 5, {"micro_batch": 1, "group_size": 1}),
     "fewer pieces than processes": (llama, 2, {}),
     "classifier": (classifier, 12, {"task": "sequence-classification"}),
     "no group norms": (llama, 12, {"needs": ("sample_norms",), "directions": False}),
@@ -128,7 +133,7 @@ class Interrupted(Exception):
 
 def interrupted(run, workers, pieces):
     """Break off after so many pieces, by process. All is written down."""
-    written, real = [], Partial.offer
+    written, real = [], Checkpoint.offer
 
     def offer(self, state):
         real(self, state)
@@ -136,13 +141,13 @@ def interrupted(run, workers, pieces):
         if len(written) == pieces[workers.rank]:
             raise Interrupted
 
-    Partial.offer = offer
+    Checkpoint.offer = offer
     try:
         run()
     except Interrupted:
         pass
     finally:
-        Partial.offer = real
+        Checkpoint.offer = real
     workers.gather(None)
 
 

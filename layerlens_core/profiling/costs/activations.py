@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import PreTrainedModel
 
-from layerlens_core.profiling.engine.measure import pad_token_id
-from layerlens_core.profiling.engine.passes import input_device
+from layerlens_core.profiling.model.devices import input_device
 from layerlens_core.profiling.model.frozen import untouched
-from layerlens_core.profiling.model.losses import Task, count_labels, per_sample_losses
+from layerlens_core.profiling.model.losses import count_labels, pad_token_id, per_sample_losses
 from layerlens_core.profiling.model.samples import IGNORED, Sample, collate
 from layerlens_core.profiling.model.weights import is_sharded
 from layerlens_core.values.costs import Activations
 from layerlens_core.values.inventory import Inventory
+from layerlens_core.values.profile import Task
 
 #: Samples in the forward pass. What a batch shares (masks, rotary angles) is small beside what each token keeps.
 SAMPLES = 4

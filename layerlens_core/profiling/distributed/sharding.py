@@ -21,7 +21,7 @@ def shard(model: PreTrainedModel, inventory: Inventory, device: torch.device, wo
             "--shard spreads a model over several processes: torchrun --nproc-per-node N -m layerlens_core … --shard"
         )
     model.requires_grad_(False)
-    mesh = init_device_mesh(device.type, (workers.size,))
+    mesh = init_device_mesh(device.type, (workers.world_size,))
     try:
         for layer in inventory.layers:
             fully_shard(model.get_submodule(layer.name), mesh=mesh)

@@ -33,25 +33,28 @@ _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 @frozen
 class Workers:
-    """The processes that work together, as one of them sees them. rank: its number. size: how many.
+    """The processes that work together, as one of them sees them.
+
+    rank: its number.
+    world_size: how many.
 
     Every method but `alone` must be called by all of them, in the same order. Each raises `WorkersError` where another
     process has ended or does not answer.
     """
 
     rank: int = 0
-    size: int = 1
+    world_size: int = 1
 
     @property
     def alone(self) -> bool:
         """Whether there is only one."""
-        return self.size == 1
+        return self.world_size == 1
 
     def gather(self, value: T) -> list[T]:
         """What each of them has, by rank."""
         if self.alone:
             return [value]
-        values: list[Any] = [None] * self.size
+        values: list[Any] = [None] * self.world_size
         with _answering():
             dist.all_gather_object(values, value)
         return values
@@ -86,7 +89,7 @@ class Workers:
         if failed:
             rank, (kind, text) = failed[0]
             everywhere = all(what == found[0] for what in found)
-            raised: LayerLensError = kind(text if everywhere else f"process {rank} of {self.size}: {text}")
+            raised: LayerLensError = kind(text if everywhere else f"process {rank} of {self.world_size}: {text}")
             raised.told_by_another = self.rank != 0
             raise raised
         return cast(T, result)
@@ -98,7 +101,7 @@ class Workers:
             wrong = [name for name in seen[0] if other.get(name) != seen[0][name]]
             if wrong or other.keys() != seen[0].keys():
                 error = WorkersError(
-                    f"process {rank} of {self.size} sees another {wrong[0] if wrong else 'set of options'} than "
+                    f"process {rank} of {self.world_size} sees another {wrong[0] if wrong else 'set of options'} than "
                     "process 0; give all of them the same model, data and options"
                 )
                 error.told_by_another = self.rank != 0
@@ -149,15 +152,15 @@ def joined(workers: Workers | None) -> Iterator[Workers]:
     try:
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo",
-            rank=workers.rank, world_size=workers.size, timeout=timeout,
+            rank=workers.rank, world_size=workers.world_size, timeout=timeout,
         )  # fmt: skip
-        dist.all_gather_object([None] * workers.size, None)  # through gloo: no process has chosen its GPU yet
+        dist.all_gather_object([None] * workers.world_size, None)  # through gloo: no process has chosen its GPU yet
     except (RuntimeError, ValueError) as error:  # torch's errors of connections are RuntimeErrors
         if dist.is_initialized():
             _leave()
         raise WorkersError(
-            f"process {workers.rank} of {workers.size} waited for the others in vain ({first_line(error)}); "
-            f"start exactly {workers.size} with torchrun --nproc-per-node {workers.size}"
+            f"process {workers.rank} of {workers.world_size} waited for the others in vain ({first_line(error)}); "
+            f"start exactly {workers.world_size} with torchrun --nproc-per-node {workers.world_size}"
         ) from error
     try:
         yield workers

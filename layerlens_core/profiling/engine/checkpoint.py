@@ -1,11 +1,11 @@
 """``profile.partial``: how far a profile has come, so that an interrupted one goes on and ends with the same numbers.
 
 The ledger and the sketches' sums as they stood together at the end of a piece of work, under a header
-(`layerlens_core.files.tensors`) with schema, version, generation, identity (what must be the same for the
-numbers to be: model, data, settings, versions), how the work is put together, the micro-batch, and what each module was
+(`layerlens_core.files.tensors`) with schema, version, generation, fingerprint
+(`layerlens_core.profiling.engine.fingerprint`), how the work is put together, the micro-batch, and what each module was
 seen to do.
 
-Of several processes each writes a file of its own, with the units that it has measured itself. Whoever resumes adds up
+Of several processes each writes a file of its own, with the chunks that it has measured itself. Whoever resumes adds up
 all files of the last generation, whatever their number, writes the sum as the only file of a new one, and then removes
 the old ones: no moment has a sample twice.
 """
@@ -14,36 +14,41 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import safetensors.torch
 import torch
-from attrs import define, field, frozen
+from attrs import astuple, define, field, frozen
 from torch import Tensor
 
 from layerlens_core.errors import FileError
-from layerlens_core.files import tensors as tensor_files
+from layerlens_core.files import tensors
+from layerlens_core.files.run import CHECKPOINT, checkpoints
 from layerlens_core.profiling.engine.ledger import Ledger
+from layerlens_core.profiling.engine.recorder import Sights
 from layerlens_core.profiling.engine.schedule import Composition
-from layerlens_core.values.profile import PARTIAL_NAME, partial_files
+from layerlens_core.profiling.engine.settings import SECONDS
 
-SCHEMA, VERSION = "layerlens/partial", 1
+SCHEMA, VERSION = "layerlens/partial", 2
 _INSTEAD = "repeat the command as it was, or begin anew with --overwrite instead of --resume"
 
-#: Seconds between two writings, and how many times longer than a writing the work between two of them lasts at least.
-SECONDS, SPARING = 5.0, 20.0
-
-#: What a module was seen to do: whether it was called, and reached by the loss; an input that lost its samples.
-Seen = tuple[bool, bool, tuple[int, ...] | None]
+#: How many times longer than a writing the work between two of them lasts at least.
+SPARING = 20.0
 
 
 @frozen(kw_only=True, eq=False)
 class State:
-    """How far a pass has come. sums: of the range finders, by module. limit: samples in a forward pass, as of now."""
+    """How far a pass has come.
+
+    ledger: what is known of every sample.
+    sums: of the range finders, by module.
+    sights: what each module was seen to do, by module.
+    composition: how the work is put together.
+    micro_batch: samples in a forward pass, as of now.
+    """
 
     ledger: Ledger
     sums: Mapping[str, tuple[Tensor, ...]]
-    seen: Mapping[str, Seen]
+    sights: Mapping[str, Sights]
     composition: Composition
-    limit: int
+    micro_batch: int
 
     def plus(self, other: "State") -> "State":
         """What two workers did."""
@@ -56,28 +61,30 @@ class State:
         return State(
             ledger=self.ledger,
             sums=sums,
-            seen=together(self.seen, other.seen),
+            sights=merged_sights(self.sights, other.sights),
             composition=self.composition,
-            limit=min(self.limit, other.limit),
+            micro_batch=min(self.micro_batch, other.micro_batch),
         )
 
 
-def together(one: Mapping[str, Seen], other: Mapping[str, Seen]) -> dict[str, Seen]:
+def merged_sights(one: Mapping[str, Sights], other: Mapping[str, Sights]) -> dict[str, Sights]:
     """What two workers saw of each module."""
-    none: Seen = (False, False, None)
-    pairs = {name: (one.get(name, none), other.get(name, none)) for name in {**one, **other}}
-    return {name: (a[0] or b[0], a[1] or b[1], a[2] or b[2]) for name, (a, b) in pairs.items()}
+    return {name: one.get(name, Sights()).merged(other.get(name, Sights())) for name in {**one, **other}}
 
 
 @define(kw_only=True, eq=False)
-class Partial:
-    """The file of one process. run: the run's directory. rank: the process's number. seconds: between two writings.
+class Checkpoint:
+    """The file of one process.
 
-    identity: what must be the same. generation: of the file, one more with each time that the profile is resumed.
+    run: the run's directory.
+    fingerprint: what must be the same.
+    rank: the process's number.
+    seconds: between two writings.
+    generation: of the file, one more with each time that the profile is resumed.
     """
 
     run: Path
-    identity: Mapping[str, str]
+    fingerprint: Mapping[str, str]
     rank: int = 0
     seconds: float = SECONDS
     generation: int = 1
@@ -89,7 +96,7 @@ class Partial:
     @property
     def path(self) -> Path:
         """This process's file."""
-        return self.run / (PARTIAL_NAME if self.rank == 0 else f"{PARTIAL_NAME}-{self.rank}")
+        return self.run / (CHECKPOINT if self.rank == 0 else f"{CHECKPOINT}-{self.rank}")
 
     def begin(self, empty: Ledger, *, resume: bool) -> State | None:
         """What was done earlier; None where there is nothing, or where it is not wanted: then it is removed.
@@ -97,10 +104,10 @@ class Partial:
         For the first process alone, before any other writes. empty: a ledger of the profile, which is filled in.
         Raises `FileError` where a file is damaged, or of another profile.
         """
-        for left in self.run.glob(f".{PARTIAL_NAME}*"):  # half written by a process that was killed
+        for left in self.run.glob(f".{CHECKPOINT}*"):  # half written by a process that was killed
             left.unlink(missing_ok=True)
-        there = partial_files(self.run)
-        read = [_read(path, self.identity, empty) for path in there] if resume else []
+        there = checkpoints(self.run)
+        read = [_read(path, self.fingerprint, empty) for path in there] if resume else []
         latest = max((generation for generation, _ in read), default=0)
         states = [state for generation, state in read if generation == latest]
         self.generation = latest + 1
@@ -128,50 +135,53 @@ class Partial:
 
     def write(self, state: State) -> None:
         """Write it, whole or not at all."""
-        tensors = {name: torch.from_numpy(table) for name, table in state.ledger.tables().items()}
+        arrays = dict(state.ledger.tables())
         for name, parts in state.sums.items():
-            tensors |= {f"{at}/{name}": part.detach().cpu().contiguous() for at, part in enumerate(parts)}
+            arrays |= {f"{at}/{name}": part.detach().cpu().numpy() for at, part in enumerate(parts)}
         header = {
-            "schema": SCHEMA, "version": VERSION, "generation": self.generation, "identity": dict(self.identity),
-            "size": state.composition.size, "singles": state.composition.singles, "limit": state.limit,
-            "seen": {name: list(seen) for name, seen in state.seen.items()},
+            "schema": SCHEMA, "version": VERSION, "generation": self.generation,
+            "fingerprint": dict(self.fingerprint), "samples": state.composition.samples,
+            "singles": state.composition.singles, "micro_batch": state.micro_batch,
+            "sights": {name: astuple(sights) for name, sights in state.sights.items()},
         }  # fmt: skip
         try:
-            tensor_files.write(self.path, tensors, header)
+            tensors.write(self.path, arrays, header)
         except OSError as error:
             raise FileError(f"{self.path} cannot be written: {error.strerror}") from None
 
 
-def _read(path: Path, identity: Mapping[str, str], empty: Ledger) -> tuple[int, State]:
+def _read(path: Path, fingerprint: Mapping[str, str], empty: Ledger) -> tuple[int, State]:
     """A file's generation and state. Raises `FileError`."""
     try:
         content = path.read_bytes()
-        header = tensor_files.header_of(content)
+        header = tensors.header_of(content)
         if (header["schema"], header["version"]) != (SCHEMA, VERSION):
             raise FileError(
                 f"{path} is no {SCHEMA} file of version {VERSION}; begin anew with --overwrite instead of --resume"
             )
-        theirs = header["identity"]
-        wrong = sorted(name for name in {**theirs, **identity} if theirs.get(name) != identity.get(name))
+        theirs = header["fingerprint"]
+        wrong = sorted(name for name in {**theirs, **fingerprint} if theirs.get(name) != fingerprint.get(name))
         if wrong:
-            raise FileError(f"{path} is of another run: {_difference(wrong[0], theirs, identity)}; {_INSTEAD}")
-        tensors = safetensors.torch.load(content)
+            raise FileError(f"{path} is of another run: {_difference(wrong[0], theirs, fingerprint)}; {_INSTEAD}")
+        arrays = tensors.arrays_of(content)
         ledger = empty.upto(empty.samples)
         for name, table in ledger.tables().items():
-            table[...] = tensors.pop(name).numpy()
+            table[...] = arrays.pop(name)
         sums: dict[str, list[Tensor]] = {}
-        for key in sorted(tensors):  # "0/…" comes before "1/…" of the same module
-            sums.setdefault(key.partition("/")[2], []).append(tensors[key])
+        for key in sorted(arrays):  # "0/…" comes before "1/…" of the same module
+            sums.setdefault(key.partition("/")[2], []).append(torch.from_numpy(arrays[key].copy()))
         return int(header["generation"]), State(
             ledger=ledger,
             sums={name: tuple(parts) for name, parts in sums.items()},
-            seen={name: (a, b, None if c is None else tuple(c)) for name, (a, b, c) in header["seen"].items()},
-            composition=Composition(header["size"], header["singles"]),
-            limit=header["limit"],
+            sights={
+                name: Sights(a, b, None if c is None else tuple(c)) for name, (a, b, c) in header["sights"].items()
+            },
+            composition=Composition(header["samples"], header["singles"]),
+            micro_batch=header["micro_batch"],
         )
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error.strerror}; begin anew with --overwrite") from None
-    except (ValueError, KeyError, TypeError, AttributeError, safetensors.SafetensorError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise FileError(f"{path} is damaged; begin anew with --overwrite instead of --resume") from None
 
 

@@ -1,4 +1,4 @@
-"""What must be the same for a profile's numbers to be: between processes, and when one is resumed."""
+"""All that a profile's numbers depend on, as texts that processes and resumed runs compare."""
 
 import importlib.metadata
 from collections.abc import Sequence
@@ -7,16 +7,21 @@ import torch
 import transformers
 from transformers import PreTrainedModel
 
+from layerlens_core.profiling.engine.settings import Settings
 from layerlens_core.profiling.model import samples as data
 from layerlens_core.profiling.model import weights
 from layerlens_core.profiling.model.samples import Sample
 from layerlens_core.values.inventory import LinearModule
 
 
-def identify(
-    model: PreTrainedModel, targets: Sequence[LinearModule], samples: Sequence[Sample], **settings: object
+def fingerprint(
+    model: PreTrainedModel,
+    targets: Sequence[LinearModule],
+    samples: Sequence[Sample],
+    task: str,
+    settings: Settings,
 ) -> dict[str, str]:
-    """By name, texts to compare: digests of the model and the data, the kind of device, versions, and the settings.
+    """By name, texts to compare: digests of the model and the data, the kind of device, versions, and every setting.
 
     Every process must call it where the weights are sharded, which does not show in it.
     """
@@ -29,7 +34,8 @@ def identify(
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "layerlens": _version("layerlens-core"),
-        **{name.replace("_", "-"): str(value) for name, value in settings.items()},
+        "task": task,
+        **{name.replace("_", "-"): text for name, text in settings.texts.items()},
     }
 
 

@@ -18,127 +18,140 @@ from layerlens_core.values.statistics import ModuleStatistics, SketchError
 
 Numbers = NDArray[np.float64]
 
-#: Of what each table has a column. The losses are written last, for they say that a unit is done.
-_COLUMNS = {
-    "norms": "samples", "group_norms": "groups", "weight_gradients": "groups", "variances": "units",
-    "group_variances": "groups", "losses": "samples",
+#: What each table has a column for. The losses are written last, for they say that a chunk is done.
+_AXES = {
+    "sample_squared_norms": "samples", "group_mean_squared_norms": "groups", "weight_gradients": "groups",
+    "sketch_variances": "chunks", "group_sketch_variances": "groups", "losses": "samples",
 }  # fmt: skip
 
 
 @frozen(kw_only=True, eq=False)
 class Entries:
-    """What one micro-batch gave. losses: [samples]; norms: [modules, samples]; the others: [modules, groups], of
-    which the variances also have one for an incomplete group.
+    """What one piece of work gave, in the order of its chunks; None stands for what was not asked for.
 
-    None stands for what was not asked for, and in the last groups for an incomplete group.
+    losses: [samples]. sample_squared_norms: [modules, samples]. The others: [modules, groups], of which the variances
+    also have one for an incomplete group.
     """
 
     losses: Numbers
-    norms: Numbers | None = None
-    group_norms: Numbers | None = None
+    sample_squared_norms: Numbers | None = None
+    group_mean_squared_norms: Numbers | None = None
     weight_gradients: Numbers | None = None
-    variances: Numbers | None = None
-    group_variances: Numbers | None = None
+    sketch_variances: Numbers | None = None
+    group_sketch_variances: Numbers | None = None
 
     def not_finite(self) -> list[int]:
         """Rows of the modules of which some number is not finite."""
-        tables = [table for table in (self.norms, self.group_norms, self.weight_gradients) if table is not None]
-        finite = [np.isfinite(table).all(axis=1) for table in tables]
+        tables = (self.sample_squared_norms, self.group_mean_squared_norms, self.weight_gradients)
+        finite = [np.isfinite(table).all(axis=1) for table in tables if table is not None]
         return [int(row) for row in np.flatnonzero(~np.logical_and.reduce(finite))] if finite else []
 
 
 @define(kw_only=True, eq=False)
 class Ledger:
-    """Numbers by module and sample or group; NaN until they are there.
+    """Numbers by module and sample or group; NaN until they are there, None where they are not gathered.
 
-    modules: names, one a row. samples: how many. group: consecutive samples in a group; the last ones may fill none.
-    losses: ℓᵢ [samples]. norms: ‖gᵢ‖² [modules, samples]. group_norms: ‖ḡ‖² [modules, groups].
-    weight_gradients: mean |W ⊙ ḡ| [modules, groups]. None where it is not gathered. variances, group_variances: where
-    norms are sketched, what that adds to the variance of Σ‖gᵢ‖² over a unit [modules, units] and of ‖ḡ‖² [modules,
-    groups]; 0 for modules whose numbers are exact. columns: of the random projections, 0 without.
+    A *chunk* is a group of consecutive samples, or what is left at the end and fills none.
+
+    modules: names, one a row.
+    samples: how many.
+    group_size: samples in a group.
+    losses: ℓᵢ [samples].
+    sample_squared_norms: ‖gᵢ‖² [modules, samples].
+    group_mean_squared_norms: ‖ḡ‖² [modules, groups].
+    weight_gradients: mean |W ⊙ ḡ| [modules, groups].
+    sketch_variances, group_sketch_variances: where norms are sketched, what that adds to the variance of Σ‖gᵢ‖² over a
+        chunk [modules, chunks] and of ‖ḡ‖² [modules, groups]; 0 for modules whose numbers are exact.
+    sketch_columns: of the random projections, 0 without.
     """
 
     modules: tuple[str, ...]
     samples: int
-    group: int
+    group_size: int
     losses: Numbers
-    norms: Numbers | None
-    group_norms: Numbers | None
+    sample_squared_norms: Numbers | None
+    group_mean_squared_norms: Numbers | None
     weight_gradients: Numbers | None
-    variances: Numbers | None = None
-    group_variances: Numbers | None = None
-    columns: int = 0
+    sketch_variances: Numbers | None = None
+    group_sketch_variances: Numbers | None = None
+    sketch_columns: int = 0
     _rows: dict[str, int] = field(factory=dict, repr=False)
 
     @classmethod
     def empty(
-        cls, modules: Sequence[str], samples: int, group: int, needs: Collection[str], *, columns: int = 0
+        cls,
+        modules: Sequence[str],
+        samples: int,
+        group_size: int,
+        needs: Collection[str],
+        *,
+        sketch_columns: int = 0,
     ) -> "Ledger":
         """A ledger for these statistics (`layerlens_core.values.statistics.STATISTICS`)."""
 
-        def blank(columns: int, *wanted_by: str) -> Numbers | None:
-            return np.full((len(modules), columns), np.nan) if set(wanted_by) & set(needs) else None
+        def blank(count: int, *wanted_by: str) -> Numbers | None:
+            return np.full((len(modules), count), np.nan) if set(wanted_by) & set(needs) else None
 
-        groups = samples // group
+        groups, chunks = samples // group_size, -(-samples // group_size)
         return cls(
             modules=tuple(modules),
             samples=samples,
-            group=group,
+            group_size=group_size,
             losses=np.full(samples, np.nan),
-            norms=blank(samples, "sample_norms", "gradient_norms"),
-            group_norms=blank(groups, "gradient_norms"),
+            sample_squared_norms=blank(samples, "sample_norms", "gradient_norms"),
+            group_mean_squared_norms=blank(groups, "gradient_norms"),
             weight_gradients=blank(groups, "weight_gradient"),
-            variances=blank(-(-samples // group), "sample_norms", "gradient_norms") if columns else None,
-            group_variances=blank(groups, "gradient_norms") if columns else None,
-            columns=columns,
+            sketch_variances=blank(chunks, "sample_norms", "gradient_norms") if sketch_columns else None,
+            group_sketch_variances=blank(groups, "gradient_norms") if sketch_columns else None,
+            sketch_columns=sketch_columns,
             rows={name: row for row, name in enumerate(modules)},
         )
 
     @property
     def groups(self) -> int:
         """Full groups."""
-        return self.samples // self.group
+        return self.samples // self.group_size
 
     @property
-    def units(self) -> int:
-        """Pieces of work: the groups, and an incomplete one at the end where there is one."""
-        return -(-self.samples // self.group)
+    def chunks(self) -> int:
+        """The groups, and an incomplete one at the end where there is one."""
+        return -(-self.samples // self.group_size)
 
-    def samples_of(self, unit: int) -> range:
-        """The samples' numbers of a unit."""
-        return range(unit * self.group, min((unit + 1) * self.group, self.samples))
+    def samples_of(self, chunk: int) -> range:
+        """The numbers of a chunk's samples."""
+        return range(chunk * self.group_size, min((chunk + 1) * self.group_size, self.samples))
 
     def missing(self) -> list[int]:
-        """Units that are still to be measured."""
-        return [unit for unit in range(self.units) if np.isnan(self.losses[self.samples_of(unit)]).any()]
+        """Chunks that are still to be measured."""
+        return [chunk for chunk in range(self.chunks) if np.isnan(self.losses[self.samples_of(chunk)]).any()]
 
-    def record(self, units: Sequence[int], entries: Entries) -> None:
-        """Write what a micro-batch of these units gave, in their order."""
-        columns = self._columns(units)
+    def record(self, chunks: Sequence[int], entries: Entries) -> None:
+        """Write what a piece of work of these chunks gave, in their order."""
+        places = self._places(chunks)
         for name, table in self.tables().items():
             found = getattr(entries, name)
-            if found is not None and columns[_COLUMNS[name]]:
-                table[..., columns[_COLUMNS[name]]] = found
+            if found is not None and places[_AXES[name]]:
+                table[..., places[_AXES[name]]] = found
 
-    def only(self, units: Collection[int]) -> "Ledger":
-        """A copy that knows these units alone."""
+    def only(self, chunks: Collection[int]) -> "Ledger":
+        """A copy that knows these chunks alone."""
         copy = self.upto(self.samples)
-        columns = self._columns([unit for unit in range(self.units) if unit not in units])
+        places = self._places([chunk for chunk in range(self.chunks) if chunk not in chunks])
         for name, table in copy.tables().items():
-            table[..., columns[_COLUMNS[name]]] = np.nan
+            table[..., places[_AXES[name]]] = np.nan
         return copy
 
     def upto(self, samples: int) -> "Ledger":
         """A copy with the first samples alone."""
-        counts = {"samples": samples, "units": -(-samples // self.group), "groups": samples // self.group}
-        kept: dict[str, Any] = {
-            name: table[..., : counts[_COLUMNS[name]]].copy() for name, table in self.tables().items()
-        }
+        counts = {
+            "samples": samples, "chunks": -(-samples // self.group_size), "groups": samples // self.group_size,
+        }  # fmt: skip
+        kept: dict[str, Any] = {name: table[..., : counts[_AXES[name]]].copy() for name, table in self.tables().items()}
         return evolve(self, samples=samples, **kept)
 
     def merge(self, other: "Ledger") -> None:
         """Take over what another worker measured. Raises `ValueError` where the ledgers do not belong together."""
-        if (self.modules, self.samples, self.group) != (other.modules, other.samples, other.group):
+        if (self.modules, self.samples, self.group_size) != (other.modules, other.samples, other.group_size):
             raise ValueError("the ledgers are of different modules, samples or groups")
         mine = self.tables()
         for name, theirs in other.tables().items():
@@ -152,31 +165,32 @@ class Ledger:
 
         weights: elements of W. groups: a fold, only these full groups and their samples.
         """
-        row = self._rows[module]
-        norms = group_norms = products = grouped = None
-        if self.norms is not None:
-            within = self.norms[row, : self.groups * self.group].reshape(self.groups, self.group)
-            grouped = within.ravel() if groups is None else within[groups].ravel()
-            norms = self.norms[row] if groups is None else grouped
-        if self.group_norms is not None:
-            group_norms = self.group_norms[row] if groups is None else self.group_norms[row, groups]
+        row, within_groups = self._rows[module], self.groups * self.group_size
+        singly = of_groups = products = grouped = None
+        if self.sample_squared_norms is not None:
+            by_group = self.sample_squared_norms[row, :within_groups].reshape(self.groups, self.group_size)
+            grouped = by_group.ravel() if groups is None else by_group[groups].ravel()
+            singly = self.sample_squared_norms[row] if groups is None else grouped
+        if self.group_mean_squared_norms is not None:
+            of_groups = self.group_mean_squared_norms[row]
+            of_groups = of_groups if groups is None else of_groups[groups]
         if self.weight_gradients is not None:
             products = self.weight_gradients[row] if groups is None else self.weight_gradients[row, groups]
         return ModuleStatistics(
             module=module,
             weights=weights,
-            samples=self.samples if groups is None else len(groups) * self.group,
+            samples=self.samples if groups is None else len(groups) * self.group_size,
             groups=self.groups if groups is None else len(groups),
-            group_size=self.group,
-            sum_squared_norm=_sum(norms),
-            sum_fourth_power=_sum_of_squares(norms),
-            sum_group_squared_norm=_sum(group_norms),
-            sum_group_fourth_power=_sum_of_squares(group_norms),
+            group_size=self.group_size,
+            sum_squared_norm=_sum(singly),
+            sum_fourth_power=_sum_of_squares(singly),
+            sum_group_mean_squared_norm=_sum(of_groups),
+            sum_group_mean_fourth_power=_sum_of_squares(of_groups),
             sum_grouped_squared_norm=_sum(grouped),
             sum_weight_gradient=_sum(products),
             sum_squared_weight_gradient=_sum_of_squares(products),
-            squared_norm_error=self._error(self.variances, row, groups),
-            group_squared_norm_error=self._error(self.group_variances, row, groups),
+            squared_norm_error=self._error(self.sketch_variances, row, groups),
+            group_mean_squared_norm_error=self._error(self.group_sketch_variances, row, groups),
             spectrum=spectrum,
         )
 
@@ -187,35 +201,38 @@ class Ledger:
 
     def tables(self) -> dict[str, Numbers]:
         """The tables that are gathered, by name."""
-        return {name: table for name in _COLUMNS if (table := getattr(self, name)) is not None}
+        return {name: table for name in _AXES if (table := getattr(self, name)) is not None}
 
-    def _columns(self, units: Collection[int]) -> dict[str, list[int]]:
-        """The columns of these units in every kind of table."""
+    def _places(self, chunks: Collection[int]) -> dict[str, list[int]]:
+        """The columns of these chunks, along every axis that a table can have."""
         return {
-            "samples": [sample for unit in units for sample in self.samples_of(unit)],
-            "units": list(units),
-            "groups": [unit for unit in units if unit < self.groups],
+            "samples": [sample for chunk in chunks for sample in self.samples_of(chunk)],
+            "chunks": list(chunks),
+            "groups": [chunk for chunk in chunks if chunk < self.groups],
         }
 
     def replace(self, exact: "Ledger") -> None:
         """Take exact numbers for the modules that the other ledger has, in place of sketched ones."""
         rows = [self._rows[module] for module in exact.modules]
-        for mine, theirs in ((self.norms, exact.norms), (self.group_norms, exact.group_norms)):
+        for mine, theirs in (
+            (self.sample_squared_norms, exact.sample_squared_norms),
+            (self.group_mean_squared_norms, exact.group_mean_squared_norms),
+        ):
             if mine is not None and theirs is not None:
                 mine[rows] = theirs
-        for variances in (self.variances, self.group_variances):
+        for variances in (self.sketch_variances, self.group_sketch_variances):
             if variances is not None:
                 variances[rows] = 0.0
 
     def _error(self, variances: Numbers | None, row: int, groups: Sequence[int] | None) -> SketchError | None:
-        """Of the sum over all units, or over these groups, whose projections are independent."""
+        """Of the sum over all chunks, or over these groups, whose projections are independent."""
         if variances is None or not variances[row].any():
             return None
         each = variances[row] if groups is None else variances[row, groups]
         total = math.fsum(each.tolist())
         squares = _sum_of_squares(each)
-        # Welch and Satterthwaite, with k − 1 degrees of freedom for a unit of k columns.
-        freedom = (self.columns - 1) * total**2 / squares if squares else float(self.columns - 1)
+        # Welch and Satterthwaite, with k − 1 degrees of freedom for a chunk of k columns.
+        freedom = (self.sketch_columns - 1) * total**2 / squares if squares else float(self.sketch_columns - 1)
         return SketchError(total, freedom)
 
 

@@ -7,8 +7,8 @@ from typing import Literal
 import torch
 from attrs import define
 
-#: Samples or ``auto``: as many as fit into free memory.
-Size = int | Literal["auto"]
+#: How many, or ``auto``: as many as fit into free memory.
+Samples = int | Literal["auto"]
 
 #: On a CPU more samples at once gain nothing.
 ON_CPU = 8
@@ -20,20 +20,20 @@ SHARE = 0.8
 
 @define
 class MicroBatch:
-    """The size in force. measured: no more measuring is needed."""
+    """The number of samples in force. measured: it is settled, and needs no more watching."""
 
-    size: int
+    samples: int
     device: torch.device
     measured: bool
 
     @classmethod
-    def of(cls, size: Size, group: int, device: torch.device) -> "MicroBatch":
+    def of(cls, samples: Samples, group_size: int, device: torch.device) -> "MicroBatch":
         """Begin with one group on a GPU, which shows what a sample takes."""
-        if size != "auto":
-            return cls(size, device, measured=True)
+        if samples != "auto":
+            return cls(samples, device, measured=True)
         if device.type != "cuda":
-            return cls(max(ON_CPU, group), device, measured=True)
-        return cls(group, device, measured=False)
+            return cls(max(ON_CPU, group_size), device, measured=True)
+        return cls(group_size, device, measured=False)
 
     @contextmanager
     def watched(self, samples: int, tokens: int) -> Iterator[None]:
@@ -50,11 +50,11 @@ class MicroBatch:
         cached = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
         free = torch.cuda.mem_get_info(self.device)[0] + cached
         fitting = int(SHARE * free * samples / max(peak, 1))
-        self.size = max(samples, min(fitting, MOST_SAMPLES, MOST_TOKENS // max(tokens, 1)))
+        self.samples = max(samples, min(fitting, MOST_SAMPLES, MOST_TOKENS // max(tokens, 1)))
         self.measured = True
 
     def halve(self) -> None:
         """After memory ran out: half as many samples, at least one."""
-        self.size, self.measured = max(self.size // 2, 1), True
+        self.samples, self.measured = max(self.samples // 2, 1), True
         if self.device.type == "cuda":
             torch.cuda.empty_cache()

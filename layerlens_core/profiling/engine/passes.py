@@ -5,89 +5,107 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 import torch
 from attrs import define, field
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from layerlens_core.errors import ModelError, NonFiniteError
-from layerlens_core.profiling.distributed.workers import ALONE, Workers, partners_there
-from layerlens_core.profiling.engine.checkpoint import Partial, State
+from layerlens_core.profiling.distributed.workers import Workers, partners_there
+from layerlens_core.profiling.engine.batch_shape import BatchShape
+from layerlens_core.profiling.engine.block import Block
+from layerlens_core.profiling.engine.checkpoint import Checkpoint, State
 from layerlens_core.profiling.engine.ledger import Entries, Ledger
 from layerlens_core.profiling.engine.micro_batch import MOST_SAMPLES, MicroBatch
-from layerlens_core.profiling.engine.recorder import BatchShape, Block, Recorder
+from layerlens_core.profiling.engine.recorder import Recorder
 from layerlens_core.profiling.engine.schedule import Composition, Piece, arranged, pieces, share
+from layerlens_core.profiling.engine.settings import Execution
 from layerlens_core.profiling.gradients.range_finder import RangeFinder
 from layerlens_core.profiling.gradients.sketches import Projector
 from layerlens_core.profiling.hooks.attach import compiler_failure
-from layerlens_core.profiling.model.losses import Task, per_sample_losses
+from layerlens_core.profiling.model.devices import input_device, on, weight_device
+from layerlens_core.profiling.model.losses import per_sample_losses
 from layerlens_core.profiling.model.non_finite import first_not_finite, named
-from layerlens_core.profiling.model.samples import Sample, collate
+from layerlens_core.profiling.model.samples import Sample, collate, tokens
 from layerlens_core.profiling.model.vocabulary_head import VocabularyHead
-
-#: Called with the number of samples done and the number of all.
-Progress = Callable[[int, int], None]
+from layerlens_core.values.profile import Task
 
 
 @define(kw_only=True, eq=False)
 class Passes:
-    """What runs, on what, and where the numbers go. weights: elements of each module's weight.
+    """What runs, on what, and where the numbers go.
 
-    sharded: the weights lie on several processes, so that all must run the model equally often. partial: where to
-    write how far it has come. composition: None until memory has shown how much fits. own: units in the ledger that
-    this process answers for, and that are in the finders' sums.
+    model, task: with which loss.
+    samples: those that have labels.
+    pad: the token that fills up shorter samples.
+    head: computes no logits but the labelled positions'; None computes all.
+    ledger: what is known of every sample.
+    recorders: one a module, in the order of the ledger's rows.
+    finders: by module, where mean gradients are sketched.
+    projector: where norms are sketched.
+    weights: elements of each module's weight [modules].
+    micro_batch: the number of samples in a forward pass.
+    execution: progress and workers.
+    sharded: the weights lie on several processes, so that all must run the model equally often.
+    checkpoint: where to write how far it has come.
+    composition: None until memory has shown how much fits.
+    own: chunks in the ledger that this process answers for, and that are in the finders' sums.
     """
 
     model: PreTrainedModel
     task: Task
     samples: Sequence[Sample]
     pad: int
+    head: VocabularyHead | None
     ledger: Ledger
     recorders: Sequence[Recorder]
     finders: Mapping[str, RangeFinder]
+    projector: Projector | None
     weights: Tensor
-    head: VocabularyHead | None
-    size: MicroBatch
-    progress: Progress
-    projector: Projector | None = None
-    workers: Workers = ALONE
+    micro_batch: MicroBatch
+    execution: Execution
     sharded: bool = False
-    partial: Partial | None = None
+    checkpoint: Checkpoint | None = None
     composition: Composition | None = None
     own: set[int] = field(factory=set)
     _done: int = 0
     _batch: int = 0
 
+    @property
+    def workers(self) -> Workers:
+        """The processes that share the work."""
+        return self.execution.workers
+
     def run(self, samples: int) -> None:
-        """Every unit of the first samples that the ledger lacks. Afterwards all workers know the same.
+        """Every chunk of the first samples that the ledger lacks. Afterwards all workers know the same.
 
         Raises `ModelError` and `NonFiniteError`, in all workers.
         """
-        units = [unit for unit in range(self.ledger.units) if self.ledger.samples_of(unit).stop <= samples]
-        lengths = {unit: max(tokens(self.samples[i]) for i in self.ledger.samples_of(unit)) for unit in units}
+        chunks = [chunk for chunk in range(self.ledger.chunks) if self.ledger.samples_of(chunk).stop <= samples]
+        lengths = {chunk: max(tokens(self.samples[i]) for i in self.ledger.samples_of(chunk)) for chunk in chunks}
         order = arranged(lengths, self.ledger.groups)
         missing = set(self.ledger.missing())
-        self._done = self.ledger.samples - sum(len(self.ledger.samples_of(unit)) for unit in missing)
+        self._done = self.ledger.samples - sum(len(self.ledger.samples_of(chunk)) for chunk in missing)
         try:
             if self.composition is None:
                 missing -= self._compose(order)
-            self._together(lambda: self._all(order, missing))
+            self._in_all_workers(lambda: self._all(order, missing))
         except KeyboardInterrupt:
             # Sums, unlike the ledger, may hold half of a piece: then the last file stands.
-            if self.partial is not None and self.composition is not None and not self.finders:
-                self.partial.write(self.state())
+            if self.checkpoint is not None and self.composition is not None and not self.finders:
+                self.checkpoint.write(self.state())
             raise
         if not self.workers.alone:
             for ledger in self.workers.gather(self.ledger.only(self.own)):
                 self.ledger.merge(ledger)
 
-    def go_on(self, earlier: State) -> None:
+    def resume_from(self, earlier: State) -> None:
         """Take up what was done before an interruption. The first worker answers for it."""
         self.ledger.merge(earlier.ledger)
         self.composition = earlier.composition
-        self.size.size, self.size.measured = earlier.limit, True
+        self.micro_batch.samples, self.micro_batch.measured = earlier.micro_batch, True
         for recorder in self.recorders:
-            recorder.seen = earlier.seen[recorder.name]
+            recorder.sights = earlier.sights[recorder.name]
         if self.workers.rank == 0:
-            self.own = set(range(self.ledger.units)) - set(self.ledger.missing())
+            self.own = set(range(self.ledger.chunks)) - set(self.ledger.missing())
             for name, sums in earlier.sums.items():
                 device = weight_device(self.model.get_submodule(name), self.model)
                 self.finders[name].sums = tuple(part.to(device) for part in sums)
@@ -98,12 +116,12 @@ class Passes:
         return State(
             ledger=self.ledger if self.workers.alone else self.ledger.only(self.own),
             sums={name: finder.sums for name, finder in self.finders.items() if finder.sums},
-            seen={recorder.name: recorder.seen for recorder in self.recorders},
+            sights={recorder.name: recorder.sights for recorder in self.recorders},
             composition=self.composition,
-            limit=self.size.size,
+            micro_batch=self.micro_batch.samples,
         )
 
-    def _together(self, act: Callable[[], None]) -> None:
+    def _in_all_workers(self, act: Callable[[], None]) -> None:
         """Raise what is raised in one worker in all; but of sharded weights the others wait, and would not hear it."""
         if self.sharded:
             with partners_there():
@@ -112,24 +130,28 @@ class Passes:
             self.workers.agreed(act)
 
     def _compose(self, order: Sequence[int]) -> set[int]:
-        """Settle what goes together; where that hangs on memory, a unit for each worker shows it. Gives these units."""
-        alone = () if self.size.measured else tuple(order[: min(self.workers.size, self.ledger.groups)])
+        """Settle what goes together; where that hangs on memory, a chunk for each worker shows it.
+
+        Gives these chunks.
+        """
+        alone = () if self.micro_batch.measured else tuple(order[: min(self.workers.world_size, self.ledger.groups)])
         mine = alone[self.workers.rank : self.workers.rank + 1]
         if alone:
-            self._together(lambda: self._piece(mine))
+            self._in_all_workers(lambda: self._piece(mine))
             if self.sharded:
-                self._keep_up([int(rank < len(alone)) for rank in range(self.workers.size)])
-            self.size.size = min(self.workers.gather(self.size.size if mine else MOST_SAMPLES))
-            self.size.measured = True
-        self.composition = Composition(self.size.size, len(alone))
+                self._keep_up([int(rank < len(alone)) for rank in range(self.workers.world_size)])
+            self.micro_batch.samples = min(self.workers.gather(self.micro_batch.samples if mine else MOST_SAMPLES))
+            self.micro_batch.measured = True
+        self.composition = Composition(self.micro_batch.samples, len(alone))
         return set(alone)
 
     def _all(self, order: Sequence[int], missing: Collection[int]) -> None:
         """This worker's share of the pieces in which something is missing."""
         assert self.composition is not None
-        work = pieces(order, self.composition, group=self.ledger.group, groups=self.ledger.groups)
-        shares = [share(work, missing, rank=rank, workers=self.workers.size) for rank in range(self.workers.size)]
-        number = {unit: at for at, piece in enumerate(work) for unit in piece}
+        work = pieces(order, self.composition, group_size=self.ledger.group_size, full_groups=self.ledger.groups)
+        world_size = self.workers.world_size
+        shares = [share(work, missing, rank=rank, world_size=world_size) for rank in range(world_size)]
+        number = {chunk: at for at, piece in enumerate(work) for chunk in piece}
         mine = shares[self.workers.rank]
         for turn in range(len(shares[0]) if self.sharded else len(mine)):
             for piece in mine[turn : turn + 1]:
@@ -137,62 +159,63 @@ class Passes:
                 self._piece(piece)
             if self.sharded:
                 self._keep_up([self._passes_for(other[turn : turn + 1]) for other in shares])
-            if self.partial is not None:
-                self.partial.offer(self.state)
+            if self.checkpoint is not None:
+                self.checkpoint.offer(self.state)
 
     def _piece(self, piece: Piece) -> None:
-        """All units of a piece, in as many parts as memory needs."""
+        """All chunks of a piece, in as many parts as memory needs."""
         pending = list(piece)
         while pending:
-            units = pending[: max(1, self.size.size // self.ledger.group)]
-            if not self._tried(units):
+            chunks = pending[: max(1, self.micro_batch.samples // self.ledger.group_size)]
+            if not self._tried(chunks):
                 continue
-            pending = pending[len(units) :]
-            self.own |= set(units)
-            self._done += sum(len(self.ledger.samples_of(unit)) for unit in units) * self.workers.size
-            self.progress(min(self._done, self.ledger.samples), self.ledger.samples)
+            pending = pending[len(chunks) :]
+            self.own |= set(chunks)
+            self._done += sum(len(self.ledger.samples_of(chunk)) for chunk in chunks) * self.workers.world_size
+            self.execution.progress(min(self._done, self.ledger.samples), self.ledger.samples)
 
-    def _tried(self, units: list[int]) -> bool:
+    def _tried(self, chunks: list[int]) -> bool:
         """Whether memory sufficed; where it did not, the micro-batch is smaller afterwards. Raises `ModelError`."""
-        numbers = [i for unit in units for i in self.ledger.samples_of(unit)]
+        numbers = [i for chunk in chunks for i in self.ledger.samples_of(chunk)]
         longest = max(tokens(self.samples[i]) for i in numbers)
         try:
-            with self.size.watched(len(numbers), longest):
-                entries = self._work(units, numbers)
+            with self.micro_batch.watched(len(numbers), longest):
+                entries = self._work(chunks, numbers)
         except torch.OutOfMemoryError as error:
-            if self.size.size == 1:
+            if self.micro_batch.samples == 1:
                 raise ModelError(
-                    f"{self.size.device} ran out of memory with a single sample of {longest} tokens in a pass; "
+                    f"{self.micro_batch.device} ran out of memory with a single sample of {longest} tokens in a pass; "
                     "use a smaller --max-length, or gradient checkpointing"
                 ) from error
             if self.sharded:
                 raise ModelError(
-                    f"{self.size.device} ran out of memory with {self.size.size} samples in a pass; with sharded "
-                    f"weights the processes cannot each take fewer: use --micro-batch {self.size.size // 2}"
+                    f"{self.micro_batch.device} ran out of memory with {self.micro_batch.samples} samples in a pass; "
+                    "with sharded weights the processes cannot each take fewer: use --micro-batch "
+                    f"{self.micro_batch.samples // 2}"
                 ) from error
         except RuntimeError as error:
             if (why := compiler_failure(error)) is None:
                 raise
             raise ModelError(f"torch.compile failed: {why}; leave --compile out") from error
         else:
-            self.ledger.record(units, entries)
+            self.ledger.record(chunks, entries)
             return True
         finally:
             for recorder in self.recorders:
-                recorder.drop()
-        self.size.halve()  # outside of the handler, which keeps the failed pass's tensors alive
+                recorder.release()
+        self.micro_batch.halve()  # outside of the handler, which keeps the failed pass's tensors alive
         return False
 
-    def _work(self, units: Collection[int], numbers: Sequence[int]) -> Entries:
+    def _work(self, chunks: Collection[int], numbers: Sequence[int]) -> Entries:
         """Forward and backward passes of a piece of work. Raises `NonFiniteError`."""
-        block = Block(ledger=self.ledger, samples=len(numbers), group=self.ledger.group)
+        block = Block(modules=len(self.ledger.modules), samples=len(numbers), group_size=self.ledger.group_size)
         for recorder in self.recorders:
-            recorder.start(frozenset(units), block)
+            recorder.begin_piece(frozenset(chunks), block)
         losses = []
-        for first in range(0, len(numbers), self.size.size):
-            part = [self.samples[i] for i in numbers[first : first + self.size.size]]
+        for first in range(0, len(numbers), self.micro_batch.samples):
+            part = [self.samples[i] for i in numbers[first : first + self.micro_batch.samples]]
             if self.projector is not None:
-                self.projector.begin(list(units) or [0])  # of a sample that runs for nothing, some group
+                self.projector.begin_forward(list(chunks) or [0])  # of a sample that runs for nothing, some group
             losses.append(self._passes(on(input_device(self.model), collate(part, self.pad)), first, len(numbers)))
         entries = block.fetch(torch.cat(losses), self.weights)
         self._check(entries, numbers)
@@ -200,8 +223,8 @@ class Passes:
 
     def _passes_for(self, work: Sequence[Piece]) -> int:
         """How often the model runs for these pieces."""
-        samples = [sum(len(self.ledger.samples_of(unit)) for unit in piece) for piece in work]
-        return sum(-(-count // self.size.size) for count in samples)
+        samples = [sum(len(self.ledger.samples_of(chunk)) for chunk in piece) for piece in work]
+        return sum(-(-count // self.micro_batch.samples) for count in samples)
 
     def _keep_up(self, passes: Sequence[int]) -> None:
         """Run the model on the shortest sample, for nothing, as often as a worker with more to do runs it."""
@@ -209,21 +232,20 @@ class Passes:
         for _ in range(max(passes) - passes[self.workers.rank]):
             self._work((), [shortest])
             for recorder in self.recorders:
-                recorder.drop()
+                recorder.release()
 
     def _passes(self, batch: Sample, first: int, total: int) -> Tensor:
         """One forward and one backward pass: the losses, on the device."""
         shape = BatchShape.of(batch)
         for recorder in self.recorders:
-            recorder.begin(shape, first=first, last=first + shape.samples >= total)
+            recorder.begin_forward(shape, first=first, last=first + shape.samples >= total)
         with torch.enable_grad():
             losses = per_sample_losses(self.model, batch, self.task, self.head)
         for recorder in self.recorders:
-            recorder.forward_is_over()
+            recorder.begin_backward()
         torch.autograd.backward(losses.sum())
         for recorder in self.recorders:
-            recorder.finish()
-            recorder.shared.forget()
+            recorder.end_backward()
         if self.projector is not None:
             self.projector.forget()
         return losses.detach()
@@ -232,8 +254,8 @@ class Passes:
         """Raises `NonFiniteError` that names the batch and the module where it began."""
         bad = [at for at, loss in enumerate(entries.losses.tolist()) if not math.isfinite(loss)]
         if bad:
-            first = bad[0] // self.size.size * self.size.size
-            part = [self.samples[i] for i in numbers[first : first + self.size.size]]
+            first = bad[0] // self.micro_batch.samples * self.micro_batch.samples
+            part = [self.samples[i] for i in numbers[first : first + self.micro_batch.samples]]
             batch = on(input_device(self.model), collate(part, self.pad))
             where = "" if self.sharded else f"; {first_not_finite(self.model, batch, self.task)}"
             raise NonFiniteError(
@@ -247,28 +269,3 @@ class Passes:
                 f"the gradient of {self.ledger.modules[wrong[-1]]} is not finite in batch {self._batch}; "
                 f"look at {named([self.samples[i] for i in numbers])}, or load the model in float32"
             )
-
-
-def input_device(model: PreTrainedModel) -> torch.device:
-    """Where the model takes its inputs, also when ``device_map`` spread it or offloaded its weights."""
-    embeddings = model.get_input_embeddings()
-    device: torch.device = next(embeddings.parameters()).device
-    where = getattr(getattr(embeddings, "_hf_hook", None), "execution_device", None)
-    return device if device.type != "meta" or where is None else torch.device(where)
-
-
-def weight_device(module: nn.Module, model: PreTrainedModel) -> torch.device:
-    """Where a module computes."""
-    device: torch.device = next(module.parameters()).device
-    return device if device.type != "meta" else input_device(model)
-
-
-def tokens(sample: Sample) -> int:
-    """Tokens of a sample; pixels have no length."""
-    ids = sample.get("input_ids")
-    return 1 if ids is None else len(ids)
-
-
-def on(device: torch.device, batch: Sample) -> Sample:
-    """A batch on a device."""
-    return {key: value.to(device, non_blocking=True) for key, value in batch.items()}

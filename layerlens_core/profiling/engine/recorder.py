@@ -1,156 +1,73 @@
-"""Collect what a tap hears on one module in a micro-batch, and reduce it to a few numbers a sample."""
+"""One module's part of the pass: its inputs and output gradients come in, a few numbers go to the block.
+
+The order of calls, for each piece of work::
+
+    begin_piece                         a piece of work begins, perhaps again after it failed
+    │  begin_forward                    once a micro-batch
+    │  │  count_call                    for each time that the module runs …
+    │  │  project                       … and where norms are sketched, what is kept of its inputs
+    │  begin_backward
+    │  │  receive                       for each of these calls: its inputs and output gradients
+    │  end_backward                     numbers go to the block once the piece's last micro-batch is over
+    release                             no tensor is held any longer, whether the piece failed or not
+"""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from attrs import define, field, frozen
 from torch import Tensor
 
-from layerlens_core.profiling.engine.ledger import Entries, Ledger, Numbers
+from layerlens_core.profiling.engine.batch_shape import BatchShape
+from layerlens_core.profiling.engine.block import Block
 from layerlens_core.profiling.gradients.gram import Rows
 from layerlens_core.profiling.gradients.range_finder import RangeFinder
-from layerlens_core.profiling.gradients.routes import Route, Wanted, cheapest, fusible, reduce
+from layerlens_core.profiling.gradients.routes import Route, Wanted, by_triton, cheapest, reduce
 from layerlens_core.profiling.gradients.shared_inputs import SharedInputs
-from layerlens_core.profiling.gradients.sketches import Projector, Sketched, column_squares
-from layerlens_core.profiling.model.samples import Sample
-
-if TYPE_CHECKING:
-    from layerlens_core.profiling.gradients.triton import Tiling
+from layerlens_core.profiling.gradients.sketches import Projector, column_squares
 
 
 @frozen
-class BatchShape:
-    """The number of samples of a micro-batch, and the lengths of its sequences."""
+class Sights:
+    """What a module was seen to do.
 
-    samples: int
-    lengths: frozenset[int]
-
-    @classmethod
-    def of(cls, batch: Sample) -> "BatchShape":
-        lengths = frozenset(value.shape[1] for value in batch.values() if value.dim() == 2)
-        return cls(len(next(iter(batch.values()))), lengths)
-
-    def by_sample(self, rows: Tensor) -> Tensor | None:
-        """What a module got or gave as [samples, tokens, features]; None where rows have lost their sample.
-
-        Some models fold [samples, tokens] into one dimension before a linear module, which can be undone.
-        A router that sends tokens to experts cannot, unless there is a single sample.
-        """
-        if rows.dim() >= 3 and rows.shape[0] == self.samples:
-            return rows.flatten(1, -2)
-        if rows.dim() == 2 and rows.shape[0] == self.samples:
-            return rows[:, None]
-        folded = {self.samples * length for length in self.lengths}
-        if rows.dim() == 2 and (self.samples == 1 or rows.shape[0] in folded):
-            return rows.reshape(self.samples, -1, rows.shape[-1])
-        return None
-
-
-@define(kw_only=True, eq=False)
-class Tables:
-    """The numbers of one piece of work on one device, float64; modules that the loss does not reach keep their zeros.
-
-    norms: ‖gᵢ‖² [modules, samples]. group_norms: ‖Σ gᵢ‖² [modules, groups]. products: Σ |W ⊙ Σ gᵢ| [modules, groups].
-    variances, group_variances: what sketching adds to that of Σ‖gᵢ‖² [modules, units] and of ‖Σ gᵢ‖² [modules, groups].
+    called: its forward ran.
+    reached: a gradient came back to its output.
+    lost_shape: of an input whose rows could not be attributed to samples; None where there was none.
     """
 
-    norms: Tensor
-    group_norms: Tensor
-    products: Tensor
-    variances: Tensor
-    group_variances: Tensor
+    called: bool = False
+    reached: bool = False
+    lost_shape: tuple[int, ...] | None = None
 
-
-@define(kw_only=True, eq=False)
-class Block:
-    """The numbers of one piece of work, on the devices where they arise, until all are fetched at once."""
-
-    ledger: Ledger
-    samples: int
-    group: int
-    _parts: dict[torch.device, tuple[Tensor, Tables]] = field(factory=dict)
-    _tiles: "dict[Tiling, list[tuple[int, Tensor]]]" = field(factory=dict)
-    _sketched: dict[torch.device, list[tuple[int, Tensor, Tensor]]] = field(factory=dict)
+    def merged(self, other: "Sights") -> "Sights":
+        """What two workers saw of one module."""
+        return Sights(self.called or other.called, self.reached or other.reached, self.lost_shape or other.lost_shape)
 
     @property
-    def _widths(self) -> list[int]:
-        groups = self.samples // self.group
-        return [self.samples, groups, groups, max(groups, 1), groups]
-
-    def on(self, device: torch.device) -> Tables:
-        """The tables on a device."""
-        if device not in self._parts:
-            shape = (len(self.ledger.modules), sum(self._widths))
-            whole = torch.zeros(shape, dtype=torch.float64, device=device)
-            self._parts[device] = whole, self._tables(whole)
-        return self._parts[device][1]
-
-    def sketched(self, row: int, singly: Tensor, together: Tensor) -> None:
-        """A module's column norms; what follows from them is computed for all modules at once."""
-        self._sketched.setdefault(singly.device, []).append((row, singly, together))
-
-    def defer(self, row: int, tiling: "Tiling", found: Tensor) -> None:
-        """A module's sums of tiles, of which likewise norms are made for all modules at once."""
-        self._tiles.setdefault(tiling, []).append((row, found))
-
-    def _settle(self) -> None:
-        for tiling, parts in self._tiles.items():
-            from layerlens_core.profiling.gradients.triton import totals
-
-            tables = self.on(tiling.table.device)
-            numbers = torch.tensor([row for row, _ in parts])
-            norms, group_norms = totals(torch.stack([found for _, found in parts]), tiling)
-            tables.norms[numbers] = norms
-            if tiling.samples == self.group and self.samples >= self.group:
-                tables.group_norms[numbers] = group_norms
-        self._tiles.clear()
-        for device, entries in self._sketched.items():
-            rows = torch.tensor([row for row, _, _ in entries])
-            found = Sketched.of(
-                torch.stack([singly for _, singly, _ in entries]), torch.stack([together for *_, together in entries])
-            )
-            tables = self.on(device)
-            tables.norms[rows], tables.variances[rows] = found.norms, found.variances
-            if self.samples >= self.group:
-                tables.group_norms[rows], tables.group_variances[rows] = found.group_norms, found.group_variances
-        self._sketched.clear()
-
-    def fetch(self, losses: Tensor, weights: Tensor) -> Entries:
-        """All numbers on the CPU, by one transfer a device. weights: elements of each module's weight [modules]."""
-        self._settle()
-        nothing = torch.zeros((len(self.ledger.modules), sum(self._widths)), dtype=torch.float64)
-        found = self._tables(torch.stack([nothing, *(whole.cpu() for whole, _ in self._parts.values())]).sum(dim=0))
-        size = self.group if self.samples >= self.group else 1
-        return Entries(
-            losses=_numbers(losses),
-            norms=_numbers(found.norms),
-            group_norms=_numbers(found.group_norms / size**2),
-            weight_gradients=_numbers(found.products / (size * weights[:, None])),
-            variances=_numbers(found.variances),
-            group_variances=_numbers(found.group_variances / size**4),
-        )
-
-    def _tables(self, whole: Tensor) -> Tables:
-        norms, group_norms, products, variances, group_variances = torch.split(whole, self._widths, dim=1)
-        return Tables(
-            norms=norms, group_norms=group_norms, products=products, variances=variances,
-            group_variances=group_variances,
-        )  # fmt: skip
-
-
-def _numbers(tensor: Tensor) -> Numbers:
-    result: Numbers = tensor.to("cpu", torch.float64).numpy()
-    return result
+    def why_unscored(self) -> str | None:
+        """Why the module has no score, or None where it has one."""
+        if not self.called:
+            return "never called in the forward pass"
+        if self.lost_shape is not None:
+            shape = " × ".join(map(str, self.lost_shape[:-1]))
+            return f"its inputs of {shape} rows have lost the batch dimension; profile with micro_batch=1"
+        return None if self.reached else "its output does not reach the loss"
 
 
 @define(kw_only=True, eq=False)
 class Recorder:
-    """One module's part of the pass.
+    """Records one module.
 
-    row: the module's in the ledger. weight: gives W [out, in], where mean |W ⊙ ḡ| is wanted. sharers: modules that are
-    likely to share the input, by which the work is reckoned. finder: gathers the mean gradient's sketches. projector:
-    where the norms are sketched.
+    name: the module's.
+    row: the module's in the ledger.
+    weight: gives W [out, in], where mean |W ⊙ ḡ| is wanted.
+    wanted: what is to be found of its gradients.
+    route: a forced way to compute it.
+    sharers: modules that are likely to share the input, by which the work is reckoned.
+    finder: gathers the mean gradient's sketches.
+    shared: inputs that other modules may have prepared already.
+    projector: where the norms are sketched.
 
     Calls of one micro-batch are joined along the tokens: a module that runs several times, as in ALBERT, has
     one weight gradient, the sum over its calls. Where a micro-batch is smaller than a group, the rows of the group's
@@ -166,30 +83,29 @@ class Recorder:
     finder: RangeFinder | None
     shared: SharedInputs[Rows]
     projector: Projector | None = None
+    sights: Sights = field(factory=Sights)
 
-    _units: frozenset[int] = frozenset()
-    _found_in: frozenset[int] = frozenset()
+    # Of the piece of work at hand.
+    _chunks: frozenset[int] = frozenset()
+    _found_in: frozenset[int] = frozenset()  # the chunks whose gradients the finder has already
     _block: Block | None = None
-    _last: bool = True
-    _first: int = 0
     _carried: list[tuple[int, Tensor, Tensor]] = field(factory=list)
 
-    _shape: BatchShape = BatchShape(0, frozenset())
+    # Of the micro-batch at hand.
+    _shape: BatchShape = field(factory=lambda: BatchShape(0, frozenset()))
+    _first: int = 0
+    _last: bool = True
     _in_forward: bool = False
     _calls: int = 0
     # Inputs as they came, by which sharers are known; inputs and gradients by sample.
     _pending: list[tuple[Tensor, Tensor, Tensor]] = field(factory=list)
 
-    _called: bool = False
-    _reached: bool = False
-    _lost_shape: tuple[int, ...] | None = None
-
-    def start(self, units: frozenset[int], block: Block) -> None:
-        """A piece of work begins, perhaps again after it failed."""
-        self._units, self._block = units, block
+    def begin_piece(self, chunks: frozenset[int], block: Block) -> None:
+        """A piece of work begins, perhaps again after it failed. block: where its numbers go."""
+        self._chunks, self._block = chunks, block
         self._carried.clear()
 
-    def begin(self, shape: BatchShape, *, first: int, last: bool) -> None:
+    def begin_forward(self, shape: BatchShape, *, first: int, last: bool) -> None:
         """A forward pass begins. first: its first sample's place in the piece of work. last: none follows."""
         self._shape, self._in_forward, self._calls = shape, True, 0
         self._first, self._last = first, last
@@ -198,12 +114,8 @@ class Recorder:
     def count_call(self) -> None:
         """The module's forward ran; recomputation under checkpointing, in the backward pass, is no new call."""
         if self._in_forward:
-            self._called = True
+            self.sights = self.sights.merged(Sights(called=True))
             self._calls += 1
-
-    def forward_is_over(self) -> None:
-        """The backward pass begins."""
-        self._in_forward = False
 
     def project(self, inputs: Tensor) -> Tensor:
         """What is kept of a call's inputs [..., in] where norms are sketched: aᵢΩ [samples, T, k]."""
@@ -213,32 +125,37 @@ class Recorder:
             return inputs.new_empty((*inputs.shape[:-1], 0))  # `receive` will see to it
         return self.projector.project(inputs, rows)
 
+    def begin_backward(self) -> None:
+        """The forward pass is over."""
+        self._in_forward = False
+
     def receive(self, inputs: Tensor, gradients: Tensor) -> None:
         """One call's inputs [..., in], or what was kept of them, and output gradients [..., out].
 
         Reduced once all calls have come.
         """
-        self._reached = True
-        if self._lost_shape is not None:
+        self.sights = self.sights.merged(Sights(reached=True))
+        if self.sights.lost_shape is not None:
             return
         inputs = inputs.detach()
         x, d = self._shape.by_sample(inputs), self._shape.by_sample(gradients.detach())
         if x is None or d is None:
-            self._lost_shape = tuple(inputs.shape)
+            self.sights = self.sights.merged(Sights(lost_shape=tuple(inputs.shape)))
             return
         self._pending.append((inputs, x, d))
         if len(self._pending) == self._calls:
-            self._collected()
+            self._join_calls()
 
-    def finish(self) -> None:
+    def end_backward(self) -> None:
         """The backward pass is over."""
         if self._pending:  # some calls' outputs do not reach the loss
-            self._collected()
+            self._join_calls()
         elif self._last and self._carried:  # nothing came from the group's last samples
             self._reduce(*self._joined())
+        self.shared.forget()
 
-    def drop(self) -> None:
-        """Let go of all tensors; the piece of work failed, or the pass is over."""
+    def release(self) -> None:
+        """Let go of all tensors; the piece of work failed, or its numbers were fetched."""
         self._pending.clear()
         self._carried.clear()
         self._block = None
@@ -246,7 +163,7 @@ class Recorder:
         if self.projector is not None:
             self.projector.forget()
 
-    def _collected(self) -> None:
+    def _join_calls(self) -> None:
         """All calls of this micro-batch are there."""
         if len(self._pending) == 1 and self._last and not self._carried:
             ((inputs, x, d),) = self._pending
@@ -278,64 +195,44 @@ class Recorder:
     def _reduce(self, inputs: Rows, gradients: Rows) -> None:
         block, x, d = self._block, inputs.rows, gradients.rows
         assert block is not None
-        group = min(block.group, len(x))
+        group_size = min(block.group_size, len(x))
         if self.projector is not None:
-            block.sketched(self.row, *column_squares(x, d, group))
+            block.defer_sketch(self.row, *column_squares(x, d, group_size))
             return
         tables = block.on(d.device)
-        whole = block.samples >= block.group  # else the group is incomplete and has no numbers of its own
         route = self.route or cheapest(
-            self.wanted, group=group, tokens=x.shape[1], inputs=x.shape[2], outputs=d.shape[2],
-            sharers=self.sharers, device=x.device.type, fused=fusible(x, d),
+            self.wanted, group_size=group_size, tokens=x.shape[1], inputs=x.shape[2], outputs=d.shape[2],
+            sharers=self.sharers, device=x.device.type, triton=by_triton(x, d),
         )  # fmt: skip
         # Sums, unlike the ledger, must not get a sample twice: work that failed half-way is done again in parts.
-        finder = None if self._units <= self._found_in else self.finder
-        total = finder.total(inputs.wide) if finder is not None and self._formed(finder, route, x, d) else None
-        if self.wanted.norms or self.wanted.group_sums:
+        finder = None if self._chunks <= self._found_in else self.finder
+        total = finder.total(inputs.wide) if finder is not None and self._forms_for(finder, route, x, d) else None
+        if self.wanted.sample_squared_norms or self.wanted.group_sums:
             found = reduce(
-                inputs, gradients, group=group, wanted=self.wanted, route=route,
-                weight=self.weight() if whole and self.weight is not None else None, total=total,
-                defer=lambda tiling, found: block.defer(self.row, tiling, found),
+                inputs, gradients, group_size=group_size, wanted=self.wanted, route=route,
+                weight=self.weight() if block.has_groups and self.weight is not None else None, total=total,
+                defer=lambda tiling, found: block.defer_tiles(self.row, tiling, found),
             )  # fmt: skip
-            if found.norms is not None:
-                tables.norms[self.row] = found.norms
-            if found.group_norms is not None and whole:
-                tables.group_norms[self.row] = found.group_norms
-            if found.weighted is not None:
-                tables.products[self.row] = found.weighted
+            if found.sample_squared_norms is not None:
+                tables.sample_squared_norms[self.row] = found.sample_squared_norms
+            if found.group_sum_squared_norms is not None and block.has_groups:
+                tables.group_sum_squared_norms[self.row] = found.group_sum_squared_norms
+            if found.weighted_sums is not None:
+                tables.weighted_sums[self.row] = found.weighted_sums
         if finder is not None:
             if total is not None:
                 finder.add_gradient(total)
             else:
                 finder.add(inputs.factor, gradients.factor)
-            self._found_in = self._units
+            self._found_in = self._chunks
 
-    def _formed(self, finder: RangeFinder, route: Route, x: Tensor, d: Tensor) -> bool:
+    def _forms_for(self, finder: RangeFinder, route: Route, x: Tensor, d: Tensor) -> bool:
         """Whether the finder gets the gradient itself, as it is formed for a metric anyway.
 
         Its sketches are made of it where that is less work than of the rows.
         """
-        asked = self.wanted.norms or self.wanted.group_sums
-        if not asked or route not in ("direct", "mixed") or fusible(x, d):  # kernels form none
+        asked = self.wanted.sample_squared_norms or self.wanted.group_sums
+        if not asked or route not in ("direct", "mixed") or by_triton(x, d):  # kernels form none
             return False
         inputs, outputs = x.shape[2], d.shape[2]
         return finder.exact or inputs * outputs < len(x) * x.shape[1] * (inputs + outputs)
-
-    @property
-    def seen(self) -> tuple[bool, bool, tuple[int, ...] | None]:
-        """Whether it was called, whether the loss reaches it, and an input that lost its samples' dimension."""
-        return self._called, self._reached, self._lost_shape
-
-    @seen.setter
-    def seen(self, seen: tuple[bool, bool, tuple[int, ...] | None]) -> None:
-        self._called, self._reached, self._lost_shape = seen
-
-    @property
-    def why_unscored(self) -> str | None:
-        """Why the module has no score, or None where it has one."""
-        if not self._called:
-            return "never called in the forward pass"
-        if self._lost_shape is not None:
-            shape = " × ".join(map(str, self._lost_shape[:-1]))
-            return f"its inputs of {shape} rows have lost the batch dimension; profile with micro_batch=1"
-        return None if self._reached else "its output does not reach the loss"

@@ -5,19 +5,16 @@ places are open, or exact numbers are dear (long samples).
 """
 
 from collections.abc import Collection, Sequence
-from typing import Any
 
 from attrs import evolve
 from transformers import PreTrainedModel
 
-from layerlens_core.profiling.distributed.workers import Workers
-from layerlens_core.profiling.engine.measure import Measurements, measure
-from layerlens_core.profiling.engine.micro_batch import Size
-from layerlens_core.profiling.engine.passes import Progress
-from layerlens_core.profiling.gradients.sketches import COLUMNS
-from layerlens_core.profiling.model.losses import Task, count_labels
+from layerlens_core.profiling.engine.measure import Enough, Measurements, measure
+from layerlens_core.profiling.engine.settings import Execution, Settings
+from layerlens_core.profiling.model.losses import count_labels
 from layerlens_core.profiling.model.samples import Sample
 from layerlens_core.values.inventory import LinearModule
+from layerlens_core.values.profile import Task
 from layerlens_core.values.statistics import ModuleStatistics
 
 
@@ -26,36 +23,30 @@ def measure_refined(
     targets: Sequence[LinearModule],
     samples: Sequence[Sample],
     task: Task,
+    settings: Settings,
+    execution: Execution | None = None,
     *,
-    needs: Collection[str],
-    sketch: int = COLUMNS,
-    group: int = 2,
-    micro_batch: Size = "auto",
-    seed: int = 0,
-    progress: Progress | None = None,
-    workers: Workers | None = None,
-    compile: Collection[str] = (),
-    **options: Any,
+    enough: Enough | None = None,
 ) -> Measurements:
-    """As `measure` with sketches of so many columns, and exact where two modules' intervals overlap.
+    """As `measure` with sketches, and exact where two modules' intervals overlap.
 
     Where an exact number lies outside of its interval and overlaps with another, that one is measured too; so in
-    the end every module is exact, or its interval of 95 % is clear of all others. options: of the first pass alone.
-    Raises what `measure` raises.
+    the end every module is exact, or its interval of 95 % is clear of all others. settings: with the sketches' columns.
+    No checkpoint is written. Raises what `measure` raises.
     """
-    found = measure(
-        model, targets, samples, task,
-        needs=needs, group=group, micro_batch=micro_batch, sketch=sketch, seed=seed, progress=progress,
-        workers=workers, compile=compile, **options,
-    )  # fmt: skip
+    execution = evolve(execution or Execution(), run=None)
+    found = measure(model, targets, samples, task, settings, execution, enough=enough)
     used = [sample for sample in samples if count_labels(sample, task) > 0][: found.samples]
-    exactly = {"sample_norms", "gradient_norms"} & set(needs)
-    while undecided := open_modules(found.statistics, needs):
-        exact = measure(
-            model, [target for target in targets if target.name in undecided], used, task,
-            needs=exactly, group=group, micro_batch=found.micro_batch, seed=seed, progress=progress, workers=workers,
-            compile=compile,
-        )  # fmt: skip
+    exact_settings = evolve(
+        settings,
+        needs=settings.needs & {"sample_norms", "gradient_norms"},
+        micro_batch=found.micro_batch,
+        sketch_columns=0,
+        stages=(),
+    )
+    while undecided := open_modules(found.statistics, settings.needs):
+        some = [target for target in targets if target.name in undecided]
+        exact = measure(model, some, used, task, exact_settings, execution)
         found.ledger.replace(exact.ledger)
         statistics = tuple(
             found.ledger.statistics(each.module, each.weights, spectrum=each.spectrum) for each in found.statistics
@@ -70,7 +61,7 @@ def open_modules(statistics: Sequence[ModuleStatistics], needs: Collection[str])
     errors = [{each.module for each in statistics if each.squared_norm_error is not None}]
     if "gradient_norms" in needs:
         bounds.append({each.module: each.gradient_energy_interval for each in statistics})
-        errors.append({each.module for each in statistics if each.group_squared_norm_error is not None})
+        errors.append({each.module for each in statistics if each.group_mean_squared_norm_error is not None})
     return set().union(*(_overlapping(each) & sketched for each, sketched in zip(bounds, errors, strict=True)))
 
 

@@ -2,7 +2,7 @@
 
 Whoever takes a piece, and whenever, it is the same piece with the same padding, so that its numbers are the same to the
 last bit. That makes an interrupted pass end with the numbers of one that was not, and several processes with those
-of one. A piece is a tuple of units (`layerlens_core.profiling.engine.ledger`).
+of one. A piece is a tuple of chunks (`layerlens_core.profiling.engine.ledger`).
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -14,35 +14,36 @@ Piece = tuple[int, ...]
 
 @frozen
 class Composition:
-    """How units are put together. size: samples in a piece; whole units, at least one.
+    """How chunks are put together.
 
-    singles: how many units, at the beginning, are a piece each: those that showed how much memory a sample takes.
+    samples: in a piece; whole chunks, at least one.
+    singles: how many chunks, at the beginning, are a piece each: those that showed how much memory a sample takes.
     """
 
-    size: int
+    samples: int
     singles: int = 0
 
 
-def arranged(lengths: Mapping[int, int], groups: int) -> list[int]:
-    """Units by falling length, so that neighbours need little padding and memory runs out early if it does.
+def arranged(lengths: Mapping[int, int], full_groups: int) -> list[int]:
+    """Chunks by falling length, so that neighbours need little padding and memory runs out early if it does.
 
-    lengths: of each unit's longest sample. The unit that fills no group (its number is not below ``groups``) is last.
+    lengths: of each chunk's longest sample. The chunk that fills no group (not below ``full_groups``) is last.
     """
-    return sorted(lengths, key=lambda unit: (unit >= groups, -lengths[unit], unit))
+    return sorted(lengths, key=lambda chunk: (chunk >= full_groups, -lengths[chunk], chunk))
 
 
-def pieces(order: Sequence[int], composition: Composition, *, group: int, groups: int) -> list[Piece]:
-    """The units in this order as pieces of work. A unit that fills no group has no numbers of a group: it is alone."""
-    full = [unit for unit in order if unit < groups]
-    count, first = max(1, composition.size // group), min(composition.singles, len(full))
+def pieces(order: Sequence[int], composition: Composition, *, group_size: int, full_groups: int) -> list[Piece]:
+    """The chunks in this order as pieces of work. One that fills no group has no numbers of a group: it is alone."""
+    full = [chunk for chunk in order if chunk < full_groups]
+    count, first = max(1, composition.samples // group_size), min(composition.singles, len(full))
     return [
-        *((unit,) for unit in full[:first]),
+        *((chunk,) for chunk in full[:first]),
         *(tuple(full[start : start + count]) for start in range(first, len(full), count)),
-        *((unit,) for unit in order if unit >= groups),
+        *((chunk,) for chunk in order if chunk >= full_groups),
     ]
 
 
-def share(work: Sequence[Piece], missing: Collection[int], *, rank: int, workers: int) -> list[Piece]:
-    """What one of the workers does: every so-manieth piece of those in which something is missing, and only that."""
-    left = [tuple(unit for unit in piece if unit in missing) for piece in work]
-    return [piece for piece in left if piece][rank::workers]
+def share(work: Sequence[Piece], missing: Collection[int], *, rank: int, world_size: int) -> list[Piece]:
+    """What one of the workers does: of the pieces that lack something, reduced to what they lack, its share in turn."""
+    left = [tuple(chunk for chunk in piece if chunk in missing) for piece in work]
+    return [piece for piece in left if piece][rank::world_size]

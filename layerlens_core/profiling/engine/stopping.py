@@ -2,8 +2,8 @@
 
 The numbers are 32, 64, 128 and so on. The ranking has settled where, for every metric that is a mean over samples, the
 mean rank correlation between the layers as scored by random halves of the samples so far is at least 0.95
-(`layerlens_core.profiling.engine.stability`). Halves rank worse than the whole, so this errs on the side of more samples.
-Nothing but the samples, their order and the seed decides, and all workers decide alike.
+(`layerlens_core.profiling.engine.stability`). Halves rank worse than the whole, so this errs on the side of more
+samples. Nothing but the samples, their order and the seed decides, and all workers decide alike.
 """
 
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ from collections.abc import Mapping
 FIRST, SETTLED = 32, 0.95
 
 
-def stages(samples: int, group: int) -> list[int]:
+def stages(samples: int, group_size: int) -> list[int]:
     """Numbers of samples below all of them, of whole groups, at which to ask whether the ranking has settled."""
     found, count = [], FIRST
     while count < samples:
-        found.append(max(count // group * group, group))
+        found.append(max(count // group_size * group_size, group_size))
         count *= 2
     return [count for count in dict.fromkeys(found) if count < samples]
 

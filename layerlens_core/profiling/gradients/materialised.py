@@ -17,48 +17,50 @@ ROWS = 256
 class Found:
     """What was found of a module, float64 on the device; None for what was not wanted.
 
-    norms: ‖gᵢ‖² [samples]. group_norms: ‖Σ gᵢ‖² [groups]. weighted: Σ |W ⊙ Σ gᵢ| [groups].
+    sample_squared_norms: ‖gᵢ‖² [samples].
+    group_sum_squared_norms: ‖Σ gᵢ‖² [groups].
+    weighted_sums: Σ |W ⊙ Σ gᵢ| [groups].
     """
 
-    norms: Tensor | None = None
-    group_norms: Tensor | None = None
-    weighted: Tensor | None = None
+    sample_squared_norms: Tensor | None = None
+    group_sum_squared_norms: Tensor | None = None
+    weighted_sums: Tensor | None = None
 
 
-def formed(
-    inputs: Tensor, gradients: Tensor, *, group: int, singly: bool, together: bool, weight: Tensor | None = None,
+def materialised(
+    inputs: Tensor, gradients: Tensor, *, group_size: int, singly: bool, grouped: bool, weight: Tensor | None = None,
     total: Tensor | None = None,
 ) -> Found:  # fmt: skip
     """Sums over gradients gᵢ = bᵢᵀ aᵢ, from inputs aᵢ [samples, T, in] and output gradients bᵢ [samples, T, out].
 
-    singly: form each gᵢ, for ‖gᵢ‖²; without, only Σ gᵢ of each group is formed. together: ‖Σ gᵢ‖² is wanted.
+    singly: form each gᵢ, for ‖gᵢ‖²; without, only Σ gᵢ of each group is formed. grouped: ‖Σ gᵢ‖² is wanted.
     weight: W [out, in], for Σ |W ⊙ Σ gᵢ|. total: Σ gᵢ over all samples is added to it [out, in]; nothing of it is
     added where memory runs out.
     """
-    groups = len(inputs) // group
+    groups = len(inputs) // group_size
 
     def zeros(count: int) -> Tensor:
         return torch.zeros(count, dtype=torch.float64, device=inputs.device)
 
     singles = zeros(len(inputs)) if singly else None
-    squares = zeros(groups) if together else None
+    squares = zeros(groups) if grouped else None
     weighted = None if weight is None else zeros(groups)
     if not singly:
-        inputs, gradients = (by_group(part, group).flatten(1, 2) for part in (inputs, gradients))
-        group = 1
+        inputs, gradients = (by_group(part, group_size).flatten(1, 2) for part in (inputs, gradients))
+        group_size = 1
     height, width = gradients.shape[2], inputs.shape[2]
-    few, rows = _pieces(groups, group, height, width, inputs.device.type)
+    few, rows = _pieces(groups, group_size, height, width, inputs.device.type)
     # All memory comes before anything is added: without the kernel, which needs no more of it, by way of another total.
     whole, buffer = total, None
     if inputs.dtype not in NARROW:
-        buffer = inputs.new_empty(few * group * rows * width)
+        buffer = inputs.new_empty(few * group_size * rows * width)
     if gradient_sums.serves(inputs):
         weight = None if weight is None else weight.to(inputs.dtype).contiguous()
     elif total is not None:
         whole = torch.zeros_like(total)
     for begin in range(0, groups, few):
         end = min(begin + few, groups)
-        members = slice(begin * group, end * group)
+        members = slice(begin * group_size, end * group_size)
         x, d = inputs[members], gradients[members]
         for top in range(0, height, rows):
             some = slice(top, min(top + rows, height))
@@ -66,7 +68,7 @@ def formed(
             out = None if buffer is None else buffer[: shape[0] * shape[1] * width].view(shape)
             gradient_sums.accumulate(
                 product(d[:, :, some].mT, x, out),
-                group=group,
+                group=group_size,
                 weight=None if weight is None else weight[some],
                 total=None if whole is None else whole[some],
                 singles=None if singles is None else singles[members],
@@ -75,12 +77,12 @@ def formed(
             )
     if total is not None and whole is not None and whole is not total:
         total += whole
-    return Found(norms=singles, group_norms=squares, weighted=weighted)
+    return Found(sample_squared_norms=singles, group_sum_squared_norms=squares, weighted_sums=weighted)
 
 
-def _pieces(groups: int, group: int, height: int, width: int, device: str) -> tuple[int, int]:
+def _pieces(groups: int, group_size: int, height: int, width: int, device: str) -> tuple[int, int]:
     """Groups and rows of gradients to form at once."""
     held = HELD.get(device, HELD["cuda"])
-    few = min(max(held // (group * width * min(height, ROWS)), 1), groups)
-    rows = min(max(held // (few * group * width), ROWS), height)
+    few = min(max(held // (group_size * width * min(height, ROWS)), 1), groups)
+    rows = min(max(held // (few * group_size * width), ROWS), height)
     return few, -(-height // -(-height // rows))  # as many pieces, of equal height

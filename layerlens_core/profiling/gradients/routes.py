@@ -12,8 +12,8 @@ mixed        sample-gram for ‖gᵢ‖², and Σ gᵢ of each group at once.
 Dropping the terms t ≠ s, a common approximation, is wrong.
 
 16-bit operands are multiplied as they are and summed in float32, in which their products are exact: on a CUDA device
-by `layerlens_core.profiling.gradients.triton` where Triton is installed, or else by matmuls that give float32. A CPU has no such
-matmul, so operands are widened first.
+by `layerlens_core.profiling.gradients.triton` where Triton is installed, or else by matmuls that give float32. A CPU
+has no such matmul, so operands are widened first.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ from attrs import evolve, frozen
 from torch import Tensor
 
 from layerlens_core.profiling.gradients.gram import NARROW, Rows, by_group, strip_width
-from layerlens_core.profiling.gradients.materialised import Found, formed
+from layerlens_core.profiling.gradients.materialised import Found, materialised
 from layerlens_native import gradient_sums
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 Route = Literal["sample-gram", "group-gram", "direct", "mixed"]
 
-#: Called with the tiling and the sums of tiles (`layerlens_core.profiling.gradients.triton.totals`), to make norms of later.
+#: Called with the tiling and the sums of tiles, to make norms of later (`layerlens_core.profiling.gradients.triton`).
 Defer = Callable[["Tiling", Tensor], None]
 
 #: What it costs to write an entry of a gradient and read it again, in multiplications: memory is slower than matmul.
@@ -53,28 +53,28 @@ ROOMY = {(8, 0), (9, 0), (10, 0), (10, 3)}
 class Wanted:
     """What is wanted of a module: ‖gᵢ‖², ‖Σ gᵢ‖² of every group, Σ gᵢ of every group."""
 
-    norms: bool
-    group_norms: bool
+    sample_squared_norms: bool
+    group_sum_squared_norms: bool
     group_sums: bool
 
     @property
     def routes(self) -> tuple[Route, ...]:
         """The routes that give all of it."""
-        if not self.norms:
+        if not self.sample_squared_norms:
             return ("direct",)
         if self.group_sums:
             return ("direct", "mixed")
-        return ("group-gram", "direct", "mixed") if self.group_norms else ("sample-gram", "direct")
+        return ("group-gram", "direct", "mixed") if self.group_sum_squared_norms else ("sample-gram", "direct")
 
 
 @cache
 def cheapest(
-    wanted: Wanted, *, group: int, tokens: int, inputs: int, outputs: int, sharers: int = 1,
-    device: str = "cpu", fused: bool = False,
+    wanted: Wanted, *, group_size: int, tokens: int, inputs: int, outputs: int, sharers: int = 1,
+    device: str = "cpu", triton: bool = False,
 ) -> Route:  # fmt: skip
     """The route with the least work a sample, by shapes alone. sharers: modules that share the inputs.
 
-    fused: half of a symmetric Gram matrix will do, and gradients are not written.
+    triton: its kernels serve, for which half of a symmetric Gram matrix will do, and which write no gradients.
     """
     traffic = TRAFFIC.get(device, TRAFFIC["cuda"])
     gram = tokens**2 * (inputs / sharers + outputs)
@@ -83,17 +83,17 @@ def cheapest(
     multiplied, entries = tokens * inputs * outputs, inputs * outputs
     work: dict[Route, float] = {
         "sample-gram": part,
-        "group-gram": part + gram * (group - 1) / 2,
-        "direct": multiplied + traffic * (entries if wanted.norms else entries / group),
-        "mixed": part + multiplied + traffic * entries / group,
+        "group-gram": part + gram * (group_size - 1) / 2,
+        "direct": multiplied + traffic * (entries if wanted.sample_squared_norms else entries / group_size),
+        "mixed": part + multiplied + traffic * entries / group_size,
     }
-    if fused:
-        grouped = wanted.group_norms or wanted.group_sums
+    if triton:
+        grouped = wanted.group_sum_squared_norms or wanted.group_sums
         half = GRAM * gram / 2
         work = {
             "sample-gram": half,
-            "group-gram": half * group,
-            "direct": multiplied * (BOTH if wanted.norms and grouped else 1.0),
+            "group-gram": half * group_size,
+            "direct": multiplied * (BOTH if wanted.sample_squared_norms and grouped else 1.0),
             "mixed": half + multiplied,
         }
     return min(wanted.routes, key=work.__getitem__)
@@ -103,7 +103,7 @@ def reduce(
     inputs: Rows,
     gradients: Rows,
     *,
-    group: int,
+    group_size: int,
     wanted: Wanted,
     route: Route,
     weight: Tensor | None = None,
@@ -119,44 +119,24 @@ def reduce(
     """
     if route not in wanted.routes:
         raise ValueError(f"the route {route} does not give {wanted}; use one of {', '.join(wanted.routes)}")
-    fused = fusible(inputs.rows, gradients.rows)
-    norms = group_norms = weighted = None
-    if route in ("sample-gram", "group-gram", "mixed") and wanted.norms:
-        if fused:
-            from layerlens_core.profiling.gradients.triton import Tiling, inner_products, totals
-
-            samples, tokens = inputs.rows.shape[:2]
-            unit = group if route == "group-gram" else 1
-            tiling = Tiling.of(unit, tokens, samples // unit, inputs.rows.device)
-            of_tiles = inner_products(inputs.tiles(tiling), gradients.rows, tiling)
-            if defer is not None:
-                defer(tiling, of_tiles)
-            else:
-                norms, group_norms = totals(of_tiles, tiling)
-        else:
-            norms, group_norms = _inner(inputs, gradients, group, together=route == "group-gram")
+    found = Found()
+    if route != "direct" and wanted.sample_squared_norms:
+        found = _by_gram(inputs, gradients, group_size, route, defer)
         if route != "mixed":
-            return Found(norms=norms, group_norms=group_norms if route == "group-gram" else None)
-    singly = wanted.norms and route == "direct"
-    if fused and total is None:
-        from layerlens_core.profiling.gradients.triton import sums as fused_sums
-
-        grouped = wanted.group_norms or weight is not None
-        if singly:
-            norms, group_norms, weighted = fused_sums(inputs.rows, gradients.rows, weight, group if grouped else 1)
-        elif grouped:
-            x, d = (by_group(part.rows, group).flatten(1, 2) for part in (inputs, gradients))
-            _, group_norms, weighted = fused_sums(x, d, weight)
-        return Found(norms=norms, group_norms=group_norms if wanted.group_norms else None, weighted=weighted)
-    found = formed(
-        inputs.factor, gradients.factor, group=group, singly=singly, together=wanted.group_norms, weight=weight,
-        total=total,
-    )  # fmt: skip
-    return found if singly else evolve(found, norms=norms)
+            return found
+    singly = wanted.sample_squared_norms and route == "direct"
+    if by_triton(inputs.rows, gradients.rows) and total is None:
+        formed = _by_kernel(inputs, gradients, group_size, singly, wanted, weight)
+    else:
+        formed = materialised(
+            inputs.factor, gradients.factor, group_size=group_size, singly=singly,
+            grouped=wanted.group_sum_squared_norms, weight=weight, total=total,
+        )  # fmt: skip
+    return formed if singly else evolve(formed, sample_squared_norms=found.sample_squared_norms)
 
 
-def fusible(inputs: Tensor, gradients: Tensor) -> bool:
-    """Whether `layerlens_core.profiling.gradients.triton` can do it."""
+def by_triton(inputs: Tensor, gradients: Tensor) -> bool:
+    """Whether the kernels of `layerlens_core.profiling.gradients.triton` serve."""
     narrow = inputs.dtype in NARROW and gradients.dtype == inputs.dtype
     return narrow and inputs.is_cuda and gradients.device == inputs.device and _triton() and _is_roomy(inputs.device)
 
@@ -171,16 +151,54 @@ def _triton() -> bool:
     return find_spec("triton") is not None
 
 
-def _inner(inputs: Rows, gradients: Rows, group: int, *, together: bool) -> tuple[Tensor, Tensor | None]:
-    """‖gᵢ‖² [samples], and where asked for ‖Σ gᵢ‖² [groups], by Gram matrices."""
-    norms = torch.zeros(len(inputs.rows), dtype=torch.float64, device=inputs.rows.device)
+def _by_gram(inputs: Rows, gradients: Rows, group_size: int, route: Route, defer: Defer | None) -> Found:
+    """‖gᵢ‖², and ‖Σ gᵢ‖² on the route that gives them, by Gram matrices; nothing where tiles are deferred."""
+    grouped = route == "group-gram"
+    if not by_triton(inputs.rows, gradients.rows):
+        return _inner(inputs, gradients, group_size, grouped=grouped)
+    from layerlens_core.profiling.gradients.triton import Tiling, inner_products, totals
+
+    samples, tokens = inputs.rows.shape[:2]
+    together = group_size if grouped else 1
+    tiling = Tiling.of(together, tokens, samples // together, inputs.rows.device)
+    of_tiles = inner_products(inputs.tiles(tiling), gradients.rows, tiling)
+    if defer is not None:
+        defer(tiling, of_tiles)
+        return Found()
+    of_samples, of_groups = totals(of_tiles, tiling)
+    return Found(sample_squared_norms=of_samples, group_sum_squared_norms=of_groups if grouped else None)
+
+
+def _by_kernel(
+    inputs: Rows, gradients: Rows, group_size: int, singly: bool, wanted: Wanted, weight: Tensor | None
+) -> Found:
+    """Sums over gradients that are never written."""
+    from layerlens_core.profiling.gradients.triton import sums
+
+    of_samples = of_groups = weighted = None
+    grouped = wanted.group_sum_squared_norms or weight is not None
+    if singly:
+        of_samples, of_groups, weighted = sums(inputs.rows, gradients.rows, weight, group_size if grouped else 1)
+    elif grouped:
+        x, d = (by_group(part.rows, group_size).flatten(1, 2) for part in (inputs, gradients))
+        _, of_groups, weighted = sums(x, d, weight)
+    return Found(
+        sample_squared_norms=of_samples,
+        group_sum_squared_norms=of_groups if wanted.group_sum_squared_norms else None,
+        weighted_sums=weighted,
+    )
+
+
+def _inner(inputs: Rows, gradients: Rows, group_size: int, *, grouped: bool) -> Found:
+    """‖gᵢ‖² [samples], and where asked for ‖Σ gᵢ‖² [groups], by Gram matrices that are multiplied as they are made."""
+    of_samples = torch.zeros(len(inputs.rows), dtype=torch.float64, device=inputs.rows.device)
     for first in inputs.strips:
         left, right = gradients.strip(first, keep=False), inputs.strip(first, keep=True)
-        norms += gradient_sums.inner(left, right, once=left.shape[2])  # the square on the diagonal
-    if not together:
-        return norms, None
-    group_norms = by_group(norms, group).sum(dim=1)
-    for apart in range(1, group):
-        left, right = gradients.gram(group, apart, keep=False), inputs.gram(group, apart, keep=True)
-        group_norms += 2 * gradient_sums.inner(left, right).view(len(group_norms), -1).sum(dim=1)
-    return norms, group_norms
+        of_samples += gradient_sums.inner(left, right, once=left.shape[2])  # the square on the diagonal
+    if not grouped:
+        return Found(sample_squared_norms=of_samples)
+    of_groups = by_group(of_samples, group_size).sum(dim=1)
+    for apart in range(1, group_size):
+        left, right = gradients.gram(group_size, apart, keep=False), inputs.gram(group_size, apart, keep=True)
+        of_groups += 2 * gradient_sums.inner(left, right).view(len(of_groups), -1).sum(dim=1)
+    return Found(sample_squared_norms=of_samples, group_sum_squared_norms=of_groups)

@@ -22,7 +22,7 @@ from attrs import define, field, frozen
 from torch import Tensor
 
 from layerlens_core.profiling.gradients.gram import by_group, product
-from layerlens_core.profiling.gradients.routes import fusible
+from layerlens_core.profiling.gradients.routes import by_triton
 from layerlens_core.profiling.gradients.shared_inputs import SharedInputs
 
 #: Columns of Ω. The more, the smaller the error: by √ of the number.
@@ -35,25 +35,27 @@ SKETCHED = frozenset({"sample_norms", "gradient_norms"})
 class Sketched:
     """Estimates in float64 on the device, and the variance of each that comes from Ω alone.
 
-    norms: ‖gᵢ‖² [..., samples]. variances: of Σ‖gᵢ‖² over every group [..., groups]. group_norms: ‖Σ gᵢ‖²
-    [..., groups]. group_variances: of these [..., groups].
+    sample_squared_norms: ‖gᵢ‖² [..., samples].
+    variances: of Σ‖gᵢ‖² over every group [..., groups].
+    group_sum_squared_norms: ‖Σ gᵢ‖² [..., groups].
+    group_variances: of these [..., groups].
     """
 
-    norms: Tensor
+    sample_squared_norms: Tensor
     variances: Tensor
-    group_norms: Tensor
+    group_sum_squared_norms: Tensor
     group_variances: Tensor
 
     @classmethod
-    def of(cls, singly: Tensor, together: Tensor) -> "Sketched":
+    def of(cls, of_samples: Tensor, of_groups: Tensor) -> "Sketched":
         """From what `column_squares` gave, for one module or, stacked, for several."""
-        count = singly.shape[-1]
-        of_groups = singly.view(*together.shape[:-1], -1, count).sum(dim=-2)
+        columns = of_samples.shape[-1]
+        over_groups = of_samples.view(*of_groups.shape[:-1], -1, columns).sum(dim=-2)
         return cls(
-            norms=singly.mean(dim=-1),
-            variances=of_groups.var(dim=-1) / count,
-            group_norms=together.mean(dim=-1),
-            group_variances=together.var(dim=-1) / count,
+            sample_squared_norms=of_samples.mean(dim=-1),
+            variances=over_groups.var(dim=-1) / columns,
+            group_sum_squared_norms=of_groups.mean(dim=-1),
+            group_variances=of_groups.var(dim=-1) / columns,
         )
 
 
@@ -70,7 +72,7 @@ class Projector:
     _drawn: dict[tuple[int, torch.device, torch.dtype], Tensor] = field(factory=dict)
     _shared: SharedInputs[Tensor] = field(factory=SharedInputs)
 
-    def begin(self, groups: Sequence[int]) -> None:
+    def begin_forward(self, groups: Sequence[int]) -> None:
         """A forward pass begins, over samples of these groups: whole ones, or a part of a single one."""
         if self._groups != tuple(groups):
             self._groups = tuple(groups)
@@ -89,8 +91,8 @@ class Projector:
         narrow = rows.dtype
         if not rows.is_cuda:  # a CPU multiplies 16-bit operands without a sum in float32
             rows = rows.to(torch.promote_types(narrow, torch.float32))
-        units = rows.reshape(len(self._groups), -1, rows.shape[-1])
-        return torch.bmm(units, self._signs(rows)).to(narrow).view(*rows.shape[:2], self.columns)
+        chunks = rows.reshape(len(self._groups), -1, rows.shape[-1])
+        return torch.bmm(chunks, self._signs(rows)).to(narrow).view(*rows.shape[:2], self.columns)
 
     def _signs(self, like: Tensor) -> Tensor:
         """Ω of every group [groups, in, k]."""
@@ -130,18 +132,18 @@ def _shifted(state: Tensor, shift: int) -> Tensor:
     return state >> shift & ((1 << (64 - shift)) - 1)
 
 
-def column_squares(projected: Tensor, gradients: Tensor, group: int) -> tuple[Tensor, Tensor]:
+def column_squares(projected: Tensor, gradients: Tensor, group_size: int) -> tuple[Tensor, Tensor]:
     """Squared norms of the columns of gᵢΩ [samples, k], and of those of Σ gᵢΩ over groups [groups, k], float64.
 
     projected: aᵢΩ [samples, T, k]. gradients: bᵢ [samples, T, out]. The samples are whole groups.
     """
-    if fusible(projected, gradients):
-        from layerlens_core.profiling.gradients import triton as fused
+    if by_triton(projected, gradients):
+        from layerlens_core.profiling.gradients import triton
 
-        return fused.column_squares(projected, gradients, group)
+        return triton.column_squares(projected, gradients, group_size)
     if not gradients.is_cuda:
         wide = torch.promote_types(gradients.dtype, torch.float32)
         projected, gradients = projected.to(wide), gradients.to(wide)
     columns = product(projected.mT, gradients)
-    together = by_group(columns, group).sum(dim=1)
-    return columns.square().sum(dim=-1).double(), together.square().sum(dim=-1).double()
+    of_groups = by_group(columns, group_size).sum(dim=1)
+    return columns.square().sum(dim=-1).double(), of_groups.square().sum(dim=-1).double()

@@ -31,10 +31,13 @@ SHORT = 256
 
 @frozen(eq=False)
 class Tiling:
-    """Which tiles of the Gram matrices of a unit of samples there are, and what each counts for.
+    """Which tiles of the Gram matrices of a group of samples there are, and what each counts for.
 
-    table: [tiles, 4], int32: the two samples, and the first token of each in the tile. shares: [tiles, samples + 1],
-    float64: how often a tile's sum is in ‖gᵢ‖² of every sample, and last in ‖Σ gᵢ‖². samples: of a unit.
+    samples: of a group, or 1 where samples are taken singly.
+    tokens: of a sample.
+    block: tokens that a tile is wide and high.
+    table: [tiles, 4], int32: the two samples, and the first token of each in the tile.
+    shares: [tiles, samples + 1], float64: how often a tile's sum is in ‖gᵢ‖² of every sample, and last in ‖Σ gᵢ‖².
     """
 
     samples: int
@@ -44,11 +47,11 @@ class Tiling:
     shares: Tensor
 
     @classmethod
-    def of(cls, samples: int, tokens: int, units: int, device: torch.device) -> "Tiling":
-        """The tiling for units of so many samples, all on one device."""
+    def of(cls, samples: int, tokens: int, groups: int, device: torch.device) -> "Tiling":
+        """The tiling for groups of so many samples, all on one device."""
         blocks = -(-tokens // 128)
         tiles = samples * blocks * (blocks + 1) // 2 + samples * (samples - 1) // 2 * blocks**2
-        return _tiling(samples, tokens, 128 if tiles * units >= ENOUGH else 64, device)
+        return _tiling(samples, tokens, 128 if tiles * groups >= ENOUGH else 64, device)
 
 
 @lru_cache(maxsize=64)
@@ -72,19 +75,19 @@ def _tiling(samples: int, tokens: int, block: int, device: torch.device) -> Tili
 
 
 def gram_tiles(rows: Tensor, tiling: Tiling) -> Tensor:
-    """Tiles [units, tiles, block, block] in float32 of rows [units · samples, tokens, features]."""
-    units = len(rows) // tiling.samples
+    """Tiles [groups, tiles, block, block] in float32 of rows [groups · samples, tokens, features]."""
+    groups = len(rows) // tiling.samples
     tiles = torch.empty(
-        units, len(tiling.table), tiling.block, tiling.block, dtype=torch.float32, device=rows.device
+        groups, len(tiling.table), tiling.block, tiling.block, dtype=torch.float32, device=rows.device
     )  # fmt: skip
     _launch(rows, tiles, tiles, tiling, fused=False)
     return tiles
 
 
 def inner_products(tiles: Tensor, gradients: Tensor, tiling: Tiling) -> Tensor:
-    """What every tile adds up to [units, tiles], float32, of which `totals` makes norms.
+    """What every tile adds up to [groups, tiles], float32, of which `totals` makes norms.
 
-    tiles: of the inputs. gradients: of the outputs, [units · samples, tokens, features].
+    tiles: of the inputs. gradients: of the outputs, [groups · samples, tokens, features].
     """
     found = torch.empty(tiles.shape[:2], dtype=torch.float32, device=tiles.device)
     _launch(gradients, tiles, found, tiling, fused=True)
@@ -92,23 +95,23 @@ def inner_products(tiles: Tensor, gradients: Tensor, tiling: Tiling) -> Tensor:
 
 
 def totals(found: Tensor, tiling: Tiling) -> tuple[Tensor, Tensor]:
-    """‖gᵢ‖² [..., units · samples] and ‖Σ gᵢ‖² of every unit [..., units], float64.
+    """‖gᵢ‖² [..., groups · samples] and ‖Σ gᵢ‖² of every group [..., groups], float64.
 
-    found: [..., units, tiles], of one module or, stacked, of several: one small matmul for all of them.
+    found: [..., groups, tiles], of one module or, stacked, of several: one small matmul for all of them.
     """
-    together = found.double() @ tiling.shares
-    return together[..., : tiling.samples].flatten(-2), together[..., tiling.samples]
+    squared_norms = found.double() @ tiling.shares
+    return squared_norms[..., : tiling.samples].flatten(-2), squared_norms[..., tiling.samples]
 
 
 def _launch(rows: Tensor, tiles: Tensor, found: Tensor, tiling: Tiling, *, fused: bool) -> None:
     rows = rows.contiguous()
-    units, count = tiles.shape[:2]
+    groups, count = tiles.shape[:2]
     block, step = tiling.block, 64 if tiling.block == 128 else 128
     tma = _by_tma(rows)
     left = TensorDescriptor.from_tensor(rows, [1, block, step]) if tma else rows
     with torch.cuda.device_of(rows):  # type: ignore[no-untyped-call]
         # Two programs a processor, measured on an H200.
-        kernels.gram_kernel[(count, units)](
+        kernels.gram_kernel[(count, groups)](
             left, left, tiles, found, tiling.table, tiling.tokens, rows.shape[-1], tiling.samples, count,
             FUSED=fused, BLOCK=block, STEP=step, TMA=tma,
             num_warps=4 if tma or block == 64 else 8, num_stages=4 if tma or block == 128 else 3,

@@ -11,14 +11,14 @@ def gram_kernel(
     left, right, tiles, found, table, tokens, features, samples, count,
     FUSED: tl.constexpr, BLOCK: tl.constexpr, STEP: tl.constexpr, TMA: tl.constexpr,
 ):  # fmt: skip
-    """One tile a program: of rows [units · samples, tokens, features], stored, or multiplied with the stored one.
+    """One tile a program: of rows [groups · samples, tokens, features], stored, or multiplied with the stored one.
 
     left, right: the rows, or descriptors of blocks [1, BLOCK, STEP] of them.
     """
     tile = tl.program_id(0)
-    unit = tl.program_id(1).to(tl.int64)
-    first = unit * samples + tl.load(table + tile * 4)
-    second = unit * samples + tl.load(table + tile * 4 + 1)
+    group = tl.program_id(1).to(tl.int64)
+    first = group * samples + tl.load(table + tile * 4)
+    second = group * samples + tl.load(table + tile * 4 + 1)
     above = tl.load(table + tile * 4 + 2)
     beside = tl.load(table + tile * 4 + 3)
     total = tl.zeros((BLOCK, BLOCK), dtype=tl.float32)
@@ -26,7 +26,7 @@ def gram_kernel(
         a = _rows(left, first, above, start, tokens, features, BLOCK, STEP, TMA)
         b = _rows(right, second, beside, start, tokens, features, BLOCK, STEP, TMA)
         total = tl.dot(a, tl.trans(b), total)
-    place = unit * count + tile
+    place = group * count + tile
     entries = tiles + place * BLOCK * BLOCK + tl.arange(0, BLOCK)[:, None] * BLOCK + tl.arange(0, BLOCK)[None, :]
     if FUSED:
         tl.store(found + place, tl.sum(tl.sum(total * tl.load(entries), axis=1), axis=0))

@@ -13,27 +13,28 @@ from layerlens_core.profiling.model.weights import is_sharded
 
 
 @contextmanager
-def listening(
+def attached(
     model: PreTrainedModel, ears: Mapping[str, Ear], *, columns: int = 0, layers: Collection[str] = ()
 ) -> Iterator[None]:
     """Let ears hear the modules of these names inside. The model is as before afterwards, also after an exception.
 
+    columns: of what the ears keep of inputs, 0 where they keep the inputs.
     layers: names of those that are compiled, but for any that holds a module that a compiled layer cannot let be heard,
-    say a quantised one. columns: of what the ears keep of inputs, 0 where they keep the inputs.
+        say a quantised one.
 
     Raises `ModelError` where none of the layers can be compiled.
     """
-    fused = _fusible(model, ears, layers) if layers else {}
-    within = {name for heard in fused.values() for name in heard}
-    with ExitStack() as attached:
+    compilable = _compilable(model, ears, layers) if layers else {}
+    within = {name for heard in compilable.values() for name in heard}
+    with ExitStack() as stack:
         for name, ear in ears.items():
             if name not in within:
-                attached.callback(tap(model.get_submodule(name), ear).remove)
-        if fused:
+                stack.callback(tap(model.get_submodule(name), ear).remove)
+        if compilable:
             from layerlens_core.profiling.hooks.compiled import compiled  # the compiler takes long to import
 
             heard = {model.get_submodule(name): ears[name] for name in within}
-            attached.enter_context(compiled([model.get_submodule(layer) for layer in fused], heard, columns))
+            stack.enter_context(compiled([model.get_submodule(layer) for layer in compilable], heard, columns))
         yield
 
 
@@ -47,7 +48,7 @@ def compiler_failure(error: RuntimeError) -> str | None:
     return " ".join(lines[: 2 if lines[0].endswith(":") else 1])
 
 
-def _fusible(model: PreTrainedModel, ears: Mapping[str, Ear], layers: Collection[str]) -> dict[str, list[str]]:
+def _compilable(model: PreTrainedModel, ears: Mapping[str, Ear], layers: Collection[str]) -> dict[str, list[str]]:
     """By layer that can be compiled, its modules with an ear. Raises `ModelError`."""
     from layerlens_core.profiling.hooks.compiled import can_be_heard
 
@@ -65,13 +66,13 @@ def _fusible(model: PreTrainedModel, ears: Mapping[str, Ear], layers: Collection
         for name, module in modules.items()
         if not can_be_heard(module) or places[module.weight.data_ptr()] > 1
     }
-    fusible = {layer: names for layer, names in within.items() if not deaf.keys() & set(names)}
-    if not fusible:
+    compilable = {layer: names for layer, names in within.items() if not deaf.keys() & set(names)}
+    if not compilable:
         raise ModelError(
             f"no layer can be compiled: {next(iter(deaf))} and others ({', '.join(sorted(set(deaf.values())))}) are no "
             "plain linear modules, have hooks, or share their weights; leave --compile out"
         )
-    return fusible
+    return compilable
 
 
 def _dots(name: str) -> list[int]:

@@ -1,7 +1,7 @@
 """Per-sample losses: each sample's own mean over its labels, so that scores do not depend on the batch."""
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import get_args
 
 from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
@@ -12,8 +12,7 @@ from layerlens_core.errors import DataError, ModelError
 from layerlens_core.inspection.inspect import class_name
 from layerlens_core.profiling.model.samples import IGNORED, Sample
 from layerlens_core.profiling.model.vocabulary_head import VocabularyHead, at_least_float32
-
-Task = Literal["causal-lm", "masked-lm", "seq2seq-lm", "sequence-classification"]
+from layerlens_core.values.profile import Task
 
 
 def task_of(model: PreTrainedModel) -> Task:
@@ -115,3 +114,14 @@ def _logits(model: PreTrainedModel, inputs: Sample, *, cache: bool) -> Tensor:
     options = {} if cache or not hasattr(model.config, "use_cache") else {"use_cache": False}
     logits: Tensor = model(**inputs, **options).logits
     return logits
+
+
+def pad_token_id(model: PreTrainedModel, task: Task, batch: int) -> int:
+    """What to pad inputs with. Raises `ModelError` where the model needs to be told and is not."""
+    pad = model.config.get_text_config().pad_token_id
+    # Classifiers on decoders look for the last token that is not padding; they refuse batches otherwise.
+    if pad is None and task == "sequence-classification" and batch > 1 and hasattr(model, "score"):
+        raise ModelError(
+            f"{type(model).__name__} has no padding token: set model.config.pad_token_id, or use micro_batch=1"
+        )
+    return int(pad) if pad is not None else 0

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from layerlens_core.profiling.model.losses import Task, per_sample_losses
+from layerlens_core.profiling.model.losses import per_sample_losses
 from layerlens_core.profiling.model.samples import Sample
+from layerlens_core.values.profile import Task
 
 
 def first_not_finite(model: PreTrainedModel, batch: Sample, task: Task) -> str:

@@ -74,6 +74,12 @@ def collate(samples: Sequence[Sample], pad_token_id: int) -> Sample:
     return batch
 
 
+def tokens(sample: Sample) -> int:
+    """Tokens of a sample; pixels have no length."""
+    ids = sample.get("input_ids")
+    return 1 if ids is None else len(ids)
+
+
 def digest(samples: Iterable[Sample]) -> str:
     """A digest of the samples' contents in order."""
     total = hashlib.sha256()

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 import layerlens_core as ll
 from layerlens_builtin.methods.lora import METHOD as LORA
-from layerlens_core.allocation.problem import Context
+from layerlens_core.allocation.build import coverage
 from layerlens_core.errors import PlanError
 from layerlens_core.plugin.contract import check_decisions
-from layerlens_core.values.candidates import Candidate, CandidateSet, Target, Unit, coverage
+from layerlens_core.plugin.protocols import Context
+from layerlens_core.values.candidates import Candidate, CandidateSet, Target, Unit
 from layerlens_core.values.costs import RESOURCES, Cost, Limits, Training
 from layerlens_core.values.inventory import Inventory, Layer, LinearModule
 from layerlens_core.values.scores import RawScores
@@ -618,7 +619,7 @@ def test_allocate_finds_it_by_name_and_keeps_the_budget(profile):
     plan = ll.allocate(profile, strategy="cost-benefit", budget=budget, options={"cost": 0})
     assert plan.limit == 4 * 3 * 64
     assert 0 < plan.parameters <= plan.limit
-    assert plan.options == {"cost": "0"}
+    assert plan.request.options == {"cost": "0"}
     assert [decision.size for decision in plan.decisions] == sorted(decision.size for decision in plan.decisions)
 
 

@@ -10,12 +10,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from layerlens_core.plugin.export import Export, require_causal, require_lora, write_keys
+from layerlens_core.plugin.export import ExportRequest, require_causal, require_lora, write_keys
 
 FILE_NAME = "axolotl.yaml"
 
 
-def export(request: Export) -> tuple[Path, ...]:
+def export(request: ExportRequest) -> tuple[Path, ...]:
     """Write the adapter and ``axolotl.yaml``. Raises `PlanError` where the plan has other methods or another task."""
     require_lora(request.plan, "axolotl")
     require_causal(request.plan, "axolotl")

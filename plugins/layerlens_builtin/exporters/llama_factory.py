@@ -9,12 +9,12 @@ what does not happen.
 from pathlib import Path
 
 from layerlens_core.errors import FileError
-from layerlens_core.plugin.export import Export, require_causal, require_lora, write_keys
+from layerlens_core.plugin.export import ExportRequest, require_causal, require_lora, write_keys
 
 FILE_NAME = "llama_factory.yaml"
 
 
-def export(request: Export) -> tuple[Path, ...]:
+def export(request: ExportRequest) -> tuple[Path, ...]:
     """Write the adapter and ``llama_factory.yaml``.
 
     Raises `PlanError` where the plan has other methods or another task, and `FileError` where LLaMA-Factory would

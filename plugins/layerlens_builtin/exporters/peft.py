@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from layerlens_core.plugin.export import Export, other_methods
+from layerlens_core.plugin.export import ExportRequest, other_methods
 
 
-def export(request: Export) -> tuple[Path, ...]:
+def export(request: ExportRequest) -> tuple[Path, ...]:
     """Write the adapter, and say who can load it."""
     written = request.adapter()
     others = ", ".join(other_methods(request.plan))

@@ -8,13 +8,13 @@ must match the whole name; so any choice of modules can be expressed, as long as
 from pathlib import Path
 
 from layerlens_core.errors import PlanError
-from layerlens_core.plugin.export import Export, require_causal, require_lora, write_keys
+from layerlens_core.plugin.export import ExportRequest, require_causal, require_lora, write_keys
 
 FILE_NAME = "trl.yaml"
 EXAMPLE = "docs/examples/sft.py"
 
 
-def export(request: Export) -> tuple[Path, ...]:
+def export(request: ExportRequest) -> tuple[Path, ...]:
     """Write ``trl.yaml``.
 
     Raises `PlanError` where the plan has several ranks, other methods or another task, or the model has experts.

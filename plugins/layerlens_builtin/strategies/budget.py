@@ -16,8 +16,8 @@ from attrs import frozen
 
 from layerlens_core import tracing
 from layerlens_core.allocation.budget import readable
-from layerlens_core.allocation.problem import Context
 from layerlens_core.errors import BudgetError, PlanError
+from layerlens_core.plugin.protocols import Context
 from layerlens_core.values.candidates import Candidate, CandidateSet, Unit
 from layerlens_core.values.costs import Cost, Limits
 from layerlens_core.values.decisions import Certificate, Decision, Selection

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from layerlens_core import tracing
 from layerlens_core.allocation.apportionment import Claim, apportion
-from layerlens_core.allocation.problem import Context
 from layerlens_core.errors import PlanError
+from layerlens_core.plugin.protocols import Context
 from layerlens_core.values.candidates import CandidateSet, Unit
 from layerlens_core.values.costs import Cost, Limits
 from layerlens_core.values.decisions import Decision

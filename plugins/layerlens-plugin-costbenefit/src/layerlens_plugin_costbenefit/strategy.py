@@ -17,8 +17,8 @@ from collections.abc import Mapping, Sequence
 
 from attrs import frozen
 
-from layerlens_core.allocation.problem import Context
 from layerlens_core.errors import PlanError
+from layerlens_core.plugin.protocols import Context
 from layerlens_core.values.candidates import Candidate, CandidateSet, Unit
 from layerlens_core.values.costs import RESOURCES, Cost, Limits
 from layerlens_core.values.decisions import Decision

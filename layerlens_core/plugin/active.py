@@ -1,0 +1,37 @@
+"""What a metric gets that runs the model itself."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+from layerlens_core.values.inventory import Inventory
+from layerlens_core.values.profile import Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+
+@frozen(kw_only=True)
+class ActiveProfile:
+    """The model, and what to score it on. A metric must leave the model as it was (`untouched`).
+
+    model: with frozen or trainable weights, in training or evaluation mode, as the caller has it.
+    inventory: what the model is made of.
+    scored: names of the layers to score.
+    samples: without padding, one mapping of tensors each.
+    task: which loss `per_sample_losses` computes.
+    micro_batch: samples that fit into one forward and backward pass.
+    seed: for whatever the metric draws.
+    progress: call it with how much is done and how much there is.
+    """
+
+    model: "PreTrainedModel"
+    inventory: Inventory
+    scored: tuple[str, ...]
+    samples: "tuple[dict[str, Tensor], ...]"
+    task: Task
+    micro_batch: int
+    seed: int
+    progress: Callable[[int, int], None]

@@ -1,0 +1,119 @@
+"""Calls into plugins: whatever a provider's function raises is told with who provides it and what it was called for.
+
+Errors of LayerLens that a plugin raises on purpose (a budget that is too small, data that lack labels) pass as they
+are; so do an interrupt and a lack of memory, of which the plugin is not the cause. All else is a `PluginError`, with
+the cause chained to it.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, TypeVar
+
+import attrs
+from attrs import frozen
+
+from layerlens_core.errors import LayerLensError, PluginError
+from layerlens_core.plugin.discovery import Plugin, describe
+from layerlens_core.plugin.protocols import Method
+from layerlens_core.values.candidates import Target
+from layerlens_core.values.decisions import Selection
+from layerlens_core.values.inventory import Layer
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@frozen
+class Origin:
+    """Who is to blame: a provider, and the plugin that gave it."""
+
+    kind: str
+    name: str
+    plugin: Plugin
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name!r} of plugin {self.plugin}"
+
+
+@contextmanager
+def blamed(origin: Origin, *, on: str | None = None, does: str = "failed") -> Iterator[None]:
+    """Around a call into a plugin. on: the module or layer at hand. does: what it did, where it raises.
+
+    Raises `PluginError` in place of what the plugin raises.
+    """
+    try:
+        yield
+    except (LayerLensError, KeyboardInterrupt, MemoryError):
+        raise
+    except BaseException as error:  # as on import: a plugin may exit
+        if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported for this
+            raise
+        where = f" on {on}" if on else ""
+        raise PluginError(f"{origin} {does}{where}: {describe(error)}") from error
+
+
+def guarded(origin: Origin, loaded: Any) -> Any:
+    """What a provider loads, with each call to it `blamed`; what it gives lazily is computed within the call."""
+    if origin.kind == "method":
+        return GuardedMethod.of(origin, loaded)
+    if not callable(loaded):
+        raise PluginError(f"{origin} must load a function, but loads {type(loaded).__name__}")
+    complete = _COMPLETE.get(origin.kind, lambda result: result)
+
+    @wraps(loaded)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        on = getattr(args[0], "module", None) if args and origin.kind == "metric" else None
+        with blamed(origin, on=on):
+            return complete(loaded(*args, **kwargs))
+
+    return call
+
+
+def _selected(result: Any) -> Any:
+    if isinstance(result, Selection):
+        return attrs.evolve(result, decisions=tuple(result.decisions))
+    return tuple(result)
+
+
+#: By kind, what makes a result whole that may be lazy.
+_COMPLETE: Mapping[str, Callable[[Any], Any]] = {
+    "aggregator": lambda result: [float(value) for value in result],
+    "strategy": _selected,
+}
+
+
+@frozen(kw_only=True)
+class GuardedMethod:
+    """A `Method` whose calls are `blamed`, and whose numbers were read once."""
+
+    notch: int
+    ceiling: float
+    half: float
+    penalty: float
+    updates_weights: bool
+    _origin: Origin
+    _method: Method
+
+    @classmethod
+    def of(cls, origin: Origin, method: Method) -> "GuardedMethod":
+        """The method, guarded."""
+        with blamed(origin):
+            return cls(
+                notch=method.notch,
+                ceiling=method.ceiling,
+                half=method.half,
+                penalty=method.penalty,
+                updates_weights=method.updates_weights,
+                origin=origin,
+                method=method,
+            )
+
+    def targets(self, layer: Layer) -> tuple[Target, ...]:
+        """See `Method.targets`."""
+        with blamed(self._origin, on=layer.name):
+            return tuple(self._method.targets(layer))
+
+    def largest(self, layer: Layer) -> int:
+        """See `Method.largest`."""
+        with blamed(self._origin, on=layer.name):
+            return int(self._method.largest(layer))

@@ -1,0 +1,107 @@
+"""What the providers of each kind load, as types that a type checker holds a plugin to.
+
+===================== =============================================================================
+record                what its ``load`` returns
+===================== =============================================================================
+`MetricProvider`      a `Score`; for an active metric an `ActiveScore`
+`AggregatorProvider`  a `Combine`
+`StrategyProvider`    a `Select`
+`MethodProvider`      a `Method`; and its ``module`` a class of `SideModule`
+`ExporterProvider`    an `Export`
+===================== =============================================================================
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from attrs import field, frozen
+
+from layerlens_core.values.candidates import CandidateSet, Target
+from layerlens_core.values.costs import Limits
+from layerlens_core.values.decisions import Decision
+from layerlens_core.values.inventory import Layer
+from layerlens_core.values.statistics import ModuleStatistics
+
+if TYPE_CHECKING:
+    from layerlens_core.plugin.active import ActiveProfile
+    from layerlens_core.plugin.export import ExportRequest
+
+
+class Score(Protocol):
+    """Scores one module from its statistics."""
+
+    def __call__(self, statistics: ModuleStatistics, /) -> float:
+        """The raw score of a module, in the metric's declared unit; never normalised."""
+
+
+class ActiveScore(Protocol):
+    """Scores layers by running the model itself."""
+
+    def __call__(self, profile: "ActiveProfile", /) -> Mapping[str, float]:
+        """The raw score of every layer that is to be scored, by its name. The model is left as it was."""
+
+
+class Combine(Protocol):
+    """Combines metrics."""
+
+    def __call__(self, columns: Mapping[str, Sequence[float]], weights: Mapping[str, float], /) -> Iterable[float]:
+        """One utility a unit.
+
+        columns: by metric, a normalised score for each unit.
+        weights: by metric; they sum to 1.
+        """
+
+
+@frozen(kw_only=True)
+class Context:
+    """What a strategy may know beside candidates and limits.
+
+    options: as the user typed them, by name.
+    """
+
+    options: Mapping[str, str] = field(factory=dict)
+
+
+class Select(Protocol):
+    """Decides."""
+
+    def __call__(self, candidates: CandidateSet, limits: Limits, context: Context, /) -> Iterable[Decision]:
+        """One decision for every unit, within the limits; a `Selection` where it can prove how good they are."""
+
+
+class Method(Protocol):
+    """Where a PEFT method attaches, what it costs, and how its size grows.
+
+    notch: the step in which sizes grow (LoRA ranks by 1, adapter widths by 4 …); a notch costs about as much
+        under one method as under another, so that sizes compare.
+    ceiling: the share of a unit's gain that the method can reach at any size.
+    half: the size, in notches, at which it reaches half of that.
+    penalty: what gains are divided by unless the user says otherwise: above 1 for what is harder to train or serve.
+    updates_weights: it trains a low-rank update of the linear modules' own weights, as LoRA does: it keeps their
+        inputs, costs no latency once merged, and its gain by rank can be read off the gradient's spectrum.
+    """
+
+    @property
+    def notch(self) -> int: ...
+    @property
+    def ceiling(self) -> float: ...
+    @property
+    def half(self) -> float: ...
+    @property
+    def penalty(self) -> float: ...
+    @property
+    def updates_weights(self) -> bool: ...
+
+    def targets(self, layer: Layer, /) -> Sequence[Target]:
+        """Where the method attaches in a layer; empty where it cannot."""
+
+    def largest(self, layer: Layer, /) -> int:
+        """The largest size worth having in a layer."""
+
+
+class Export(Protocol):
+    """Hands a plan to a trainer."""
+
+    def __call__(self, request: "ExportRequest", /) -> tuple[Path, ...]:
+        """Write files into the request's directory; their paths."""

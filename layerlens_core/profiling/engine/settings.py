@@ -1,0 +1,95 @@
+"""What a measurement is to give, and how it is to run."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import attrs
+from attrs import field, frozen
+
+from layerlens_core.errors import DataError
+from layerlens_core.profiling.distributed.workers import ALONE, Workers
+from layerlens_core.profiling.engine.micro_batch import Samples
+from layerlens_core.profiling.gradients.range_finder import LEADING
+from layerlens_core.profiling.gradients.routes import Route
+from layerlens_core.profiling.gradients.sketches import SKETCHED
+
+#: Called with the number of samples done and the number of all.
+Progress = Callable[[int, int], None]
+
+#: Seconds between two checkpoints.
+SECONDS = 5.0
+
+
+def _names(names: Iterable[str]) -> frozenset[str]:
+    return frozenset(names)
+
+
+@frozen(kw_only=True)
+class Settings:
+    """What a measurement's numbers depend on, beside model and data; a checkpoint is refused where any of it differs.
+
+    needs: statistics to gather (`layerlens_core.values.statistics.STATISTICS`).
+    group_size: consecutive samples whose mean gradient is ḡ.
+    micro_batch: samples in one forward and backward pass; groups that fit are taken whole, and where not even one fits,
+        its inputs and output gradients are kept until it is complete. ``auto`` goes by free memory.
+    route: force one way to compute the norms; None takes the cheapest one by shape.
+    sketch_columns: of random projections (`layerlens_core.profiling.gradients.sketches`), whose error the statistics
+        then tell; 0 for exact norms.
+    directions: also give the leading singular vectors of mean gradients. They and the statistic ``spectrum`` come from
+        sketches that ``seed`` draws (`layerlens_core.profiling.gradients.range_finder`).
+    rank: how many of them.
+    seed: of all that is drawn.
+    stages: numbers of samples, ascending, at each of which may be asked whether the pass may stop there.
+    compile: names of layers that `torch.compile` may fuse (`layerlens_core.profiling.hooks.compiled`).
+    """
+
+    needs: frozenset[str] = field(converter=_names)
+    group_size: int = 2
+    micro_batch: Samples = "auto"
+    route: Route | None = None
+    sketch_columns: int = 0
+    directions: bool = False
+    rank: int = LEADING
+    seed: int = 0
+    stages: tuple[int, ...] = ()
+    compile: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """Raises `DataError` where no measurement can have these settings."""
+        if self.group_size < 1 or (self.micro_batch != "auto" and self.micro_batch < 1):
+            raise DataError(f"group and micro_batch are at least 1, but are {self.group_size} and {self.micro_batch}")
+        if self.sketch_columns and (self.sketch_columns < 2 or self.directions or not self.needs <= SKETCHED):
+            asked = sorted({*self.needs, *(["directions"] if self.directions else [])})
+            raise DataError(
+                f"sketches have at least 2 columns and give {' and '.join(sorted(SKETCHED))} alone, but asked for were "
+                f"{self.sketch_columns} columns and {', '.join(asked)}; use --scores exact, or metrics such as fisher"
+            )
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """Every setting as a text to compare, by its name; none can be left out."""
+        found = {}
+        for name, value in attrs.asdict(self, recurse=False).items():
+            parts = sorted(value) if isinstance(value, frozenset) else value
+            found[name] = ", ".join(map(str, parts)) or "none" if isinstance(parts, list | tuple) else str(parts)
+        return found
+
+
+@frozen(kw_only=True)
+class Execution:
+    """How a measurement runs, which does not show in its numbers.
+
+    progress: called as samples are done.
+    workers: the processes that share the work; all of them measure, and all get the result.
+    run: a directory where it is written now and then how far the pass has come
+        (`layerlens_core.profiling.engine.checkpoint`).
+    resume: go on from there. The numbers are then those of a pass that was not interrupted, to the last bit unless
+        layers are compiled.
+    seconds: between two checkpoints.
+    """
+
+    progress: Progress = field(default=lambda done, total: None)
+    workers: Workers = ALONE
+    run: Path | None = field(default=None, converter=attrs.converters.optional(Path))
+    resume: bool = False
+    seconds: float = SECONDS

@@ -1,0 +1,26 @@
+"""Where a model takes its inputs and computes, and how batches get there."""
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from layerlens_core.profiling.model.samples import Sample
+
+
+def input_device(model: PreTrainedModel) -> torch.device:
+    """Where the model takes its inputs, also when ``device_map`` spread it or offloaded its weights."""
+    embeddings = model.get_input_embeddings()
+    device: torch.device = next(embeddings.parameters()).device
+    where = getattr(getattr(embeddings, "_hf_hook", None), "execution_device", None)
+    return device if device.type != "meta" or where is None else torch.device(where)
+
+
+def weight_device(module: nn.Module, model: PreTrainedModel) -> torch.device:
+    """Where a module computes."""
+    device: torch.device = next(module.parameters()).device
+    return device if device.type != "meta" else input_device(model)
+
+
+def on(device: torch.device, batch: Sample) -> Sample:
+    """A batch on a device."""
+    return {key: value.to(device, non_blocking=True) for key, value in batch.items()}

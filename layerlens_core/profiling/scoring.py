@@ -1,0 +1,110 @@
+"""From what was measured to raw scores: metrics that read statistics, those that run the model, and their stability."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import cast
+
+from attrs import frozen
+
+from layerlens_core.errors import ScoreError
+from layerlens_core.plugin.active import ActiveProfile
+from layerlens_core.plugin.probe import check_needs
+from layerlens_core.plugin.protocols import ActiveScore, Score
+from layerlens_core.plugin.providers import MetricProvider
+from layerlens_core.plugin.registry import Registry
+from layerlens_core.profiling.distributed.workers import Workers
+from layerlens_core.profiling.engine.ledger import Ledger
+from layerlens_core.profiling.engine.stability import split_half
+from layerlens_core.values.inventory import Inventory
+from layerlens_core.values.scores import RawScores
+from layerlens_core.values.statistics import ModuleStatistics
+
+
+@frozen(kw_only=True)
+class Metric:
+    """A provider with the function that it loads."""
+
+    provider: MetricProvider
+    function: Score | ActiveScore
+
+    @property
+    def name(self) -> str:
+        """As the user typed it."""
+        return self.provider.name
+
+    @property
+    def is_mean(self) -> bool:
+        """Whether it is a mean over samples, so that parts of the samples give scores too."""
+        provider = self.provider
+        return not provider.active and bool(provider.needs) and "spectrum" not in provider.needs
+
+    def passive(self, statistics: Iterable[ModuleStatistics]) -> RawScores:
+        """Raw scores by module, of a metric that reads statistics."""
+        score = cast(Score, self.function)
+        return RawScores(
+            metric=self.name,
+            unit=self.provider.unit,
+            granularity="module",
+            values={each.module: score(each) for each in statistics},
+            reduction=self.provider.reduction,
+        )
+
+    def active(self, profile: ActiveProfile, workers: Workers) -> RawScores:
+        """Raw scores by layer, of a metric that runs the model: the first worker's, which all get."""
+        score = cast(ActiveScore, self.function)
+        values = workers.agreed(lambda: _as_mapping(score(profile), self.name) if workers.rank == 0 else {})
+        return RawScores(
+            metric=self.name,
+            unit=self.provider.unit,
+            granularity="layer",
+            values=workers.first(values),
+            reduction=self.provider.reduction,
+        )
+
+
+def load_metrics(names: Iterable[str], registry: Registry) -> tuple[Metric, ...]:
+    """Metrics by name, each once.
+
+    Raises `ScoreError` where none is named, and `PluginError` for names that are unknown, for providers that cannot be
+    loaded, and for a metric that reads a statistic that it does not declare.
+    """
+    metrics = []
+    for name in dict.fromkeys(names):
+        provider, function = registry.get("metric", name), registry.load("metric", name)
+        if not provider.active:
+            check_needs(provider, cast(Score, function), registry.origin("metric", name))
+        metrics.append(Metric(provider=provider, function=function))
+    if not metrics:
+        raise ScoreError(f"name at least one metric; there are: {', '.join(registry.names('metric'))}")
+    return tuple(metrics)
+
+
+def stabilities(
+    metrics: Sequence[Metric], inventory: Inventory, ledger: Ledger, scored: Collection[str], seed: int
+) -> dict[str, float]:
+    """By metric that is a mean over samples, how well the layers' ranking repeats itself.
+
+    scored: the names of the modules that have a score.
+    """
+    weights = {module.name: module.in_features * module.out_features for module in inventory.modules}
+    found = {}
+    for metric in metrics:
+        if not metric.is_mean:
+            continue
+
+        def by_layer(groups: Sequence[int], metric: Metric = metric) -> list[float]:
+            parts = (ledger.statistics(module, weights[module], groups=groups) for module in scored)
+            return list(metric.passive(parts).by_layer(inventory).values())
+
+        stability = split_half(by_layer, ledger.groups, seed=seed)
+        if stability is not None:
+            found[metric.name] = stability
+    return found
+
+
+def _as_mapping(values: object, metric: str) -> Mapping[str, float]:
+    if not isinstance(values, Mapping):
+        raise ScoreError(
+            f"metric {metric!r} must give raw numbers by layer name, but gave {type(values).__name__}; "
+            "values are normalised later, exactly once"
+        )
+    return values

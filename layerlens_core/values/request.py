@@ -1,0 +1,39 @@
+"""What is asked of an allocation: how to score, what to choose from, and what it may cost."""
+
+from collections.abc import Mapping
+
+from attrs import field, frozen
+
+from layerlens_core.values.costs import Training
+from layerlens_core.values.scores import Normalizer
+
+#: LoRA's α/r, constant over modules so that servers with one global scale stay right.
+DEFAULT_SCALE = 2
+
+
+@frozen(kw_only=True)
+class Request:
+    """Everything but the profile that a plan follows from; the plan holds it, as it was resolved.
+
+    strategy: name of a provider.
+    budget: hard bounds, as `Budget.parse` reads them.
+    weights: one for each profiled metric; None weighs them alike.
+    normalizer: makes raw scores comparable (`layerlens_core.allocation.utilities.normalize`).
+    aggregator: name of a provider.
+    methods: names of the methods to choose from; None takes those that `apply` can build.
+    options: of the strategy, as texts by name.
+    penalties: by method; predicted gains are divided by them.
+    training: the step that FLOPs and memory are counted for.
+    scale: α/r of every LoRA module.
+    """
+
+    strategy: str
+    budget: tuple[str, ...]
+    weights: Mapping[str, float] | None = None
+    normalizer: Normalizer = "share"
+    aggregator: str = "weighted-mean"
+    methods: tuple[str, ...] | None = None
+    options: Mapping[str, str] = field(factory=dict)
+    penalties: Mapping[str, float] = field(factory=dict)
+    training: Training = field(factory=Training)
+    scale: int = DEFAULT_SCALE
