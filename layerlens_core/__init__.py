@@ -7,16 +7,17 @@
     model = ll.apply(model, plan)
 
 Names are imported when they are first used, so that ``import layerlens_core`` costs nothing and only what
-runs a model imports torch.
+runs a model imports torch. Plugins are written against `layerlens_core.plugin`.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from layerlens_core.lazy import lazily, names_of
 
 if TYPE_CHECKING:
     from layerlens_core.adaptation.apply import apply as apply
-    from layerlens_core.adaptation.attach import load as load
     from layerlens_core.adaptation.check import check_gradients as check_gradients
+    from layerlens_core.adaptation.load import load as load
     from layerlens_core.allocation.allocate import allocate as allocate
     from layerlens_core.allocation.budget import Budget as Budget
     from layerlens_core.errors import LayerLensError as LayerLensError
@@ -33,37 +34,32 @@ if TYPE_CHECKING:
     from layerlens_core.values.plan import Plan as Plan
     from layerlens_core.values.profile import Profile as Profile
 
+__version__ = "0.1.0"
+
 _HOMES = {
-    "profile": "profiling.profile",
-    "allocate": "allocation.allocate",
-    "apply": "adaptation.apply",
-    "load": "adaptation.attach",
-    "check_gradients": "adaptation.check",
-    "inspect": "inspection.inspect",
-    "Budget": "allocation.budget",
-    "Plan": "values.plan",
-    "Profile": "values.profile",
-    "LayerLensError": "errors",
-    "hookimpl": "plugin.hookspecs",
-    "AggregatorProvider": "plugin.providers",
-    "ExporterProvider": "plugin.providers",
-    "MethodProvider": "plugin.providers",
-    "MetricProvider": "plugin.providers",
-    "StrategyProvider": "plugin.providers",
-    "strategy": "plugin.providers",
-    "register": "plugin.registry",
+    "profiling.profile": ("profile",),
+    "allocation.allocate": ("allocate",),
+    "adaptation.apply": ("apply",),
+    "adaptation.load": ("load",),
+    "adaptation.check": ("check_gradients",),
+    "inspection.inspect": ("inspect",),
+    "allocation.budget": ("Budget",),
+    "values.plan": ("Plan",),
+    "values.profile": ("Profile",),
+    "errors": ("LayerLensError",),
+    "plugin.hookspecs": ("hookimpl",),
+    "plugin.providers": (
+        "AggregatorProvider",
+        "ExporterProvider",
+        "MethodProvider",
+        "MetricProvider",
+        "StrategyProvider",
+        "strategy",
+    ),
+    "plugin.registry": ("register",),
 }
 
-__all__ = list(_HOMES)
+__all__ = ["__version__", *names_of(_HOMES)]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+if not TYPE_CHECKING:  # a type checker would take any name for one of ours
+    __getattr__, __dir__ = lazily(__name__, _HOMES)

@@ -137,7 +137,7 @@ def budget_settled(asked: str, limits: "Limits", spent: "Cost") -> None:
     )
 
 
-def certificate(*, value: float, bound: float, exact: bool) -> None:
+def certificate_found(*, value: float, bound: float, exact: bool) -> None:
     """How much a plan gains, how much no plan can exceed, and whether an optimum was asked for."""
     _emit("budget.certificate", value=value, bound=bound, gap=bound - value, exact=exact)
 

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from layerlens_core.adaptation.attach import attach
 from layerlens_core.adaptation.attached import adapted, lora_layers, trainable_parameters
 from layerlens_core.adaptation.config import Entry, LayerLensConfig, Plain, peft_config
-from layerlens_core.adaptation.model import side_module
+from layerlens_core.adaptation.provided import provided_side
 from layerlens_core.adaptation.side_module import SideModule
 from layerlens_core.adaptation.snapshot import restored_on_error
 from layerlens_core.errors import ModelError, PlanError, nearest
@@ -62,7 +62,7 @@ def apply(
         raise PlanError("the plan trains nothing: every layer is 'none'")
     for name, entry in entries.items():
         _check_place(name, entry)
-    planned = {name: _parameters(entry) for name, entry in entries.items()}
+    planned = {name: _parameters(name, entry) for name, entry in entries.items()}
     if (cost := sum(planned.values())) != plan.parameters:
         raise PlanError(f"the plan is for {plan.parameters:,} trainable parameters, but its sizes take {cost:,}")
     vectors = read_directions_of(plan, init, directions)
@@ -87,7 +87,7 @@ def check_applicable(plan: Plan) -> None:
                 f"the plan uses {method}, which cannot be applied; allocate again with --methods that leave it out"
             )
         if method not in LORA_METHODS | {"none"}:
-            side_module(method)
+            provided_side(method)
 
 
 def _plain_form(model: PreTrainedModel, config: LayerLensConfig) -> Plain:
@@ -110,16 +110,16 @@ def _plain_form(model: PreTrainedModel, config: LayerLensConfig) -> Plain:
 
 
 def _check_place(name: str, entry: Entry) -> None:
-    places = (("in_features",),) if entry.method in LORA_METHODS else side_module(entry.method).places
+    places = (("in_features",),) if entry.method in LORA_METHODS else provided_side(entry.method).places
     if not any(set(place) <= set(entry.shape) for place in places):
         raise PlanError(f"the plan puts {entry.method} on {name}, which is no place for it")
 
 
-def _parameters(entry: Entry) -> int:
+def _parameters(name: str, entry: Entry) -> int:
     if entry.method in LORA_METHODS:
         shape = entry.shape
         return entry.size * shape.get("experts", 1) * (shape["in_features"] + shape["out_features"])
-    return side_module(entry.method).parameters_of(entry)
+    return provided_side(entry.method).parameters_of(name, entry)
 
 
 def read_directions_of(plan: Plan, init: Init, directions: str | Path | None) -> Mapping[str, torch.Tensor] | None:

@@ -1,20 +1,18 @@
-"""Attach what a configuration names, for good, for a while, or as it was saved."""
+"""Attach what a configuration names, for good or for a while."""
 
 import gc
 import warnings
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 
 from peft import PeftModel, get_peft_model
 from transformers import PreTrainedModel
 
-from layerlens_core.adaptation.adapter_files import check_adapter, check_loaded, find_adapter
 from layerlens_core.adaptation.config import Entry, LayerLensConfig, configure
 from layerlens_core.adaptation.model import LayerLensModel  # noqa: F401  makes the type known to PEFT
 from layerlens_core.adaptation.snapshot import remember, restored_on_error
 from layerlens_core.errors import ModelError
-from layerlens_core.inspection.inspect import check_bare, inspect
+from layerlens_core.inspection.inspect import inspect
 
 
 def attach(model: PreTrainedModel, config: LayerLensConfig) -> PeftModel:
@@ -24,15 +22,15 @@ def attach(model: PreTrainedModel, config: LayerLensConfig) -> PeftModel:
     """
     _check_heads(model, config.modules_to_save or ())
     config.base_model_name_or_path = model.config._name_or_path or None
-    with _quietly():
+    with quietly():
         return get_peft_model(model, config)
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
-    """PEFT at work, without what only it could change.
+def quietly() -> Iterator[None]:
+    """Around calls into PEFT: without its warnings, which a user can do nothing about, and without garbage collection.
 
-    No garbage is collected meanwhile: each collection would walk a model that only grows, for a quarter of the time.
+    Each collection would walk a model that only grows, and take a quarter of the time.
     """
     enabled = gc.isenabled()
     gc.disable()
@@ -79,33 +77,6 @@ def _lora_on(
     shapes = inspect(model).shapes
     entries = {name: Entry(method="lora", size=rank, shape=shapes[name]) for name, rank in ranks.items()}
     return configure(entries, scale=scale, heads=heads)
-
-
-def load(model: PreTrainedModel, source: str | Path, *, trainable: bool = False) -> PeftModel:
-    """An adapter that was saved, on its base model: `PeftModel.from_pretrained`, with everything checked.
-
-    source: the adapter's directory, or a hub id. trainable: to go on training it; otherwise it is frozen.
-
-    Raises `FileError` where the adapter's files are missing or damaged, `ModelError` where the model carries adapters
-    already or is another one, and what `LayerLensModel` raises; in all cases nothing is changed.
-    """
-    check_bare(model)
-    directory = find_adapter(source)
-    names = check_adapter(directory)
-    with restored_on_error(model), _quietly():
-        try:
-            loaded = PeftModel.from_pretrained(model, str(directory), is_trainable=trainable)
-        except (ValueError, RuntimeError, KeyError) as error:
-            # PEFT's words for modules that it does not find, torch's for shapes that differ.
-            raise ModelError(f"{directory} does not fit this {type(model).__name__}: {_brief(error)}") from error
-        check_loaded(loaded, names, directory)
-    return loaded
-
-
-def _brief(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    # Torch lists the sizes that differ below a heading.
-    return (lines[1] if len(lines) > 1 and "size mismatch" in lines[1] else lines[0]).strip()[:200]
 
 
 def _check_heads(model: PreTrainedModel, heads: Collection[str]) -> None:

@@ -65,7 +65,7 @@ class LayerLensConfig(LoraConfig):  # type: ignore[misc]
             name for name, entry in self.entries.items() if "experts" in entry["shape"]
         ) or None  # fmt: skip
 
-    def of(self, name: str) -> Entry | None:
+    def entry_at(self, name: str) -> Entry | None:
         """The entry of the module with this full name."""
         entry = self.entries.get(name)
         return None if entry is None else Entry(**entry)

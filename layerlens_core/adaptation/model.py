@@ -18,10 +18,10 @@ from transformers.pytorch_utils import Conv1D
 
 from layerlens_core.adaptation.attached import adapted, bare_name
 from layerlens_core.adaptation.config import PEFT_TYPE, VERSION, Entry, LayerLensConfig
+from layerlens_core.adaptation.provided import ProvidedSide, provided_side
 from layerlens_core.adaptation.side_module import SideModule
 from layerlens_core.adaptation.snapshot import restored_on_error
 from layerlens_core.errors import FileError, ModelError, PlanError
-from layerlens_core.plugin.registry import default
 from layerlens_core.values.plan import LORA_METHODS
 
 
@@ -67,7 +67,7 @@ class LayerLensModel(LoraModel):  # type: ignore[misc]
         *,
         parameter_name: str | None = None,
     ) -> None:
-        entry = config.of(current_key)
+        entry = config.entry_at(current_key)
         if entry is None:
             # PEFT finds parameters by the ends of their names.
             return
@@ -186,7 +186,7 @@ PEFT_TYPE_TO_TUNER_MAPPING[PEFT_TYPE] = LayerLensModel
 PEFT_TYPE_TO_PREFIX_MAPPING[PEFT_TYPE] = LoraModel.prefix
 
 
-def check_fits(model: nn.Module, config: LayerLensConfig) -> Mapping[str, type[SideModule]]:
+def check_fits(model: nn.Module, config: LayerLensConfig) -> Mapping[str, ProvidedSide]:
     """The side modules that a configuration needs, by method, once all of it is held against the model.
 
     Raises as `LayerLensModel` does.
@@ -213,19 +213,10 @@ def _methods(config: LayerLensConfig) -> set[str]:
     return {entry["method"] for entry in config.entries.values()}
 
 
-def side_modules_of(config: LayerLensConfig) -> Mapping[str, type[SideModule]]:
+def side_modules_of(config: LayerLensConfig) -> Mapping[str, ProvidedSide]:
     """The side module of every method of a configuration but LoRA. Raises `PluginError` where nothing provides it."""
     methods = sorted(_methods(config) - LORA_METHODS)
-    return {method: side_module(method) for method in methods}
-
-
-def side_module(method: str) -> type[SideModule]:
-    """The side module of a method. Raises `PluginError` where nothing provides it, `PlanError` where it has none."""
-    provider = default().get("method", method)
-    if provider.module is None:
-        raise PlanError(f"the method {method!r} cannot be applied: its provider names no module that computes it")
-    module: type[SideModule] = provider.module()
-    return module
+    return {method: provided_side(method) for method in methods}
 
 
 def _bare(module: nn.Module) -> nn.Module:

@@ -74,7 +74,7 @@ def build_candidates(
                 importance={m.name: importance.get(m.name, 0.0) for m in layer.modules},
                 spectrum=_coverage_by_rank(layer, spectra),
             )
-            units.append(build_unit(layer, utilities.of(layer.name), methods, terms, findings))
+            units.append(build_unit(layer, utilities.utility_of(layer.name), methods, terms, findings))
     depths = depth_costs(profile.inventory, request.training, profile.activations)
     return CandidateSet(units=tuple(units), methods=tuple(methods), depths=depths)
 

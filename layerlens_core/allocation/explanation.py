@@ -48,28 +48,28 @@ def explain(run: Path, layer: str) -> Explanation:
     name = find_layer(plan, layer)
     events = tracing.read(run)
 
-    def of(kind: str) -> list[Event]:
+    def of_kind(kind: str) -> list[Event]:
         return [event for event in events if event["event"] == kind]
 
-    made, decided = of("plan.made"), [event for event in of("decision.made") if event.get("unit") == name]
-    settled = of("budget.settled")
+    made, decided = of_kind("plan.made"), [event for event in of_kind("decision.made") if event.get("unit") == name]
+    settled = of_kind("budget.settled")
     if not (made and decided and settled) or made[-1].get("plan_id") != plan.id:
         raise FileError(f"{run / TRACE} is not the trace of {run / PLAN}; plan anew with: layerlens allocate {run}")
     modules: dict[str, dict[str, float]] = {}
     units: dict[str, str] = {}
-    for event in of("metric.scored"):
+    for event in of_kind("metric.scored"):
         units[event["metric"]] = event["measure"]
         if event["unit"].startswith(f"{name}.") and event["granularity"] == "module":
             modules.setdefault(event["metric"], {})[event["unit"]] = event["raw"]
-    thresholds = of("thresholds.set")
+    thresholds = of_kind("thresholds.set")
     return Explanation(
         layer=name,
         decision=decided[-1],
-        utility=next((event for event in of("utility.computed") if event["unit"] == name), None),
+        utility=next((event for event in of_kind("utility.computed") if event["unit"] == name), None),
         modules=modules,
         units=units,
         thresholds=thresholds[-1] if thresholds else None,
-        refused=[event for event in of("candidate.refused") if event["unit"] == name],
+        refused=[event for event in of_kind("candidate.refused") if event["unit"] == name],
         budget=settled[-1],
         flips=_flips(run, plan, name),
     )

@@ -1,26 +1,42 @@
 """The command line: parse, call the library, print. Heavy imports are inside the commands."""
 
 import os
+import traceback
 
 import click
 
 from layerlens_core.cli import allocate, apply, demo, explain, export, plan, plugins, profile, scenarios
 from layerlens_core.errors import LayerLensError
 
+#: Where it is kept that ``--traceback`` was given, before a command's name or after it.
+_TRACEBACK = "layerlens.traceback"
+
 
 class _Commands(click.Group):
-    """Errors of ours end in their message and exit status, not in a traceback."""
+    """Errors of ours end in their message and exit status, and in a traceback where it is asked for."""
 
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
         except LayerLensError as error:
+            if ctx.meta.get(_TRACEBACK):
+                click.echo("".join(traceback.format_exception(error)), err=True)
             if not error.told_by_another:
                 click.echo(f"{click.style('Error:', fg='red')} {error}", err=True)
             ctx.exit(error.exit_code)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order in which they are used
+
+
+def _traceback_option() -> click.Option:
+    def remember(ctx: click.Context, _option: click.Parameter, given: bool) -> None:
+        if given:
+            ctx.meta[_TRACEBACK] = True
+
+    return click.Option(
+        ["--traceback"], is_flag=True, expose_value=False, callback=remember, help="Show where an error came from."
+    )
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -37,5 +53,7 @@ def main(blocked: tuple[str, ...]) -> None:
         os.environ[DISABLE_VARIABLE] = ",".join([os.environ.get(DISABLE_VARIABLE, ""), *blocked])
 
 
+main.params.append(_traceback_option())
 for module in (demo, plan, profile, allocate, explain, apply, export, plugins, scenarios):
+    module.command.params.append(_traceback_option())
     main.add_command(module.command)

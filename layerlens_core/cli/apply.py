@@ -52,7 +52,7 @@ def write_adapter(
 
     from layerlens_core.adaptation.apply import apply, check_applicable, read_directions_of
     from layerlens_core.adaptation.attached import trainable_parameters
-    from layerlens_core.cli.running import say
+    from layerlens_core.cli.terminal import say
     from layerlens_core.data.model import load, read_config
     from layerlens_core.files.atomic import filling
 

@@ -24,7 +24,7 @@ def command(run: Path, to: str, model: str, out: Path, overwrite: bool, init: "I
     A trainer that cannot express the plan is refused, and nothing is written.
     """
     from layerlens_core.cli.apply import check_free, write_adapter
-    from layerlens_core.cli.running import say
+    from layerlens_core.cli.terminal import say
     from layerlens_core.data.source import check_source
     from layerlens_core.errors import PluginError
     from layerlens_core.plugin.export import ExportRequest

@@ -1,6 +1,6 @@
 """Options that several commands take, and what they mean."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -50,7 +50,7 @@ class SampleNumber(click.IntRange):
         return super().convert(value, param, ctx)
 
 
-def _together(*options: Callable[[F], F]) -> Callable[[F], F]:
+def _several(*options: Callable[[F], F]) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         for option in reversed(options):
             function = option(function)
@@ -61,12 +61,12 @@ def _together(*options: Callable[[F], F]) -> Callable[[F], F]:
 
 run_argument = click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
 
-output_options = _together(
+output_options = _several(
     click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory of the run."),
     click.option("--overwrite", is_flag=True, help="Replace the run that is there."),
 )
 
-data_options = _together(
+data_options = _several(
     click.option("--data", required=True, help="JSONL, CSV or Parquet file, dataset directory or name."),
     click.option("--text-field", help="Field that holds the text."),
     click.option("--label-field", help="Field that holds the label."),
@@ -85,7 +85,7 @@ data_options = _together(
     click.option("--max-length", type=click.IntRange(2), default=256, show_default=True, help="Tokens a sample."),
 )
 
-profile_options = _together(
+profile_options = _several(
     click.option("--seed", type=SEED, default=0, show_default=True),
     click.option("--group", type=click.IntRange(1), default=2, show_default=True, help="Samples in a gradient's mean."),
     click.option(
@@ -111,7 +111,7 @@ profile_options = _together(
     ),
 )  # fmt: skip
 
-decision_options = _together(
+decision_options = _several(
     click.option(
         "--budget",
         "budgets",
@@ -150,7 +150,7 @@ decision_options = _together(
     click.option("--aggregator", help="How metrics combine; see 'layerlens plugins'.  [default: weighted-mean]"),
 )
 
-start_options = _together(
+start_options = _several(
     click.option(
         "--init",
         type=click.Choice(["random", "gradient"]),
@@ -192,48 +192,46 @@ def _numbers_by_name(
     return numbers
 
 
-def decision_arguments(
-    budgets: Sequence[str],
-    strategy: str | None,
-    methods: str | None,
-    thresholds: str | None,
-    quantiles: str | None,
-    settings: Sequence[str],
-    normalizer: str | None,
-    aggregator: str | None,
-    penalties: Sequence[str],
-    batch_size: int | None,
-    length: int | None,
-    optimizer: str | None,
-    margins: bool | None,
-    before: "Training | None" = None,
-) -> dict[str, Any]:
+#: The names of `decision_options`, as commands get them.
+DECISION_NAMES = (
+    "budgets", "strategy", "methods", "thresholds", "quantiles", "settings", "normalizer", "aggregator", "penalties",
+    "batch_size", "length", "optimizer", "margins",
+)  # fmt: skip
+
+
+def decision_arguments(given: Mapping[str, Any], before: "Training | None" = None) -> dict[str, Any]:
     """Arguments for `layerlens_core.allocate`: only those that were given.
 
+    given: by `DECISION_NAMES`.
     before: the training step of an earlier plan, of which what is not given stays.
     """
     from layerlens_core.allocation.budget import Budget
     from layerlens_core.values.costs import Training
 
-    step = {"batch": batch_size, "length": length, "optimizer": optimizer}
+    step = {"batch": given["batch_size"], "length": given["length"], "optimizer": given["optimizer"]}
     step = {name: value for name, value in step.items() if value is not None}
-    training = attrs.evolve(before or Training(), **step) if step else None  # type: ignore[arg-type]
+    training = attrs.evolve(before or Training(), **step) if step else None
+    methods = given["methods"]
+    arguments = {
+        "budget": Budget.parse(given["budgets"]) if given["budgets"] else None,
+        "strategy": given["strategy"],
+        "methods": [name.strip() for name in methods.split(",")] if methods is not None else None,
+        "options": _strategy_options(given) or None,
+        "normalizer": given["normalizer"],
+        "aggregator": given["aggregator"],
+        "penalties": parse_penalties(given["penalties"]) or None,
+        "training": training,
+        "margins": given["margins"],
+    }
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
+def _strategy_options(given: Mapping[str, Any]) -> dict[str, str]:
     options: dict[str, str] = {}
-    for text in settings:
+    for text in given["settings"]:
         name, equals, value = text.partition("=")
         if not equals:
             raise PlanError(f"--set {text!r} is not of the form NAME=VALUE")
         options[name] = value
-    options |= {k: v for k, v in {"thresholds": thresholds, "quantiles": quantiles}.items() if v is not None}
-    given = {
-        "budget": Budget.parse(budgets) if budgets else None,
-        "strategy": strategy,
-        "methods": [name.strip() for name in methods.split(",")] if methods is not None else None,
-        "options": options or None,
-        "normalizer": normalizer,
-        "aggregator": aggregator,
-        "penalties": parse_penalties(penalties) or None,
-        "training": training,
-        "margins": margins,
-    }
-    return {name: value for name, value in given.items() if value is not None}
+    named = {name: given[name] for name in ("thresholds", "quantiles")}
+    return options | {name: value for name, value in named.items() if value is not None}

@@ -1,11 +1,12 @@
 """``layerlens plan``: profile and allocate in one go."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from layerlens_core.cli.options import (
+    DECISION_NAMES,
     data_options,
     decision_arguments,
     decision_options,
@@ -15,10 +16,8 @@ from layerlens_core.cli.options import (
     profile_options,
 )
 
-DECISION_NAMES = (
-    "budgets", "strategy", "methods", "thresholds", "quantiles", "settings", "normalizer", "aggregator", "penalties",
-    "batch_size", "length", "optimizer", "margins",
-)  # fmt: skip
+if TYPE_CHECKING:
+    from layerlens_core.data.prepare import Prepared
 
 
 @click.command("plan", short_help="Profile a model and plan its fine-tuning.")
@@ -41,42 +40,34 @@ def command(
     out: Path,
     overwrite: bool,
     as_json: bool,
-    directions: bool,
-    resume: bool,
     **arguments: Any,
 ) -> None:
     """Plan MODEL, a local directory or a hub id, for your data and budget.
 
     Writes RUN/profile.json, RUN/plan.json, RUN/trace.jsonl and, with --directions, RUN/directions.safetensors.
     """
-    shown = {"model": model, "metrics": metrics, "directions": directions, **arguments}
+    shown = {"model": model, "metrics": metrics, **arguments}
     weights = parse_weights(metrics)
-    decision = decision_arguments(**{name: arguments.pop(name) for name in DECISION_NAMES})
+    decision = decision_arguments({name: arguments.pop(name) for name in DECISION_NAMES})
     check_names(decision, weights)
     if "budget" in decision and decision["budget"].latency is not None:
         arguments["latency"] = True
     # What is wrong with the command line is told before torch is imported, which takes seconds.
     from layerlens_core.allocation.allocate import allocate
-    from layerlens_core.cli.running import (
-        check_output,
-        is_first,
-        print_result,
-        run_profile,
-        save_profile,
-        staging,
-        traced,
-    )
+    from layerlens_core.cli.measuring import ProfileArguments, run_profile
+    from layerlens_core.cli.run_directory import check_output, print_result, save_profile, staging, traced
+    from layerlens_core.cli.terminal import is_first
 
-    check_output(out, overwrite, resume)
-    with traced(out, "plan", shown), staging(directions) as staged:
+    profiling = ProfileArguments(**arguments)
+    check_output(out, overwrite, profiling.resume)
+    with traced(out, "plan", shown), staging(profiling.directions) as staged:
         result = run_profile(
             model,
-            metrics=weights,
+            weights,
+            profiling,
+            out,
             directions=staged,
-            out=out,
-            resume=resume,
-            rehearse=lambda prepared: rehearse(prepared.model, weights, decision),
-            **arguments,
+            rehearse=lambda prepared: rehearse(prepared, weights, decision),
         )
         if not is_first():
             return
@@ -104,32 +95,30 @@ def check_names(decision: dict[str, Any], weights: dict[str, float]) -> None:
         check_weights(list(weights), weights)
 
 
-def rehearse(model: Any, weights: dict[str, float], decision: dict[str, Any]) -> None:
+def rehearse(prepared: "Prepared", weights: dict[str, float], decision: dict[str, Any]) -> None:
     """Allocate once with equal scores, so that a budget or an option that cannot work does not cost a profile."""
     from layerlens_core import tracing
     from layerlens_core.allocation.allocate import allocate
     from layerlens_core.allocation.budget import Budget
-    from layerlens_core.inspection.inspect import inspect
-    from layerlens_core.plugin import registry
+    from layerlens_core.plugin.registry import default
     from layerlens_core.values.profile import Profile
     from layerlens_core.values.scores import RawScores
 
-    inventory = inspect(model)
-    equal = {module.name: 1.0 for module in inventory.modules}
+    equal = {module.name: 1.0 for module in prepared.inventory.modules}
     scores = tuple(
         RawScores(metric=name, unit="", granularity="module", values=equal, reduction="weighted_mean")
         for name in weights or ("equal",)
     )
     profile = Profile(
-        inventory=inventory,
+        inventory=prepared.inventory,
         task="",
         scores=scores,
         statistics=(),
         data="",
         samples=0,
         loss=0.0,
-        latency=dict.fromkeys(registry.default().names("method"), (0.0, 0.0)),
-        settings={"dtype": str(model.dtype).removeprefix("torch.")},
+        latency=dict.fromkeys(default().names("method"), (0.0, 0.0)),
+        settings={"dtype": str(prepared.model.dtype).removeprefix("torch.")},
     )
     if "budget" in decision:
         # What FLOPs, memory and latency amount to is only known once the model was profiled.

@@ -14,28 +14,23 @@ from layerlens_core.cli.options import data_options, output_options, parse_weigh
 @click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Repeatable.  [default: weight_gradient]")
 @profile_options
 @output_options
-def command(
-    model: str,
-    metrics: tuple[str, ...],
-    out: Path,
-    overwrite: bool,
-    resume: bool,
-    directions: bool,
-    **arguments: Any,
-) -> None:
+def command(model: str, metrics: tuple[str, ...], out: Path, overwrite: bool, **arguments: Any) -> None:
     """Score the layers of MODEL, a local directory or a hub id, and write RUN/profile.json.
 
     'layerlens allocate' then makes plans from it without touching the model.
     """
-    from layerlens_core.cli.running import check_output, is_first, run_profile, save_profile, say, staging, traced
+    from layerlens_core.cli.measuring import ProfileArguments, run_profile
+    from layerlens_core.cli.run_directory import check_output, save_profile, staging, traced
     from layerlens_core.cli.tables import stability_lines
+    from layerlens_core.cli.terminal import is_first, say
     from layerlens_core.files.run import PLAN
 
-    check_output(out, overwrite, resume)
+    profiling = ProfileArguments(**arguments)
+    check_output(out, overwrite, profiling.resume)
     weights = parse_weights(metrics)
-    shown = {"model": model, "metrics": metrics, "directions": directions, **arguments}
-    with traced(out, "profile", shown), staging(directions) as staged:
-        result = run_profile(model, metrics=weights, directions=staged, out=out, resume=resume, **arguments)
+    shown = {"model": model, "metrics": metrics, **arguments}
+    with traced(out, "profile", shown), staging(profiling.directions) as staged:
+        result = run_profile(model, weights, profiling, out, directions=staged)
         if not is_first():
             return
         save_profile(result, out, staged)

@@ -13,18 +13,42 @@ from layerlens_core.data.rows import Row, read_rows
 from layerlens_core.errors import ModelError
 from layerlens_core.inspection.inspect import inspect
 from layerlens_core.profiling.model.samples import Sample
+from layerlens_core.values.inventory import Inventory
 from layerlens_core.values.profile import Task
 
 
 @frozen(kw_only=True)
-class Prepared:
-    """A loaded model with its tokenizer, samples to profile it on, their task and class names.
+class DataOptions:
+    """How rows become samples.
 
+    text_field, label_field: names of fields; by default they are found (`layerlens_core.data.fields`).
+    task: by default what the data's fields and the model's kind suggest.
+    samples: how many rows to draw.
+    max_length: in tokens.
+    """
+
+    text_field: str | None = None
+    label_field: str | None = None
+    task: Task | None = None
+    samples: int = 128
+    max_length: int = 256
+
+
+@frozen(kw_only=True)
+class Prepared:
+    """A loaded model, and samples to profile it on.
+
+    model, tokenizer: as loaded.
+    inventory: of the model.
+    samples: without padding.
+    task: which loss they are for.
+    labels: names of the classes, for classification.
     untrained: weights that the checkpoint lacks and that no plan trains, so that they stay random.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+    inventory: Inventory
     samples: list[Sample]
     task: Task
     labels: list[str]
@@ -34,52 +58,58 @@ class Prepared:
 def prepare(
     model: str,
     data: str | list[Row],
+    options: DataOptions,
     *,
-    text_field: str | None = None,
-    label_field: str | None = None,
-    task: Task | None = None,
-    samples: int = 128,
-    max_length: int = 256,
     seed: int = 0,
     dtype: str = "auto",
 ) -> Prepared:
     """Load a model and draw samples for it.
 
-    model: a local directory or a hub id. data: a file, a dataset, or rows. task: by default what the data's
-    fields and the model's kind suggest. samples: how many rows to draw. max_length: in tokens.
+    model: a local directory or a hub id.
+    data: a file, a dataset, or rows.
+    options: how rows become samples.
+    seed: of the draw, and of weights that the checkpoint lacks.
+    dtype: to load the model in; ``auto`` takes the checkpoint's.
 
     Everything that can be checked without the weights is checked first. Raises `DataError` and `ModelError`.
     """
     config = read_config(model)
     rows = read_rows(data) if isinstance(data, str) else data
-    classify = None if task is None else task == "sequence-classification"
-    fields = find_fields(rows, text=text_field, label=label_field, classify=classify)
-    task = choose_task(config, fields.form, task)
+    classify = None if options.task is None else options.task == "sequence-classification"
+    fields = find_fields(rows, text=options.text_field, label=options.label_field, classify=classify)
+    task = choose_task(config, fields.form, options.task)
     labels = _classes(config, label_names(rows, fields.label)) if task == "sequence-classification" else []
     loaded = load(model, task, labels=labels, seed=seed, dtype=dtype)
-    longest = getattr(config.get_text_config(), "max_position_embeddings", None)
-    chosen = choose(len(rows), samples, seed)
+    chosen = choose(len(rows), options.samples, seed)
     encoded = encode(
         [rows[i] for i in chosen],
         fields,
         loaded.tokenizer,
         task,
         labels=labels,
-        # RoBERTa and its kin reserve the positions up to the padding token's.
-        max_length=min(max_length, longest - 2) if isinstance(longest, int) and longest > 2 else max_length,
+        max_length=_most_tokens(config, options.max_length),
         seed=seed,
         numbers=[i + 1 for i in chosen],
     )
     _check_vocabulary(loaded, encoded)
-    heads = tuple(f"{head.name}." for head in inspect(loaded.model).heads)
+    inventory = inspect(loaded.model)
+    heads = tuple(f"{head.name}." for head in inventory.heads)
     return Prepared(
         model=loaded.model,
         tokenizer=loaded.tokenizer,
+        inventory=inventory,
         samples=encoded,
         task=task,
         labels=labels,
         untrained=tuple(name for name in loaded.drawn if not name.startswith(heads)),
     )
+
+
+def _most_tokens(config: Any, wanted: int) -> int:
+    """As many as are wanted, but no more than the model has positions for."""
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    # RoBERTa and its kin reserve the positions up to the padding token's.
+    return min(wanted, positions - 2) if isinstance(positions, int) and positions > 2 else wanted
 
 
 def _classes(config: Any, labels: list[str]) -> list[str]:

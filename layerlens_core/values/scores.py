@@ -77,6 +77,6 @@ class Utilities:
     aggregator: str
     granularity: Granularity = "layer"
 
-    def of(self, unit: str) -> float:
+    def utility_of(self, unit: str) -> float:
         """The utility of one unit."""
         return self.values[self.units.index(unit)]

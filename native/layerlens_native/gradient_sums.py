@@ -5,22 +5,12 @@
 device, neither float32 nor float64, with the entries of a row apart, or where torch uses many threads.
 """
 
-import os
-
 import torch
 from torch import Tensor
 
-try:
-    if os.environ.get("LAYERLENS_PURE") == "1":
-        raise ImportError
-    import layerlens_native._gradient_sums as _native
+from layerlens_native._selector import select_kernel
 
-    IMPLEMENTATION = "native"
-except ImportError:
-    import layerlens_native._gradient_sums_py  # noqa: F401
-
-    IMPLEMENTATION = "pure"
-
+_kernel, IMPLEMENTATION = select_kernel("gradient_sums")
 
 #: The kernel runs on one thread, and is as fast as the twin on about so many.
 THREADS = 4
@@ -60,7 +50,7 @@ def accumulate(
         )
         return
     samples, height, width = gradients.shape
-    _native.sums(
+    _kernel.sums(
         gradients.dtype == torch.float32, gradients.data_ptr(), gradients.stride(0), gradients.stride(1),
         samples // group, group, height, width, *_place(weight if weighted is not None else None), *_place(total),
         *(0 if part is None else part.data_ptr() for part in (singles, squares, weighted)),
@@ -81,7 +71,7 @@ def inner(left: Tensor, right: Tensor, once: int | None = None) -> Tensor:
 
         return _gradient_sums_py.inner(left, right, once)
     found = torch.empty(samples, dtype=torch.float64)
-    _native.inner(
+    _kernel.inner(
         left.dtype == torch.float32, left.data_ptr(), left.stride(0), right.data_ptr(), right.stride(0),
         samples, rows * columns, once * columns, found.data_ptr(),
     )  # fmt: skip

@@ -8,21 +8,13 @@ the bound by less than the gain of one step.
 """
 
 import math
-import os
 from array import array
 from collections.abc import Sequence
 from typing import NamedTuple
 
-try:
-    if os.environ.get("LAYERLENS_PURE") == "1":
-        raise ImportError
-    from layerlens_native._knapsack import relax as _relax
+from layerlens_native._selector import select_kernel
 
-    IMPLEMENTATION = "native"
-except ImportError:
-    from layerlens_native._knapsack_py import relax as _relax
-
-    IMPLEMENTATION = "pure"
+_kernel, IMPLEMENTATION = select_kernel("knapsack")
 
 #: States that the exact search may hold at once before it gives up and returns its best choice with the bound.
 MOST_STATES = 200_000
@@ -75,7 +67,7 @@ def solve(
     _check(costs, gains, offsets, budget)
     if math.isinf(budget):
         budget = math.fsum(costs) + 1.0
-    choice, value, bound, price = _relax(costs, gains, offsets, budget)
+    choice, value, bound, price = _kernel.relax(costs, gains, offsets, budget)
     if choice is None:
         raise Infeasible(value)
     solution = _solution(choice, costs, gains, offsets, max(bound, value), price)

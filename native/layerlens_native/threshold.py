@@ -5,21 +5,13 @@ built or ``LAYERLENS_PURE=1`` asks for the twin.
 """
 
 import math
-import os
 from array import array
 from collections.abc import Sequence
 from itertools import pairwise
 
-try:
-    if os.environ.get("LAYERLENS_PURE") == "1":
-        raise ImportError
-    from layerlens_native._threshold import count_at_or_below
+from layerlens_native._selector import select_kernel
 
-    IMPLEMENTATION = "native"
-except ImportError:
-    from layerlens_native._threshold_py import count_at_or_below
-
-    IMPLEMENTATION = "pure"
+_kernel, IMPLEMENTATION = select_kernel("threshold")
 
 
 def select(values: Sequence[float], thresholds: Sequence[float]) -> list[int]:
@@ -35,7 +27,7 @@ def select(values: Sequence[float], thresholds: Sequence[float]) -> list[int]:
         raise ValueError("thresholds must be finite")
     if any(low > high for low, high in pairwise(thresholds)):
         raise ValueError(f"thresholds must ascend: {list(thresholds)}")
-    counts: list[int] = count_at_or_below(array("d", values), array("d", thresholds))
+    counts: list[int] = _kernel.count_at_or_below(array("d", values), array("d", thresholds))
     return counts
 
 

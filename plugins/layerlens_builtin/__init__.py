@@ -3,13 +3,13 @@
 from collections.abc import Iterable
 from typing import Any
 
-from layerlens_core.plugin.hookspecs import hookimpl
-from layerlens_core.plugin.providers import (
+from layerlens_core.plugin import (
     AggregatorProvider,
     ExporterProvider,
     MethodProvider,
     MetricProvider,
     StrategyProvider,
+    hookimpl,
 )
 
 

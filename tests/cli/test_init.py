@@ -10,8 +10,8 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from layerlens_core.adaptation.attach import load
 from layerlens_core.adaptation.initialisation import ROW_NORM
+from layerlens_core.adaptation.load import load
 from layerlens_core.files.directions import read_directions
 from layerlens_core.values.plan import Plan
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from layerlens_core.cli.running import choose_device
+from layerlens_core.cli.measuring import choose_device
 from layerlens_core.errors import ModelError
 from layerlens_core.profiling.distributed.workers import Workers
 from layerlens_core.values.profile import Profile

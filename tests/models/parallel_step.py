@@ -26,8 +26,9 @@ for name, folder in {"layerlens_core": ROOT, "layerlens_builtin": ROOT / "plugin
         sys.path.insert(0, str(folder))
 
 import layerlens_builtin  # noqa: E402
-from layerlens_core.adaptation.attach import attach, load  # noqa: E402
+from layerlens_core.adaptation.attach import attach  # noqa: E402
 from layerlens_core.adaptation.config import Entry, configure  # noqa: E402
+from layerlens_core.adaptation.load import load  # noqa: E402
 from layerlens_core.plugin.registry import default  # noqa: E402
 
 if "prefix" not in default().names("method"):

@@ -26,7 +26,8 @@ from layerlens_core.adaptation.target_patterns import exactly
 from layerlens_core.allocation.allocate import allocate
 from layerlens_core.allocation.budget import Budget
 from layerlens_core.errors import ModelError, PlanError, PluginError
-from layerlens_core.inspection.inspect import inspect, linear_kind
+from layerlens_core.inspection.inspect import inspect
+from layerlens_core.inspection.linear import linear_kind
 from layerlens_core.values.costs import Cost
 from layerlens_core.values.profile import Profile
 from layerlens_core.values.scores import RawScores

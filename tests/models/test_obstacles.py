@@ -13,7 +13,8 @@ from transformers.models.t5.modeling_t5 import T5DenseActDense
 from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 
 from families import SPECIMENS
-from layerlens_core.inspection.inspect import inspect, linear_kind
+from layerlens_core.inspection.inspect import inspect
+from layerlens_core.inspection.linear import linear_kind
 from layerlens_core.inspection.unadaptable import obstacle, read_directly
 
 

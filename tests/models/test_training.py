@@ -36,7 +36,7 @@ import json, sys
 from pathlib import Path
 import torch, transformers
 from safetensors.torch import load_file, save_file
-from layerlens_core.adaptation.attach import load
+from layerlens_core.adaptation.load import load
 
 for run in map(Path, sys.argv[1:]):
     architecture = json.loads((run / "base" / "config.json").read_text())["architectures"][0]

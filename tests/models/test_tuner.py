@@ -12,11 +12,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from layerlens_core.adaptation.apply import apply
-from layerlens_core.adaptation.attach import load
 from layerlens_core.adaptation.attached import lora_layers, side_modules
 from layerlens_core.adaptation.check import check_gradients
 from layerlens_core.adaptation.config import peft_config
 from layerlens_core.adaptation.initialisation import ROW_NORM, align
+from layerlens_core.adaptation.load import load
 from layerlens_core.errors import FileError, ModelError, PlanError, PluginError
 from layerlens_core.inspection.inspect import inspect
 from layerlens_core.plugin.registry import default

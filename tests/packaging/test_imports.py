@@ -22,7 +22,7 @@ CHEAP = {
     "the values": (
         "import layerlens_core as ll\n"
         "ll.Budget, ll.Plan, ll.Profile, ll.allocate, ll.hookimpl, ll.register, ll.strategy, ll.MetricProvider\n"
-        "from layerlens_core import exports"
+        "from layerlens_core.plugin import ExportRequest, Method, ModuleStatistics, apportion, write_keys"
     ),
 }
 TOP_LEVEL = """

@@ -17,7 +17,8 @@ IMPLEMENTATIONS = """
 import json, sys
 from importlib import import_module
 print(json.dumps({name: import_module(f"layerlens_native.{name}").IMPLEMENTATION for name in sys.argv[1:]}))
-print(*sorted(name for name in sys.modules if name.startswith("layerlens_native._")))
+modules = {name for name in sys.modules if name.startswith("layerlens_native._")}
+print(*sorted(modules - {"layerlens_native._selector"}))
 """
 
 

@@ -38,7 +38,7 @@ def test_gains_by_rank_follow_it_and_are_concave(named_family, build, samples):
     for unit in problem.candidates.units:
         names = [target.name for target in unit.targets["lora"]]
         total = sum(sum(spectra[name]) for name in names)
-        gains = [0.0, *(candidate.gain for candidate in unit.of("lora"))]
+        gains = [0.0, *(candidate.gain for candidate in unit.candidates_of("lora"))]
         for rank in (1, 5, 20):
             share = sum(sum(spectra[name][:-1][:rank]) for name in names) / total
             assert gains[rank] == pytest.approx(unit.utility * share)
@@ -52,4 +52,4 @@ def test_without_it_the_assumed_coverage_serves(named_family, build, samples):
     assert all(statistics.spectrum == () for statistics in run.statistics)
     problem = pose(run, allocate(run, margins=False).request)
     unit = problem.candidates.units[0]
-    assert unit.of("lora")[7].gain == pytest.approx(unit.utility * 0.5)
+    assert unit.candidates_of("lora")[7].gain == pytest.approx(unit.utility * 0.5)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from layerlens_core.errors import ModelError
-from layerlens_core.inspection.inspect import linear_kind
+from layerlens_core.inspection.linear import linear_kind
 from layerlens_core.values.inventory import LinearModule
 
 #: Values of each parameter that go into a digest.

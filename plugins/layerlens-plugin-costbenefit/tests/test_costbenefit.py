@@ -10,14 +10,24 @@ from hypothesis import strategies as st
 
 import layerlens_core as ll
 from layerlens_builtin.methods.lora import METHOD as LORA
-from layerlens_core.allocation.build import coverage
-from layerlens_core.errors import PlanError
-from layerlens_core.plugin.contract import check_decisions
-from layerlens_core.plugin.protocols import Context
-from layerlens_core.values.candidates import Candidate, CandidateSet, Target, Unit
-from layerlens_core.values.costs import RESOURCES, Cost, Limits, Training
-from layerlens_core.values.inventory import Inventory, Layer, LinearModule
-from layerlens_core.values.scores import RawScores
+from layerlens_core.plugin import (
+    RESOURCES,
+    Candidate,
+    CandidateSet,
+    Context,
+    Cost,
+    Inventory,
+    Layer,
+    Limits,
+    LinearModule,
+    PlanError,
+    RawScores,
+    Target,
+    Training,
+    Unit,
+    check_decisions,
+    coverage,
+)
 from layerlens_plugin_costbenefit.strategy import select
 
 # --- instances ----------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from layerlens_core.plugin.export import ExportRequest, require_causal, require_lora, write_keys
+from layerlens_core.plugin import ExportRequest, require_causal, require_lora, write_keys
 
 FILE_NAME = "axolotl.yaml"
 

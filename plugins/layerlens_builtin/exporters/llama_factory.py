@@ -8,8 +8,7 @@ what does not happen.
 
 from pathlib import Path
 
-from layerlens_core.errors import FileError
-from layerlens_core.plugin.export import ExportRequest, require_causal, require_lora, write_keys
+from layerlens_core.plugin import ExportRequest, FileError, require_causal, require_lora, write_keys
 
 FILE_NAME = "llama_factory.yaml"
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from layerlens_core.plugin.export import ExportRequest, other_methods
+from layerlens_core.plugin import ExportRequest, other_methods
 
 
 def export(request: ExportRequest) -> tuple[Path, ...]:

@@ -7,8 +7,7 @@ must match the whole name; so any choice of modules can be expressed, as long as
 
 from pathlib import Path
 
-from layerlens_core.errors import PlanError
-from layerlens_core.plugin.export import ExportRequest, require_causal, require_lora, write_keys
+from layerlens_core.plugin import ExportRequest, PlanError, require_causal, require_lora, write_keys
 
 FILE_NAME = "trl.yaml"
 EXAMPLE = "docs/examples/sft.py"
@@ -34,7 +33,7 @@ def export(request: ExportRequest) -> tuple[Path, ...]:
             f"TRL's command line gives every module the one rank lora_r and has no rank pattern, but this plan has "
             f"ranks {min(ranks)} to {max(ranks)}; export it --to peft, and train with SFTTrainer as {EXAMPLE} does"
         )
-    from layerlens_core.adaptation.config import lora_config
+    from layerlens_core.plugin import lora_config
 
     config = lora_config(request.plan)
     keys = {

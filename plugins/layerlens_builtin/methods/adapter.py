@@ -1,7 +1,6 @@
 """Bottleneck adapters (Houlsby et al. 2019, arXiv 1902.00751) on what writes to the residual stream."""
 
-from layerlens_core.values.candidates import Target
-from layerlens_core.values.inventory import Layer
+from layerlens_core.plugin import Layer, Target
 
 LARGEST_WIDTH = 256
 

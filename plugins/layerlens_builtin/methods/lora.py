@@ -1,7 +1,6 @@
 """LoRA (Hu et al. 2021, arXiv 2106.09685): W + (α/r)·B·A with A of r × in and B of out × r."""
 
-from layerlens_core.values.candidates import Target
-from layerlens_core.values.inventory import Layer
+from layerlens_core.plugin import Layer, Target
 
 LARGEST_RANK = 64
 

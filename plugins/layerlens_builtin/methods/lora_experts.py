@@ -5,8 +5,7 @@ whatever the number of tokens, so that its FLOPs and the memory of the sum are t
 """
 
 from layerlens_builtin.methods import lora
-from layerlens_core.values.candidates import Target
-from layerlens_core.values.inventory import Layer
+from layerlens_core.plugin import Layer, Target
 
 
 class _LoRAExperts(type(lora.METHOD)):  # type: ignore[misc]

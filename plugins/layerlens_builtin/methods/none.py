@@ -1,7 +1,6 @@
 """No method: the layer stays frozen and costs nothing."""
 
-from layerlens_core.values.candidates import Target
-from layerlens_core.values.inventory import Layer
+from layerlens_core.plugin import Layer, Target
 
 
 class _Frozen:

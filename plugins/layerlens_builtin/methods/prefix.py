@@ -1,7 +1,6 @@
 """Gated prefixes (Li & Liang 2021, arXiv 2101.00190; gates as in arXiv 2303.16199) in every attention."""
 
-from layerlens_core.values.candidates import Target
-from layerlens_core.values.inventory import Layer
+from layerlens_core.plugin import Layer, Target
 
 LONGEST = 128
 

@@ -1,6 +1,6 @@
 """Gradient energy: how strongly a group of samples pulls at a module."""
 
-from layerlens_core.values.statistics import ModuleStatistics
+from layerlens_core.plugin import ModuleStatistics
 
 
 def score(statistics: ModuleStatistics) -> float:

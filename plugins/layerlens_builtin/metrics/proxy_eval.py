@@ -9,14 +9,21 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from layerlens_core.adaptation.attach import temporary_lora
-from layerlens_core.adaptation.attached import lora_layers
-from layerlens_core.errors import DataError, NonFiniteError
-from layerlens_core.plugin.active import ActiveProfile
-from layerlens_core.profiling.model.devices import input_device
-from layerlens_core.profiling.model.frozen import untouched
-from layerlens_core.profiling.model.losses import count_labels, pad_token_id, per_sample_losses
-from layerlens_core.profiling.model.samples import Sample, collate, micro_batches
+from layerlens_core.plugin import (
+    ActiveProfile,
+    DataError,
+    NonFiniteError,
+    Sample,
+    collate,
+    count_labels,
+    input_device,
+    lora_layers,
+    micro_batches,
+    pad_token_id,
+    per_sample_losses,
+    temporary_lora,
+    untouched,
+)
 
 RANK = 4
 SCALE = 2

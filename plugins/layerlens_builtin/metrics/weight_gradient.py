@@ -1,6 +1,6 @@
 """Sensitivity of the loss to the weights in place: GoRA's importance (arXiv 2502.12171)."""
 
-from layerlens_core.values.statistics import ModuleStatistics
+from layerlens_core.plugin import ModuleStatistics
 
 
 def score(statistics: ModuleStatistics) -> float:

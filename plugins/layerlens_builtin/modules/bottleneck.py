@@ -5,9 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
-from layerlens_core.adaptation.config import Entry
-from layerlens_core.adaptation.side_module import SideModule
-from layerlens_core.errors import ModelError
+from layerlens_core.plugin import Entry, ModelError, SideModule
 
 
 class Bottleneck(SideModule):

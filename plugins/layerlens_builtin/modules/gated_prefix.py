@@ -17,10 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from transformers import AttentionInterface
 
-from layerlens_core.adaptation.config import Entry
-from layerlens_core.adaptation.side_module import SideModule
-from layerlens_core.errors import ModelError
-from layerlens_core.inspection.inspect import calls_interface
+from layerlens_core.plugin import Entry, ModelError, SideModule, calls_interface
 
 #: The name in transformers' attention interface; only attentions with a prefix are configured to use it.
 IMPLEMENTATION = "layerlens_prefix"

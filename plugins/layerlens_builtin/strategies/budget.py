@@ -14,13 +14,21 @@ from itertools import accumulate
 import attrs
 from attrs import frozen
 
-from layerlens_core import tracing
-from layerlens_core.allocation.budget import readable
-from layerlens_core.errors import BudgetError, PlanError
-from layerlens_core.plugin.protocols import Context
-from layerlens_core.values.candidates import Candidate, CandidateSet, Unit
-from layerlens_core.values.costs import Cost, Limits
-from layerlens_core.values.decisions import Certificate, Decision, Selection
+from layerlens_core.plugin import (
+    BudgetError,
+    Candidate,
+    CandidateSet,
+    Certificate,
+    Context,
+    Cost,
+    Decision,
+    Limits,
+    PlanError,
+    Selection,
+    Unit,
+    certificate_found,
+    readable,
+)
 from layerlens_native import knapsack
 
 #: Below this many candidates an optimum is searched for without being asked.
@@ -53,7 +61,7 @@ def select(candidates: CandidateSet, limits: Limits, context: Context) -> Select
     choice = best_choice(candidates, limits, exact=exact)
     if "exact" not in context.options:
         choice = _alike(choice, candidates, limits, exact=exact)
-    tracing.certificate(value=choice.value, bound=choice.bound, exact=exact)
+    certificate_found(value=choice.value, bound=choice.bound, exact=exact)
     return Selection(
         decisions=tuple(
             _decide(unit, chosen, choice, candidates.alike)

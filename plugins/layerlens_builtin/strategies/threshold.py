@@ -8,13 +8,19 @@ apportioned in proportion to utility, and what is left over refines single modul
 import math
 from collections.abc import Sequence
 
-from layerlens_core import tracing
-from layerlens_core.allocation.apportionment import Claim, apportion
-from layerlens_core.errors import PlanError
-from layerlens_core.plugin.protocols import Context
-from layerlens_core.values.candidates import CandidateSet, Unit
-from layerlens_core.values.costs import Cost, Limits
-from layerlens_core.values.decisions import Decision
+from layerlens_core.plugin import (
+    CandidateSet,
+    Claim,
+    Context,
+    Cost,
+    Decision,
+    Limits,
+    PlanError,
+    Unit,
+    apportion,
+    candidate_refused,
+    thresholds_set,
+)
 from layerlens_native.threshold import quantile
 from layerlens_native.threshold import select as reach
 
@@ -30,7 +36,7 @@ def select(candidates: CandidateSet, limits: Limits, context: Context) -> list[D
     """
     utilities = [unit.utility for unit in candidates.units]
     thresholds, origin = _thresholds(candidates.methods, utilities, context)
-    tracing.thresholds_set(candidates.methods, thresholds, origin)
+    thresholds_set(candidates.methods, thresholds, origin)
     reached = [candidates.methods[index] for index in reach(utilities, thresholds)]
     methods = [
         _attachable(unit, method, candidates.methods) for unit, method in zip(candidates.units, reached, strict=True)
@@ -99,7 +105,7 @@ def _attachable(unit: Unit, method: str, methods: Sequence[str]) -> str:
     for lower in reversed(methods[: methods.index(method) + 1]):
         if unit.offers(lower):
             if lower != method:
-                tracing.candidate_refused(unit.name, method, "it cannot attach to this layer")
+                candidate_refused(unit.name, method, "it cannot attach to this layer")
             return lower
     return "none"
 
@@ -119,7 +125,7 @@ def _drop_unaffordable(candidates: CandidateSet, methods: list[str], limits: Lim
             for name in total.exceeded(limits)
         )
         cause = f"the smallest size for every layer as useful as this one would take {over}"
-        tracing.candidate_refused(units[index].name, methods[index], cause)
+        candidate_refused(units[index].name, methods[index], cause)
         methods[index] = "none"
         dropped.add(index)
     return dropped

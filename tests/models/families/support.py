@@ -14,9 +14,9 @@ from transformers import PreTrainedModel
 
 from families.specimen import Specimen
 from layerlens_core.adaptation.apply import apply
-from layerlens_core.adaptation.attach import load
 from layerlens_core.adaptation.attached import lora_layers, trainable_parameters
 from layerlens_core.adaptation.config import Entry
+from layerlens_core.adaptation.load import load
 from layerlens_core.adaptation.model import side_module
 from layerlens_core.plugin.registry import default
 from layerlens_core.values.costs import Cost

@@ -7,7 +7,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from families.support import SIZES, places
-from layerlens_core.inspection.inspect import linear_kind
+from layerlens_core.inspection.linear import linear_kind
 from layerlens_core.values.inventory import Inventory, Layer
 
 _HEADER = """# Model families

@@ -3,8 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from layerlens_core.plugin.hookspecs import hookimpl
-from layerlens_core.plugin.providers import StrategyProvider
+from layerlens_core.plugin import StrategyProvider, hookimpl
 
 
 def _load() -> Any:

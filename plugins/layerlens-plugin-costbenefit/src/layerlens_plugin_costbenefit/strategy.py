@@ -17,11 +17,7 @@ from collections.abc import Mapping, Sequence
 
 from attrs import frozen
 
-from layerlens_core.errors import PlanError
-from layerlens_core.plugin.protocols import Context
-from layerlens_core.values.candidates import Candidate, CandidateSet, Unit
-from layerlens_core.values.costs import RESOURCES, Cost, Limits
-from layerlens_core.values.decisions import Decision
+from layerlens_core.plugin import RESOURCES, Candidate, CandidateSet, Context, Cost, Decision, Limits, PlanError, Unit
 
 #: The option of each resource's weight; ``cost`` is that of trainable parameters.
 WEIGHT_OPTIONS = {"params": "cost", "flops": "flops", "memory": "memory", "latency": "latency"}

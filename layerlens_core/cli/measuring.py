@@ -1,0 +1,185 @@
+"""What commands share that run a model: load it, draw samples, profile, under torchrun too."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from attrs import frozen
+
+from layerlens_core.cli.terminal import is_first, progress_bar, say
+from layerlens_core.errors import ModelError, first_line
+from layerlens_core.files.run import checkpoints
+from layerlens_core.values.profile import Profile, Task
+
+if TYPE_CHECKING:
+    from layerlens_core.data.prepare import Prepared
+    from layerlens_core.profiling.distributed.workers import Workers
+
+
+@frozen(kw_only=True)
+class ProfileArguments:
+    """The command line's options of data and of profiling, under their own names (`layerlens_core.cli.options`)."""
+
+    data: str
+    text_field: str | None
+    label_field: str | None
+    task: Task | None
+    samples: int | tuple[Literal["auto"], int]
+    max_length: int
+    seed: int
+    group: int
+    micro_batch: int | Literal["auto"]
+    scores: Literal["exact", "sketch", "auto"]
+    spectrum: bool
+    directions: bool
+    resume: bool
+    compile: bool
+    shard: bool
+    latency: bool
+    device: str | None
+    dtype: str
+
+
+def run_profile(
+    model: str,
+    metrics: Mapping[str, float],
+    arguments: ProfileArguments,
+    out: Path,
+    *,
+    directions: Path | None = None,
+    rehearse: "Callable[[Prepared], object] | None" = None,
+) -> Profile:
+    """Load, draw and profile, with a progress bar; under torchrun, this process's share of it.
+
+    metrics: their weights by name; none for the default.
+    out: the run's directory, where it is written how far the work has come.
+    directions: where to write the side file of singular vectors.
+    rehearse: called between loading and the long work, to raise what would else be raised after it.
+    """
+    from layerlens_core.plugin.registry import default
+    from layerlens_core.profiling.distributed.workers import by_torchrun, joined
+
+    for name in metrics:
+        default().get("metric", name)  # an unknown name should not cost the loading of the model
+    try:
+        with joined(by_torchrun()) as workers:
+            where = workers.agreed(lambda: choose_device(arguments.device, workers))
+            prepared = workers.agreed(lambda: _prepare(model, arguments, rehearse))
+            return _profile(prepared, metrics, arguments, out, where=where, workers=workers, directions=directions)
+    except KeyboardInterrupt:
+        if checkpoints(out) and is_first():
+            say("\ninterrupted; the same command with --resume goes on from where it was")
+        raise
+
+
+def _prepare(model: str, arguments: ProfileArguments, rehearse: "Callable[[Prepared], object] | None") -> "Prepared":
+    from layerlens_core.data.prepare import DataOptions, prepare
+
+    options = DataOptions(
+        text_field=arguments.text_field,
+        label_field=arguments.label_field,
+        task=arguments.task,
+        samples=arguments.samples if isinstance(arguments.samples, int) else arguments.samples[1],
+        max_length=arguments.max_length,
+    )
+    prepared = prepare(model, arguments.data, options, seed=arguments.seed, dtype=arguments.dtype)
+    if prepared.untrained and is_first():
+        say(
+            f"Warning: {model} has no {', '.join(prepared.untrained[:3])}{' …' if prepared.untrained[3:] else ''} "
+            f"for {prepared.task}: {len(prepared.untrained)} tensors are random, and no plan trains them"
+        )
+    if rehearse is not None:
+        rehearse(prepared)
+    return prepared
+
+
+def _profile(
+    prepared: "Prepared",
+    metrics: Mapping[str, float],
+    arguments: ProfileArguments,
+    out: Path,
+    *,
+    where: Any,
+    workers: "Workers",
+    directions: Path | None,
+) -> Profile:
+    import torch
+
+    from layerlens_core.profiling.distributed import sharding
+    from layerlens_core.profiling.engine.settings import Execution
+    from layerlens_core.profiling.profile import DEFAULT_METRICS, ProfileOptions, profile_with
+
+    options = ProfileOptions(
+        metrics=tuple(metrics) or DEFAULT_METRICS,
+        task=prepared.task,
+        group=arguments.group,
+        micro_batch=arguments.micro_batch,
+        seed=arguments.seed,
+        scores=arguments.scores,
+        labels=tuple(prepared.labels),
+        latency=arguments.latency,
+        spectrum=arguments.spectrum,
+        directions=directions,
+        samples="all" if isinstance(arguments.samples, int) else arguments.samples[0],
+        compile=arguments.compile,
+    )
+    with progress_bar() as report:
+        try:
+            if arguments.shard:
+                sharding.shard(prepared.model, prepared.inventory, where, workers)
+            return profile_with(
+                prepared.model if arguments.shard else prepared.model.to(where),
+                prepared.samples,
+                options,
+                Execution(workers=workers, run=out, resume=arguments.resume),
+                inventory=prepared.inventory,
+                progress=report,
+            )
+        except torch.OutOfMemoryError as error:
+            raise ModelError(
+                f"{where} ran out of memory; use a smaller --micro-batch (it was {arguments.micro_batch}) or "
+                "--max-length"
+            ) from error
+
+
+def choose_device(device: str | None, workers: "Workers | None" = None) -> Any:
+    """The device by that name, or a GPU where there is one; of several processes each gets its own.
+
+    Raises `ModelError` where it is not there, or where several processes would share a GPU.
+    """
+    import torch
+
+    together = workers is not None and not workers.alone
+    if device is None and not torch.cuda.is_available():
+        return torch.device("cpu")
+    try:
+        where: Any = torch.device(device or "cuda")
+        if where.type == "meta":
+            raise RuntimeError("it holds no data")
+        if together and where.type == "cuda":
+            if where.index is not None:
+                raise RuntimeError("several processes cannot share it; --device cuda gives each its own")
+            where = _own_gpu()
+        torch.empty(0, device=where)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(
+            f"the device {device or 'cuda'} cannot be used: {first_line(error)}; leave --device out, or use cpu"
+        ) from None
+    return where
+
+
+def _own_gpu() -> Any:
+    """The GPU of this process, by its number on the machine."""
+    import torch
+
+    from layerlens_core.profiling.distributed.workers import local_rank
+
+    if torch.cuda.is_available() and local_rank() >= torch.cuda.device_count():
+        raise RuntimeError(
+            f"process {local_rank()} here wants a GPU of its own, and there are {torch.cuda.device_count()}; "
+            f"start with --nproc-per-node {torch.cuda.device_count()}"
+        )
+    where = torch.device("cuda", local_rank())
+    torch.empty(0, device=where)  # before what would raise other errors without CUDA
+    torch.cuda.set_device(where)
+    return where

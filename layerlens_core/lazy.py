@@ -1,0 +1,28 @@
+"""Packages whose names are imported when they are first used, so that importing the package costs nothing."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import Any
+
+
+def names_of(homes: Mapping[str, Sequence[str]]) -> list[str]:
+    """The names of a package, in the order of its table. homes: by module of ``layerlens_core``, what it holds."""
+    return [name for names in homes.values() for name in names]
+
+
+def lazily(package: str, homes: Mapping[str, Sequence[str]]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """A package's ``__getattr__`` and ``__dir__``. homes: by module of ``layerlens_core``, what it holds."""
+    modules = {name: module for module, names in homes.items() for name in names}
+
+    def get(name: str) -> Any:
+        if name not in modules:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        value = getattr(import_module(f"layerlens_core.{modules[name]}"), name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    def listed() -> list[str]:
+        return sorted({*vars(sys.modules[package]), *modules})
+
+    return get, listed
