@@ -1,6 +1,6 @@
 """Empirical Fisher information of a module's weights."""
 
-from layerlens_core.values.statistics import ModuleStatistics
+from layerlens_core.plugin import ModuleStatistics
 
 
 def score(statistics: ModuleStatistics) -> float:
