@@ -17,7 +17,7 @@ from layerlens_core.adaptation.apply import apply
 from layerlens_core.adaptation.attached import lora_layers, trainable_parameters
 from layerlens_core.adaptation.config import Entry
 from layerlens_core.adaptation.load import load
-from layerlens_core.adaptation.model import side_module
+from layerlens_core.adaptation.provided import provided_side
 from layerlens_core.plugin.registry import default
 from layerlens_core.values.costs import Cost
 from layerlens_core.values.decisions import Decision
@@ -136,8 +136,8 @@ def _check_gradients(
 def refusing_prefix(model: PreTrainedModel, inventory: Inventory, layer: Layer, plan_with: Callable[..., Plan]) -> Plan:
     """A plan with a prefix on attentions that are no place for it, as an older LayerLens or a hand could write it."""
     sizes = {attention.name: SIZES["prefix"] for attention in layer.attentions}
-    entries = [Entry(method="prefix", size=size, shape=inventory.shapes[name]) for name, size in sizes.items()]
-    cost = Cost(params=sum(map(side_module("prefix").parameters_of, entries)))
+    entries = {name: Entry(method="prefix", size=size, shape=inventory.shapes[name]) for name, size in sizes.items()}
+    cost = Cost(params=sum(provided_side("prefix").parameters_of(name, entry) for name, entry in entries.items()))
     decision = Decision(
         unit=layer.name, method="prefix", size=SIZES["prefix"], sizes=sizes, utility=1.0, cost=cost, reason="by hand"
     )
