@@ -15,7 +15,7 @@ from layerlens_core.values.inventory import Inventory, Skipped
 from layerlens_core.values.scores import RawScores
 from layerlens_core.values.statistics import ModuleStatistics
 
-SCHEMA, VERSION = "layerlens/profile", 1
+SCHEMA, VERSION = "layerlens/profile", 2
 
 #: What a model is trained for, which decides its loss.
 Task = Literal["causal-lm", "masked-lm", "seq2seq-lm", "sequence-classification"]

@@ -94,7 +94,7 @@ def test_profiling_alone_leaves_no_plan_of_earlier(
     assert "12 samples, mean loss " in result.stderr
     assert result.stdout == f"{there}\n"
     layerlens.ok("allocate", there)
-    assert Plan.load(there).budget == ("params=r=8",)
+    assert Plan.load(there).request.budget == ("params=r=8",)
 
 
 def test_weights_that_stay_random_are_told(layerlens: Any, model: Model, data: Data, tmp_path: Path) -> None:
