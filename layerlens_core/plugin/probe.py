@@ -1,9 +1,10 @@
 """Find out before a pass whether a metric reads a statistic that it did not declare."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
-from layerlens_core.errors import PluginError
+from layerlens_core.errors import LayerLensError, PluginError
 from layerlens_core.plugin.guard import Origin
 from layerlens_core.plugin.protocols import Score
 from layerlens_core.plugin.providers import MetricProvider
@@ -22,19 +23,12 @@ _SUMS: Mapping[str, Any] = {
 }
 
 
-class _UndeclaredError(Exception):
-    """A field was read that belongs to no declared statistic."""
-
-
 class _Watched(ModuleStatistics):
-    """Statistics of an imaginary module, of which only the declared ones may be read."""
+    """Statistics of an imaginary module that remember which of their fields were read."""
 
     def __getattribute__(self, name: str) -> Any:
-        needed = FIELDS.get(name)
-        if needed is not None:
-            declared = object.__getattribute__(self, "__dict__").get("declared")
-            if declared is not None and not declared & needed:
-                raise _UndeclaredError(min(needed))
+        if name in FIELDS:
+            object.__getattribute__(self, "__dict__").setdefault("read", set()).add(name)
         return super().__getattribute__(name)
 
 
@@ -45,16 +39,13 @@ def check_needs(provider: MetricProvider, score: Score, origin: Origin) -> None:
     not.
     """
     watched = _Watched(module="(an imaginary module)", weights=6, samples=4, groups=2, group_size=2, **_SUMS)
-    object.__setattr__(watched, "declared", frozenset(provider.needs))
-    try:
+    vars(watched)["read"] = set()  # what attrs itself read does not count
+    with suppress(LayerLensError):
         score(watched)
-    except PluginError as error:
-        if isinstance(error.__cause__, _UndeclaredError):
-            raise PluginError(
-                f"{origin} reads the statistic {error.__cause__.args[0]!r}, which it does not declare; "
-                f"its needs are: {', '.join(provider.needs) or 'none'}"
-            ) from error.__cause__
-    except KeyboardInterrupt:
-        raise
-    except Exception:  # an error of ours that the metric raises on purpose, about numbers that are not real
-        return
+    undeclared = sorted(name for name in vars(watched)["read"] if not FIELDS[name] & set(provider.needs))
+    if undeclared:
+        gathering = " or ".join(map(repr, sorted(FIELDS[undeclared[0]])))
+        raise PluginError(
+            f"{origin} reads {undeclared[0]} of the statistic {gathering}, which it does not declare; "
+            f"its needs are: {', '.join(provider.needs) or 'none'}"
+        )
