@@ -108,11 +108,11 @@ def _launch(rows: Tensor, tiles: Tensor, found: Tensor, tiling: Tiling, *, fused
     groups, count = tiles.shape[:2]
     block, step = tiling.block, 64 if tiling.block == 128 else 128
     tma = _by_tma(rows)
-    left = TensorDescriptor.from_tensor(rows, [1, block, step]) if tma else rows
+    blocks = TensorDescriptor.from_tensor(rows, [1, block, step]) if tma else rows
     with torch.cuda.device_of(rows):  # type: ignore[no-untyped-call]
         # Two programs a processor, measured on an H200.
         kernels.gram_kernel[(count, groups)](
-            left, left, tiles, found, tiling.table, tiling.tokens, rows.shape[-1], tiling.samples, count,
+            blocks, tiles, found, tiling.table, tiling.tokens, rows.shape[-1], tiling.samples, count,
             FUSED=fused, BLOCK=block, STEP=step, TMA=tma,
             num_warps=4 if tma or block == 64 else 8, num_stages=4 if tma or block == 128 else 3,
         )  # fmt: skip

@@ -8,12 +8,12 @@ import triton.language as tl
 
 @triton.jit
 def gram_kernel(
-    left, right, tiles, found, table, tokens, features, samples, count,
+    rows, tiles, found, table, tokens, features, samples, count,
     FUSED: tl.constexpr, BLOCK: tl.constexpr, STEP: tl.constexpr, TMA: tl.constexpr,
 ):  # fmt: skip
     """One tile a program: of rows [groups · samples, tokens, features], stored, or multiplied with the stored one.
 
-    left, right: the rows, or descriptors of blocks [1, BLOCK, STEP] of them.
+    rows: these, or descriptors of blocks [1, BLOCK, STEP] of them.
     """
     tile = tl.program_id(0)
     group = tl.program_id(1).to(tl.int64)
@@ -23,8 +23,8 @@ def gram_kernel(
     beside = tl.load(table + tile * 4 + 3)
     total = tl.zeros((BLOCK, BLOCK), dtype=tl.float32)
     for start in range(0, features, STEP):
-        a = _rows(left, first, above, start, tokens, features, BLOCK, STEP, TMA)
-        b = _rows(right, second, beside, start, tokens, features, BLOCK, STEP, TMA)
+        a = _rows(rows, first, above, start, tokens, features, BLOCK, STEP, TMA)
+        b = _rows(rows, second, beside, start, tokens, features, BLOCK, STEP, TMA)
         total = tl.dot(a, tl.trans(b), total)
     place = group * count + tile
     entries = tiles + place * BLOCK * BLOCK + tl.arange(0, BLOCK)[:, None] * BLOCK + tl.arange(0, BLOCK)[None, :]
@@ -80,11 +80,11 @@ def columns_kernel(
 ):  # fmt: skip
     """One tile [WIDE, COLUMNS] of every gᵢΩ of a group a program: column sums of squares, and those of Σ gᵢΩ."""
     tile = tl.program_id(0)
-    unit = tl.program_id(1).to(tl.int64)
+    group = tl.program_id(1).to(tl.int64)
     ks = tl.arange(0, COLUMNS)
     whole = tl.zeros((WIDE, COLUMNS), dtype=tl.float32)
     for i in range(GROUP):
-        sample = unit * GROUP + i
+        sample = group * GROUP + i
         total = tl.zeros((WIDE, COLUMNS), dtype=tl.float32)
         for start in range(0, tokens, STEP):
             x = _rows(projected, sample, start, 0, tokens, columns, STEP, COLUMNS, False)
@@ -92,7 +92,7 @@ def columns_kernel(
             total = tl.dot(tl.trans(d), x, total)
         tl.store(singly + (sample * tl.num_programs(0) + tile) * COLUMNS + ks, tl.sum(total * total, axis=0))
         whole += total
-    tl.store(together + (unit * tl.num_programs(0) + tile) * COLUMNS + ks, tl.sum(whole * whole, axis=0))
+    tl.store(together + (group * tl.num_programs(0) + tile) * COLUMNS + ks, tl.sum(whole * whole, axis=0))
 
 
 @triton.jit
