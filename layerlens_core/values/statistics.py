@@ -16,7 +16,8 @@ STATISTICS = {
     "spectrum": "leading singular values of the mean gradient",
 }
 
-#: By field of `ModuleStatistics`, the statistics of which each one fills it in; fields that are always there are left out.
+#: By field of `ModuleStatistics`, the statistics that gather it, each by itself; fields that are always there are not
+#: listed.
 FIELDS = {
     "sum_squared_norm": frozenset({"sample_norms", "gradient_norms"}),
     "sum_fourth_power": frozenset({"sample_norms", "gradient_norms"}),
