@@ -42,7 +42,7 @@ def write_directions(
 
 
 def read_directions(path: str | Path, *, fingerprint: str, digest: str | None = None) -> Vectors:
-    """Right singular vectors [k, in] by module, float32, rows of unit length in descending order of singular values.
+    """Right singular vectors [k, in] by module, float32, rows of length 1 in descending order of singular values.
 
     path: the file, or the run's directory.
     fingerprint: of the inventory of the model at hand.

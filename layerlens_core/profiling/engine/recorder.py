@@ -5,7 +5,7 @@ The order of calls, for each piece of work::
     begin_piece                         a piece of work begins, perhaps again after it failed
     │  begin_forward                    once a micro-batch
     │  │  count_call                    for each time that the module runs …
-    │  │  project                       … and where norms are sketched, what is kept of its inputs
+    │  │  project                       … and where squared norms are sketched, what is kept of its inputs
     │  begin_backward
     │  │  receive                       for each of these calls: its inputs and output gradients
     │  end_backward                     numbers go to the block once the piece's last micro-batch is over

@@ -46,7 +46,7 @@ class Directions:
     """What was found of one module's mean gradient.
 
     values: the leading singular values [k], descending, float64.
-    vectors: right singular vectors [k, in], float32 or wider, rows of unit length, of which the largest entry is
+    vectors: right singular vectors [k, in], float32 or wider, rows of length 1, of which the largest entry is
         positive.
     rest: the sum of all other singular values; estimated, unless ``exact``.
     outside: ‖G‖²_F less what lies in the span of the vectors.

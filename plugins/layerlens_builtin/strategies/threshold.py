@@ -134,8 +134,8 @@ def _drop_unaffordable(candidates: CandidateSet, methods: list[str], limits: Lim
 def _fit(candidates: CandidateSet, methods: Sequence[str], limits: Limits) -> list[dict[str, int]]:
     """The largest sizes, in proportion to utility, that keep every limit.
 
-    Where other resources than parameters are bounded too, the limit on parameters is lowered until those bounds are
-    kept: sizes, and with them all costs, only grow with it.
+    Where other resources than parameters are bounded too, the limit on parameters is lowered until their bounds hold.
+    Sizes, and with them all costs, only grow with that limit.
     """
     units = candidates.units
     trained = [index for index, method in enumerate(methods) if method != "none"]
