@@ -7,8 +7,8 @@ from difflib import get_close_matches
 class LayerLensError(Exception):
     """The root of all errors that LayerLens raises on purpose.
 
-    ``exit_code`` is what the command line exits with: 2 for bad input, 1 for a failed check. ``told_by_another``: of
-    several processes that fail alike, another one prints the message.
+    exit_code: what the command line exits with: 2 for bad input, 1 for a failed check.
+    told_by_another: of several processes that fail alike, another one prints the message.
     """
 
     exit_code = 2
@@ -48,7 +48,7 @@ class FileError(LayerLensError):
 
 
 class WorkersError(LayerLensError):
-    """Processes that should work together and do not, or that see different things."""
+    """Processes that should share the work and do not, or that see different things."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

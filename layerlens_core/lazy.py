@@ -7,12 +7,19 @@ from typing import Any
 
 
 def names_of(homes: Mapping[str, Sequence[str]]) -> list[str]:
-    """The names of a package, in the order of its table. homes: by module of ``layerlens_core``, what it holds."""
+    """The names of a package, in the order of its table.
+
+    homes: by module of ``layerlens_core``, the names that it holds.
+    """
     return [name for names in homes.values() for name in names]
 
 
 def lazily(package: str, homes: Mapping[str, Sequence[str]]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """A package's ``__getattr__`` and ``__dir__``. homes: by module of ``layerlens_core``, what it holds."""
+    """A package's ``__getattr__`` and ``__dir__``.
+
+    package: its name.
+    homes: by module of ``layerlens_core``, the names that it holds.
+    """
     modules = {name: module for module, names in homes.items() for name in names}
 
     def get(name: str) -> Any:

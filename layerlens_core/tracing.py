@@ -35,7 +35,7 @@ _SILENT = ContextVar("layerlens_silent", default=False)
 
 
 def run_started(command: str, arguments: Mapping[str, Any], versions: Mapping[str, str]) -> None:
-    """A command began: what was asked for, and the versions that answer."""
+    """A command began: what was asked for, and the versions in use."""
     _emit("run.started", command=command, arguments=dict(arguments), versions=dict(versions))
 
 
@@ -52,7 +52,7 @@ def plugins_seen(registry: "Registry") -> None:
 
 
 def profile_finished(profile: "Profile") -> None:
-    """The model was profiled: on how much, with which loss, and what could not be scored."""
+    """The model was profiled: on how many samples, with which loss, and what could not be scored."""
     _emit(
         "profile.finished",
         task=profile.task,
@@ -66,7 +66,7 @@ def profile_finished(profile: "Profile") -> None:
 
 
 def metric_scored(scores: "RawScores") -> None:
-    """One metric's raw scores, an event a unit."""
+    """One metric's raw scores, one event for each layer (or module)."""
     for unit, value in scores.values.items():
         _emit(
             "metric.scored", metric=scores.metric, unit=unit, granularity=scores.granularity, raw=value,
@@ -75,7 +75,7 @@ def metric_scored(scores: "RawScores") -> None:
 
 
 def utilities_computed(utilities: "Utilities") -> None:
-    """Every unit's utility with the raw and normalised scores and the weights that it follows from."""
+    """Every unit's utility, with the raw scores, normalised scores and weights that it was computed from."""
     for index, unit in enumerate(utilities.units):
         _emit(
             "utility.computed",
@@ -107,7 +107,7 @@ def candidates_built(candidates: "CandidateSet") -> None:
 
 
 def candidate_refused(unit: str, method: str, cause: str) -> None:
-    """A method that a unit would have got, but for the cause."""
+    """A method that a unit would have got, and why it did not."""
     _emit("candidate.refused", unit=unit, method=method, cause=cause)
 
 
@@ -128,7 +128,7 @@ def decision_made(decision: "Decision") -> None:
 
 
 def budget_settled(asked: str, limits: "Limits", spent: "Cost") -> None:
-    """What was asked, allowed and spent of each resource, the frozen model included."""
+    """What was asked for, allowed and spent of each resource, the frozen model included."""
     _emit(
         "budget.settled",
         asked=asked,
@@ -138,7 +138,7 @@ def budget_settled(asked: str, limits: "Limits", spent: "Cost") -> None:
 
 
 def certificate_found(*, value: float, bound: float, exact: bool) -> None:
-    """How much a plan gains, how much no plan can exceed, and whether an optimum was asked for."""
+    """What a plan gains, what no plan can exceed, and whether an optimum was asked for."""
     _emit("budget.certificate", value=value, bound=bound, gap=bound - value, exact=exact)
 
 
@@ -156,7 +156,9 @@ def run_finished(seconds: float) -> None:
 def to_file(run: Path, *, run_id: str, keep_profile: bool = False) -> Iterator[None]:
     """Configure structlog so that events go to ``trace.jsonl`` of a run, whole or not at all.
 
-    run_id: bound to every event. keep_profile: what profiling logged earlier stays in the file.
+    run: the run's directory.
+    run_id: bound to every event.
+    keep_profile: what profiling logged earlier stays in the file.
     """
     import structlog
 

@@ -1,1 +1,1 @@
-"""Everything that reads or changes the structure of a model: inspect it, apply a plan to it."""
+"""Apply a plan to a model, and load what was saved: everything that changes a model's structure."""

@@ -1,4 +1,4 @@
-"""Adapters on disk: found, checked before a model is touched, and held against what was loaded."""
+"""Adapters on disk: found, checked before a model is touched, and compared with what was loaded."""
 
 import json
 from pathlib import Path

@@ -34,11 +34,14 @@ def apply(
     beside the modules that they correct. Task heads of a classifier train in full beside the plan, as PEFT's
     ``modules_to_save``.
 
-    init: ``"gradient"`` starts LoRA's A along the leading right singular vectors of the mean gradient, which
-    ``directions`` (a run's directory, or its directions.safetensors) holds.
+    model: the planned one, without adapters.
+    plan: what to attach.
+    init: ``"gradient"`` starts LoRA's A along the leading right singular vectors of the mean gradient, ``"random"`` as
+        PEFT draws it.
+    directions: where these vectors are: a run's directory, or its directions.safetensors.
 
-    Raises `ModelError` where the model is not the planned one, `PlanError` where the plan holds a method that cannot
-    be applied, or is not consistent in itself, `PluginError` where nothing provides a method, and `FileError` for
+    Raises `ModelError` where the model is not the planned one, `PlanError` where the plan holds a method that cannot be
+    applied, or is not consistent in itself, `PluginError` where nothing provides a method, and `FileError` for
     directions that are missing, damaged or of another profile; in all cases before anything is changed.
     """
     if not isinstance(plan, Plan):
@@ -91,7 +94,7 @@ def check_applicable(plan: Plan) -> None:
 
 
 def _plain_form(model: PreTrainedModel, config: LayerLensConfig) -> Plain:
-    """How plain PEFT builds the same on this mixture of experts, found by letting it, on a copy without weights.
+    """How plain PEFT builds the same on this mixture of experts, found by trying, on a copy without weights.
 
     PEFT 0.21 rewrites patterns, and the names of some experts' maps, to those of transformers 4.
     """
@@ -102,7 +105,7 @@ def _plain_form(model: PreTrainedModel, config: LayerLensConfig) -> Plain:
             warnings.simplefilter("ignore")
             try:
                 made = lora_layers(get_peft_model(type(model)(deepcopy(model.config)), config.as_lora(form)))
-            except ValueError:  # it refuses what it cannot rewrite
+            except ValueError:  # PEFT refuses what it cannot rewrite
                 continue
         if {name: (layer.r["default"], layer.scaling["default"]) for name, layer in made.items()} == planned:
             return form
@@ -141,9 +144,11 @@ def read_directions_of(plan: Plan, init: Init, directions: str | Path | None) ->
 
 
 def _verify(model: PeftModel, planned: Mapping[str, int], plan: Plan) -> None:
-    """Hold what was built to the plan: every module at its size and scale, and the exact number of parameters.
+    """Compare what was built with the plan: every module's size and scale, and the exact number of parameters.
 
+    model: what was built.
     planned: trainable parameters by module.
+    plan: what should have been built.
     """
     layers = dict(adapted(model.get_base_model()))
     for name, count in planned.items():
@@ -162,7 +167,7 @@ def _verify(model: PeftModel, planned: Mapping[str, int], plan: Plan) -> None:
 
 
 def _trained(layer: Any) -> int:
-    """Trainable parameters of a layer of PEFT's, without those of another layer inside."""
+    """Trainable parameters of a PEFT layer, without those of another layer inside it."""
     return sum(
         parameter.numel()
         for name in layer.adapter_layer_names

@@ -1,4 +1,4 @@
-"""Attach what a configuration names, for good or for a while."""
+"""Attach what a configuration names, for good or for a limited time."""
 
 import gc
 import warnings
@@ -16,7 +16,7 @@ from layerlens_core.inspection.inspect import inspect
 
 
 def attach(model: PreTrainedModel, config: LayerLensConfig) -> PeftModel:
-    """The model with everything that the configuration names, for a model that carries nothing yet.
+    """The model with everything that the configuration names, for a model without adapters.
 
     Raises `ModelError` where PEFT would take other modules for a head than those that are named.
     """
@@ -30,7 +30,7 @@ def attach(model: PreTrainedModel, config: LayerLensConfig) -> PeftModel:
 def quietly() -> Iterator[None]:
     """Around calls into PEFT: without its warnings, which a user can do nothing about, and without garbage collection.
 
-    Each collection would walk a model that only grows, and take a quarter of the time.
+    Each collection would go through a model that only grows, and take a quarter of the time.
     """
     enabled = gc.isenabled()
     gc.disable()
@@ -38,7 +38,7 @@ def quietly() -> Iterator[None]:
         with warnings.catch_warnings():
             # PEFT 0.21 reads an attribute that transformers 5.23 has renamed and still serves.
             warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
-            # What is missing in a file is an error of ours, not a warning.
+            # Of tensors that a file lacks PEFT warns; we raise an error.
             warnings.filterwarnings("ignore", message="Found missing adapter keys")
             yield
     finally:
@@ -52,9 +52,14 @@ def temporary_lora(
 ) -> Iterator[PeftModel]:
     """LoRA, and trainable copies of heads, that are gone afterwards, also after an exception.
 
-    ranks: by linear module. PEFT's own ``unload`` puts the trained copy of a head in place of the original, leaves the
-    weights frozen, and under gradient checkpointing hooks on the embeddings; here every module is again the very one
-    that it was, and every weight frozen or not as before.
+    PEFT's own ``unload`` puts the trained copy of a head in place of the original, leaves the weights frozen, and under
+    gradient checkpointing leaves hooks on the embeddings. Here every module is again the very one that it was, and
+    every weight frozen or not as before.
+
+    model: without adapters.
+    ranks: by linear module.
+    scale: α/r of every module.
+    heads: modules that train in full.
     """
     restore = remember(model)
     try:
@@ -66,7 +71,13 @@ def temporary_lora(
 def attach_lora(
     model: PreTrainedModel, ranks: Mapping[str, int], *, scale: int, heads: Collection[str] = ()
 ) -> PeftModel:
-    """LoRA on exactly these linear modules, each at its rank, α/r = ``scale`` everywhere."""
+    """LoRA on exactly these linear modules.
+
+    model: without adapters.
+    ranks: by linear module.
+    scale: α/r of every module.
+    heads: modules that train in full.
+    """
     with restored_on_error(model):
         return attach(model, _lora_on(model, ranks, scale=scale, heads=heads))
 
@@ -80,7 +91,10 @@ def _lora_on(
 
 
 def _check_heads(model: PreTrainedModel, heads: Collection[str]) -> None:
-    """PEFT finds heads by the end of their names, and adapts nothing inside what it finds."""
+    """Raises where PEFT, which finds heads by the end of their names, would take other modules for heads.
+
+    PEFT adapts nothing inside what it takes for a head.
+    """
     heads = set(heads)
     for name, _ in model.named_modules(remove_duplicate=False):
         if name not in heads and (head := next((head for head in sorted(heads) if name.endswith(head)), None)):

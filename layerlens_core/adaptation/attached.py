@@ -13,7 +13,8 @@ from layerlens_core.adaptation.side_module import SideModule
 def adapted(base: nn.Module) -> Iterator[tuple[str, Any]]:
     """LoRA layers and side modules in a model, each with the name that it has in a plan.
 
-    That is the name of the module that is wrapped or stood beside, or of the stacked experts' parameter.
+    That is the name of the module that is wrapped, of the module beside which it stands, or of the stacked experts'
+    parameter.
     """
     for name, module in base.named_modules():
         bare = bare_name(name)

@@ -1,4 +1,4 @@
-"""Ask, once, whether everything that a plan trains takes part in the loss."""
+"""Check, once, that everything that a plan trains takes part in the loss."""
 
 from collections.abc import Mapping
 
@@ -12,10 +12,13 @@ from layerlens_core.errors import ModelError
 def check_gradients(model: PeftModel, batch: Mapping[str, Tensor], *, seed: int = 0) -> None:
     """Raise `ModelError` where a trainable parameter gets no gradient from a batch, and name the first.
 
-    batch: what the model takes, labels included, so that it returns a loss. At the start many gradients are zero
-    since B, an up-projection or a gate is; so they are taken once with all trained weights moved a little.
+    At the start many gradients are zero because B, an up-projection or a gate is. So gradients are taken once with all
+    trained weights moved a little. Weights, gradients, modes and the random state are as before afterwards, also after
+    an exception.
 
-    Weights, gradients, modes and the random state are as before afterwards, also after an exception.
+    model: with the plan applied.
+    batch: what the model takes, labels included, so that it returns a loss.
+    seed: draws by how much the weights are moved.
     """
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if not trained:

@@ -1,4 +1,4 @@
-"""What the tuner is told: every module that it adapts by its full name, with method, size and shape."""
+"""The tuner's configuration: every module to adapt by its full name, with method, size and shape."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
@@ -15,18 +15,18 @@ from layerlens_core.values.plan import LORA_METHODS, Plan
 
 
 class _PeftType(str):
-    """A name that PEFT's closed enumeration of types lacks; in places PEFT and transformers ask for its ``value``."""
+    """A name that PEFT's closed enumeration of types lacks. It has a ``value``, which PEFT and transformers ask for."""
 
     value = property(str)
 
 
-#: The type that adapter_config.json names for plans that plain PEFT has no words for.
+#: The type that adapter_config.json names for plans that plain PEFT cannot express.
 PEFT_TYPE = _PeftType("LAYERLENS")
-#: Of the entries, as they are written.
+#: Version of the entries' format in a file.
 VERSION = 1
 #: Matches no name, and keeps PEFT from condensing a list of names.
 NOTHING = "(?!)"
-#: How plain PEFT can be told of a plan: by patterns, by a list of full names, or not at all.
+#: How plain PEFT can find a plan's modules: by patterns, by a list of full names, or not at all.
 Plain = Literal["patterns", "names", "no"]
 
 
@@ -34,9 +34,10 @@ Plain = Literal["patterns", "names", "no"]
 class Entry:
     """What is attached to one module.
 
-    method, size: as planned. shape: of the place, by which a wrong model is recognised: ``in_features`` and
-    ``out_features`` of a linear map, ``features`` that are written to the residual stream, or the heads and widths
-    of an attention.
+    method: as planned.
+    size: as planned.
+    shape: of the place, by which a wrong model is recognised: ``in_features`` and ``out_features`` of a linear map,
+        ``features`` that are written to the residual stream, or the heads and widths of an attention.
     """
 
     method: str
@@ -48,8 +49,11 @@ class Entry:
 class LayerLensConfig(LoraConfig):  # type: ignore[misc]
     """A PEFT configuration with one entry a module, looked up by its exact name.
 
-    entries: as plain dictionaries, since PEFT writes them as JSON. plain: where everything is LoRA that PEFT can find
-    by itself, how it is told where; it is then saved as PEFT's own ``LORA`` and loads where LayerLens is not installed.
+    entries: as plain dictionaries, since PEFT writes them as JSON.
+    scale: α/r of every LoRA module.
+    plain: how plain PEFT finds the modules, where all are LoRA and it can; the configuration is then saved as PEFT's
+        own ``LORA`` and loads where LayerLens is not installed.
+    version: of the entries' format.
     """
 
     entries: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -82,7 +86,10 @@ class LayerLensConfig(LoraConfig):  # type: ignore[misc]
             self.as_lora(self.plain).save_pretrained(save_directory, **kwargs)
 
     def as_lora(self, plain: Plain) -> LoraConfig:
-        """PEFT's own configuration of the same LoRA, told of in this way; all other settings are as in this one."""
+        """PEFT's own configuration of the same LoRA; all settings but the modules' names are as in this one.
+
+        plain: how PEFT is to find the modules.
+        """
         ranks = {name: entry["size"] for name, entry in self.entries.items()}
         config = plain_lora(
             ranks, scale=self.scale, parameters=self.target_parameters or (), listed=plain == "names"
@@ -100,7 +107,10 @@ PEFT_TYPE_TO_CONFIG_MAPPING[PEFT_TYPE] = LayerLensConfig
 def peft_config(plan: Plan, inventory: Inventory) -> LayerLensConfig:
     """The configuration of a plan, for `peft.get_peft_model` or a trainer's ``peft_config=``.
 
-    inventory: of the planned model. Raises `PlanError` where a planned module is none that its method attaches to.
+    plan: what to attach.
+    inventory: of the planned model.
+
+    Raises `PlanError` where a planned method cannot attach to its module.
     """
     return configure(
         {
@@ -115,7 +125,12 @@ def peft_config(plan: Plan, inventory: Inventory) -> LayerLensConfig:
 
 
 def configure(entries: Mapping[str, Entry], *, scale: float, heads: Collection[str] = ()) -> LayerLensConfig:
-    """A configuration of these entries. scale: α/r of every LoRA module. heads: modules that train in full."""
+    """A configuration of these entries.
+
+    entries: by module.
+    scale: α/r of every LoRA module.
+    heads: modules that train in full.
+    """
     ranks = [entry.size for entry in entries.values() if entry.method in LORA_METHODS]
     largest = max(ranks, default=1)
     return LayerLensConfig(
@@ -150,11 +165,17 @@ def plain_lora(
     parameters: Collection[str] = (),
     listed: bool = False,
 ) -> LoraConfig:
-    """PEFT's own configuration of LoRA on exactly these modules, each at its rank, with α/r = ``scale`` everywhere.
+    """PEFT's own configuration of LoRA on exactly these modules, each at its rank.
 
-    There is one anchored pattern a rank, so that patterns are disjoint and their order, which saving does not keep,
-    cannot matter. parameters: which of the names are stacked experts'. listed: name the modules instead of giving
-    a pattern: PEFT 0.21 rewrites patterns of some mixtures of experts to the ends of names.
+    There is one anchored pattern for each rank. So patterns are disjoint and their order, which saving does not keep,
+    cannot matter.
+
+    ranks: by module.
+    scale: α/r of every module.
+    heads: modules that train in full.
+    parameters: which of the names are stacked experts'.
+    listed: name the modules instead of giving a pattern: PEFT 0.21 rewrites patterns of some mixtures of experts to the
+        ends of names.
     """
     largest = max(ranks.values())
     by_rank: dict[int, list[str]] = {}
@@ -181,5 +202,5 @@ def _entry(method: str, size: int, name: str, inventory: Inventory) -> Entry:
 
 
 def _integer(value: float) -> float:
-    """An integer where it is one, as other trainers' α."""
+    """The number as an integer where it is one, as other trainers write α."""
     return int(value) if float(value).is_integer() else value

@@ -1,6 +1,6 @@
 """Start LoRA along the leading directions of the gradient that was profiled.
 
-At B = 0 the gradient of B is (α/r) G Aᵀ, so that what A does not see of the gradient is lost to the first steps. With
+At B = 0 the gradient of B is (α/r) G Aᵀ, so the first steps lose the part of the gradient that A projects away. With
 rows of A along the leading right singular vectors of G, the first step of B is the best that its rank allows. The base
 weights stay as they are, since B = 0; LoRA-GA (arXiv 2407.05000) starts B along left vectors, and must change them.
 """
@@ -22,8 +22,11 @@ ROW_NORM = 1 / math.sqrt(3)
 def align(model: PeftModel, directions: Mapping[str, Tensor], adapter: str = "default") -> None:
     """Set the rows of every A to the leading directions of its module, at the norm of the usual initialisation.
 
-    directions: by module, orthonormal rows [k, in], the leading one first. Rows beyond the k-th stay as they were
-    drawn; so does the A of a module without directions, such as stacked experts.
+    Rows beyond the k-th stay as they were drawn; so does the A of a module without directions, such as stacked experts.
+
+    model: with LoRA attached.
+    directions: by module, orthonormal rows [k, in], the leading one first.
+    adapter: name of the adapter to change.
     """
     for name, layer in lora_layers(model).items():
         if name in directions and adapter in layer.lora_A:

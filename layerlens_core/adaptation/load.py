@@ -14,9 +14,11 @@ from layerlens_core.inspection.inspect import check_bare
 
 
 def load(model: PreTrainedModel, source: str | Path, *, trainable: bool = False) -> PeftModel:
-    """An adapter that was saved, on its base model: `PeftModel.from_pretrained`, with everything checked.
+    """A saved adapter on its base model: `PeftModel.from_pretrained`, with everything checked.
 
-    source: the adapter's directory, or a hub id. trainable: to go on training it; otherwise it is frozen.
+    model: the base model, without adapters.
+    source: the adapter's directory, or a hub id.
+    trainable: to go on training it; otherwise it is frozen.
 
     Raises `FileError` where the adapter's files are missing or damaged, `ModelError` where the model carries adapters
     already or is another one, and what `LayerLensModel` raises; in all cases nothing is changed.
@@ -28,7 +30,7 @@ def load(model: PreTrainedModel, source: str | Path, *, trainable: bool = False)
         try:
             loaded = PeftModel.from_pretrained(model, str(directory), is_trainable=trainable)
         except (ValueError, RuntimeError, KeyError) as error:
-            # PEFT's words for modules that it does not find, torch's for shapes that differ.
+            # PEFT raises these for modules that it does not find, torch for shapes that differ.
             raise ModelError(f"{directory} does not fit this {type(model).__name__}: {_brief(error)}") from error
         check_loaded(loaded, names, directory)
     return loaded

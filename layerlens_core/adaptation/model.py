@@ -26,14 +26,14 @@ from layerlens_core.values.plan import LORA_METHODS
 
 
 class LayerLensModel(LoraModel):  # type: ignore[misc]
-    """Attaches what a `LayerLensConfig` says, to exactly the modules that it names.
+    """Attaches what a `LayerLensConfig` names, to exactly the modules that it names.
 
-    It checks every entry before it changes anything: a module that is missing, of another shape, or of a kind that
-    its method cannot attach to raises `ModelError`; a method that nothing provides raises `PluginError`; entries of
-    another version raise `FileError`.
+    It checks every entry before it changes anything: a module that is missing, of another shape, or of a kind that its
+    method cannot attach to raises `ModelError`; a method that nothing provides raises `PluginError`; entries of another
+    version raise `FileError`.
     """
 
-    # Side modules are layers of PEFT's too, which it trains, switches and saves like its own.
+    # To PEFT side modules are layers too: it trains, switches and saves them like its own.
     tuner_layer_cls = BaseTunerLayer
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
@@ -83,7 +83,7 @@ class LayerLensModel(LoraModel):  # type: ignore[misc]
         )
 
     def _mark_only_adapters_as_trainable(self, model: nn.Module) -> None:
-        # As PEFT's, for models without trained biases, in one pass that compares no names.
+        # What PEFT's own method does for models without trained biases, in one pass without comparing names.
         trained: set[int] = set()
         for module in model.modules():
             if isinstance(module, BaseTunerLayer):
@@ -107,14 +107,15 @@ class LayerLensModel(LoraModel):  # type: ignore[misc]
         super().merge_adapter(*args, **kwargs)
 
     def merge_lora(self, safe_merge: bool = False) -> None:
-        """Merge the LoRA part of a mixed plan into the weights for good; what else there is stays and trains on.
+        """Merge the LoRA part of a mixed plan into the weights for good; the rest stays and trains on.
 
-        Afterwards ``save_pretrained`` writes the adapters and prefixes alone, for the base model as it is then, which
-        a copy's ``unload()`` returns; no name of a base model is saved with them.
+        Afterwards ``save_pretrained`` writes the adapters and prefixes alone, for the base model as it is then, which a
+        copy's ``unload()`` returns; no name of a base model is saved with them.
 
         safe_merge: raise ``ValueError``, with nothing merged, where a weight would not be finite.
-        Raises `PlanError` for a plan of LoRA alone, and where several adapters hold LoRA, of which one set of weights
-        can take in one.
+
+        Raises `PlanError` for a plan of LoRA alone, and where several adapters hold LoRA: one set of weights can take
+        in one only.
         """
         holding = [name for name, c in self.peft_config.items() if _methods(c) & LORA_METHODS]
         if len(holding) != 1 or holding != self.active_adapters:
@@ -187,9 +188,9 @@ PEFT_TYPE_TO_PREFIX_MAPPING[PEFT_TYPE] = LoraModel.prefix
 
 
 def check_fits(model: nn.Module, config: LayerLensConfig) -> Mapping[str, ProvidedSide]:
-    """The side modules that a configuration needs, by method, once all of it is held against the model.
+    """The side modules that a configuration needs, by method, after comparing all of it with the model.
 
-    Raises as `LayerLensModel` does.
+    Raises what `LayerLensModel` raises.
     """
     if config.version != VERSION:
         raise FileError(f"the adapter is of version {config.version}; this LayerLens reads version {VERSION}")

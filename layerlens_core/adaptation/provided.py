@@ -12,7 +12,11 @@ from layerlens_core.plugin.registry import default
 
 @frozen
 class ProvidedSide:
-    """What a method attaches, and who provides it."""
+    """What a method attaches, and who provides it.
+
+    origin: whom an error is blamed on.
+    module: the class that is attached.
+    """
 
     origin: Origin
     module: type[SideModule]
@@ -34,7 +38,11 @@ class ProvidedSide:
             self.module.attach(host, name, adapter, entry)
 
     def parameters_of(self, name: str, entry: Entry) -> int:
-        """See `SideModule.parameters_of`. name: of the module at hand."""
+        """See `SideModule.parameters_of`.
+
+        name: of the module at hand.
+        entry: what is attached there.
+        """
         with blamed(self.origin, on=name):
             return self.module.parameters_of(entry)
 
@@ -42,8 +50,8 @@ class ProvidedSide:
 def provided_side(method: str) -> ProvidedSide:
     """The side module of a method.
 
-    Raises `PluginError` where nothing provides the method, or where its module cannot be loaded or is none, and
-    `PlanError` where its provider names no module.
+    Raises `PluginError` where nothing provides the method, or where its module cannot be loaded or is no `SideModule`,
+    and `PlanError` where its provider names no module.
     """
     provider, origin = default().get("method", method), default().origin("method", method)
     if provider.module is None:

@@ -20,10 +20,13 @@ New = TypeVar("New", nn.Module, nn.Linear, torch.Tensor)
 class SideModule(nn.Module, BaseTunerLayer):  # type: ignore[misc]
     """The base of what a `MethodProvider` gives as its ``module``: one instance beside each planned module.
 
-    A subclass keeps its parameters in ``ModuleDict``s or ``ParameterDict``s by adapter name, names these in
-    ``adapter_layer_names``, and starts all their names with ``lora_``: PEFT loads nothing else. ``child`` is the name
-    under which it is attached, in which ``lora_`` must not occur: deleting skips that. ``places`` are the kinds of
-    places where it can stand, each by what its shape has to tell.
+    A subclass keeps its parameters in ``ModuleDict``s or ``ParameterDict``s by adapter name, and starts all their names
+    with ``lora_``: PEFT loads nothing else.
+
+    child: the name under which it is attached, in which ``lora_`` must not occur: PEFT passes over such names when it
+        deletes an adapter.
+    places: the kinds of places where it can stand, each by what its shape has to tell.
+    adapter_layer_names: names of these ``ModuleDict``s and ``ParameterDict``s.
     """
 
     child: ClassVar[str]
@@ -43,7 +46,15 @@ class SideModule(nn.Module, BaseTunerLayer):  # type: ignore[misc]
 
     @classmethod
     def attach(cls, host: nn.Module, name: str, adapter: str, entry: Entry) -> Self:
-        """Put the adapter beside ``host``. name: of the host. Raises `ModelError` where it does not belong there."""
+        """Put the adapter beside a module, the host.
+
+        host: the module.
+        name: of the host.
+        adapter: name of the adapter.
+        entry: what is attached.
+
+        Raises `ModelError` where it does not belong there.
+        """
         cls.check(host, name, entry)
         side = host._modules.get(cls.child)
         if side is None:
@@ -84,7 +95,7 @@ class SideModule(nn.Module, BaseTunerLayer):  # type: ignore[misc]
 
     @abstractmethod
     def add(self, adapter: str, entry: Entry) -> None:
-        """Make the parameters of an adapter, of which the module computes nothing at first."""
+        """Make the parameters of an adapter, with which the module adds nothing at first."""
 
     @abstractmethod
     def connect(self) -> None:

@@ -1,4 +1,4 @@
-"""Change a model and have it back as it was."""
+"""Change a model, and be able to restore it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,9 +8,10 @@ from torch import nn
 
 
 def remember(model: nn.Module) -> Callable[[], None]:
-    """A function that makes every module again the very one that it is now, and every weight frozen or not as now.
+    """A function that restores the model: every module is again the very one that it is now.
 
-    Hooks, attributes and the random state, from which adapters are drawn, go back with them.
+    Every weight is frozen or not as now. Hooks, attributes and the random state, from which adapters are drawn, are
+    restored with them.
     """
     # Every dictionary of a module with its contents: children, parameters, hooks, and what adapters keep by name.
     attributes = [

@@ -8,9 +8,9 @@ from typing import Any
 def exactly(names: Iterable[str]) -> str:
     """A pattern that matches these full names and nothing else, under both ways in which PEFT matches.
 
-    PEFT matches names by suffix and condenses long lists of names, so that ``layers.1.`` can hit layer 11 and a
-    vision tower the text model. An anchored alternation cannot. It is written as a tree over the dotted parts of the
-    names, as a flat alternation of thousands of names takes time in proportion to their number for each match.
+    PEFT matches names by suffix and condenses long lists of names, so that ``layers.1.`` can hit layer 11 and a vision
+    tower the text model. An anchored alternation cannot. It is written as a tree over the dotted parts of the names,
+    since a flat alternation of thousands of names takes time in proportion to their number for each match.
     """
     tree: dict[str, Any] = {}
     for name in names:
@@ -22,7 +22,7 @@ def exactly(names: Iterable[str]) -> str:
 
 
 def _alternatives(node: dict[str, Any]) -> str:
-    """What may follow at this place of the tree, names that continue alike written once."""
+    """What may follow at this place of the tree; names that continue alike are written once."""
     by_rest: dict[str, list[str]] = {}
     for part, child in node.items():
         if part:

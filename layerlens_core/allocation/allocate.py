@@ -20,7 +20,7 @@ from layerlens_core.values.scores import Normalizer
 
 DEFAULT_STRATEGY = "threshold"
 DEFAULT_BUDGET = Budget(params="r=8")
-#: Up to so many candidates margins are found without being asked for, which takes less than a second.
+#: With at most this many candidates, margins are found without being asked for; that takes less than a second.
 MARGINS_UP_TO = 1_000
 
 
@@ -78,7 +78,13 @@ def allocate(
 def plan_for(
     profile: Profile, request: Request, *, margins: bool | None = None, registry: Registry | None = None
 ) -> Plan:
-    """The plan that a request gets; see `allocate`."""
+    """The plan that follows from a profile and a request; see `allocate`.
+
+    profile: from `layerlens_core.profile`, or `Profile.load`.
+    request: what is asked of the plan.
+    margins: as in `allocate`.
+    registry: as in `allocate`.
+    """
     problem = pose(profile, request, registry)
     decisions, certificate = problem.solve()
     cost = problem.candidates.total(decisions)

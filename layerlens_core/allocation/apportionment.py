@@ -15,8 +15,11 @@ from attrs import frozen
 class Claim:
     """What one unit may claim: at least one notch, at most ``most``.
 
-    price: parameters of the first notch, and step: of every further one.
-    group: claims compare within a group (a method); none outgrows one of larger utility in its group.
+    utility: of the unit.
+    price: parameters of the first notch.
+    step: parameters of every further notch.
+    most: notches at most.
+    group: claims of one group (a method) compare; none outgrows one of larger utility in its group.
     """
 
     utility: float
@@ -27,10 +30,14 @@ class Claim:
 
 
 def apportion(claims: Sequence[Claim], limit: int | None) -> list[int]:
-    """Notches for each claim, 1 to ``most``, with a total price of at most ``limit``.
+    """Notches for each claim, from 1 to the claim's most, with a total price of at most the limit.
 
-    Raises ``ValueError`` where one notch each already exceeds the limit. Without a limit all get their most.
     Runs in O(notches · log claims).
+
+    claims: of all units.
+    limit: parameters in all; None gives each claim its most.
+
+    Raises ``ValueError`` where one notch for each claim already exceeds the limit.
     """
     if limit is None:
         return [claim.most for claim in claims]

@@ -49,13 +49,16 @@ def _budget() -> Any:
 class Budget:
     """What a plan may spend; every kind that is given is a hard bound.
 
-    params: trainable parameters. flops: of training, forward and backward, a token, the frozen model
-        included. memory: while training, the frozen model included. latency: of a forward pass, beyond the base
-        model's.
+    Amounts are numbers or texts: ``50_000``, ``"50k"``, ``"24GiB"``, ``"2ms"``; a share, of all parameters of the model
+    for ``params`` and of full fine-tuning for ``flops`` and ``memory``; or ``"r=8"``, what uniform LoRA of that rank
+    takes on all linear layers.
 
-    Amounts are numbers or texts: ``50_000``, ``"50k"``, ``"24GiB"``, ``"2ms"``; a share, of all parameters of the
-    model for ``params`` and of full fine-tuning for ``flops`` and ``memory``; or ``"r=8"``, what uniform LoRA of
-    that rank takes on all linear layers. Raises `BudgetError` where an amount cannot be read.
+    params: trainable parameters.
+    flops: FLOPs a token of training, forward and backward, the frozen model included.
+    memory: bytes while training, the frozen model included.
+    latency: seconds of a forward pass, beyond the base model's.
+
+    Raises `BudgetError` where an amount cannot be read.
     """
 
     params: str | None = _budget()
@@ -65,7 +68,7 @@ class Budget:
 
     @classmethod
     def parse(cls, texts: Iterable[str]) -> "Budget":
-        """A budget from texts such as ``params=50k``; one of a kind at most."""
+        """A budget from texts such as ``params=50k``; at most one of each kind."""
         amounts: dict[str, str] = {}
         for text in texts:
             kind, equals, amount = text.partition("=")
@@ -81,7 +84,10 @@ class Budget:
         return cls(**amounts)
 
     def resolve(self, references: References) -> Limits:
-        """The bounds in numbers, given what the model's own shares and uniform LoRA amount to."""
+        """The bounds in numbers.
+
+        references: what shares of the model, and ranks of uniform LoRA, amount to.
+        """
         limits: dict[str, float] = {}
         for kind in RESOURCES:
             text = getattr(self, kind)
@@ -99,7 +105,7 @@ class Budget:
         return Limits(**limits)  # type: ignore[arg-type]
 
     def texts(self) -> list[str]:
-        """What `parse` reads, one text a kind."""
+        """The budget as `parse` reads it, one text for each kind."""
         return [f"{kind}={getattr(self, kind)}" for kind in RESOURCES if getattr(self, kind) is not None]
 
     def __str__(self) -> str:
@@ -126,7 +132,7 @@ def _parse(kind: str, text: str) -> tuple[str, float]:
 
 
 def spell(kind: str, amount: float) -> str:
-    """An amount as `Budget` reads it, rounded up so that what costs this much fits."""
+    """An amount as `Budget` reads it, rounded up so that a plan of exactly this cost fits."""
     if kind == "params":
         return str(math.ceil(amount))
     if kind == "latency":

@@ -21,11 +21,11 @@ from layerlens_core.values.scores import RawScores, Utilities
 
 @frozen(kw_only=True)
 class Terms:
-    """What gains and costs are reckoned by, in all layers alike.
+    """What gains and costs are computed from, alike in all layers.
 
     training: the step that FLOPs and memory are counted for.
     penalties: by method, in place of the methods' own; gains are divided by them.
-    latency: by method, seconds of any size and of a unit of size, at one target.
+    latency: by method, seconds of any size and of each step of size, at one target.
     """
 
     training: Training = field(factory=Training)
@@ -57,7 +57,11 @@ def build_candidates(
 ) -> CandidateSet:
     """Every method at every size for every scored layer; modules without a score are no targets.
 
+    profile: what was measured.
+    utilities: of the layers.
+    methods: by name, in ascending capacity.
     request: resolved, with the training step's dtype and a penalty for every method but ``none``.
+    registry: for the aggregator of the modules' own utilities.
     """
     terms = Terms(training=request.training, penalties=request.penalties, latency=profile.latency)
     excluded = frozenset(skipped.name for skipped in profile.unscored)
@@ -82,7 +86,10 @@ def build_candidates(
 def coverage(method: Method, size: int) -> float:
     """The share of a unit's gain that a size reaches: ceiling · n / (n + half) at n notches.
 
-    Concave, 0 at 0, below the method's ceiling: an assumption, stated as one.
+    It is concave, 0 at size 0, and stays below the method's ceiling: an assumption, and called so.
+
+    method: with its notch, ceiling and half.
+    size: rank, bottleneck width or prefix length.
     """
     notches = size / method.notch
     return method.ceiling * notches / (notches + method.half)
@@ -95,7 +102,14 @@ def build_unit(
     terms: Terms | None = None,
     findings: Findings | None = None,
 ) -> Unit:
-    """All candidates of a layer. methods: by name, in ascending capacity."""
+    """All candidates of a layer.
+
+    layer: of the inventory.
+    utility: of the layer.
+    methods: by name, in ascending capacity.
+    terms: what gains and costs are computed from.
+    findings: what is known of the layer beside its utility.
+    """
     terms, findings = terms or Terms(), findings or Findings()
     targets: dict[str, tuple[Target, ...]] = {}
     candidates: list[Candidate] = []
@@ -120,7 +134,7 @@ def build_unit(
 
 
 def _places(layer: Layer, name: str, method: Method, terms: Terms, findings: Findings) -> tuple[Target, ...]:
-    """Where a method attaches in a layer, with what only profiling knows of its cost there."""
+    """Where a method attaches in a layer, with the costs there that only profiling knows."""
     places = tuple(target for target in method.targets(layer) if target.name not in findings.excluded)
     if method.updates_weights:
         places = tuple(attrs.evolve(place, kept_bytes=findings.kept_inputs / len(places)) for place in places)

@@ -21,10 +21,16 @@ Event = Mapping[str, Any]
 class Explanation:
     """The events of a run's trace that led to one layer's decision.
 
-    utility: raw and normalised scores, weights, utility (None for a layer that was not scored).
-    modules: raw scores by metric and module, with the metric's unit. thresholds: None for strategies
-    without. refused: what the layer would have got, and why not. flips: changes of the layer's utility, of
-    penalties and of the budget after which it gets another method; each was tried.
+    layer: its full name.
+    decision: the event of the decision.
+    utility: raw and normalised scores, weights and utility; None for a layer that was not scored.
+    modules: raw scores by metric and module.
+    units: by metric, what its raw scores are measured in.
+    thresholds: the event of the thresholds; None for strategies without.
+    refused: what the layer would have got, and why not.
+    budget: what was asked for, allowed and spent.
+    flips: changes of the layer's utility, of penalties and of the budget after which the layer gets another method;
+        each was tried.
     """
 
     layer: str
@@ -39,10 +45,13 @@ class Explanation:
 
 
 def explain(run: Path, layer: str) -> Explanation:
-    """Explain one layer of a run, named in full, by a unique ending, or by its number in the plan.
+    """Explain one layer of a run.
 
-    Raises `PlanError` where no layer or several match, and `FileError` where the trace is incomplete or is
-    not the plan's.
+    run: the run's directory.
+    layer: its full name, a unique ending of it, or its number in the plan.
+
+    Raises `PlanError` where no layer or several match, and `FileError` where the trace is incomplete or is not the
+    plan's.
     """
     plan = Plan.load(run)
     name = find_layer(plan, layer)
@@ -76,7 +85,7 @@ def explain(run: Path, layer: str) -> Explanation:
 
 
 def _flips(run: Path, plan: Plan, layer: str) -> list[str]:
-    """What would change the layer's method, found by deciding anew from the profile."""
+    """What would change the layer's method, found by deciding again from the profile."""
     with tracing.silenced():
         problem = pose(Profile.load(run), plan.request)
     decision = next(decision for decision in plan.decisions if decision.unit == layer)
@@ -92,7 +101,13 @@ def _flips(run: Path, plan: Plan, layer: str) -> list[str]:
 
 
 def find_layer(plan: Plan, text: str) -> str:
-    """The full name of a layer. Raises `PlanError`."""
+    """The full name of a layer.
+
+    plan: that decides on the layer.
+    text: its full name, a unique ending of it, or its number in the plan.
+
+    Raises `PlanError` where no layer or several match.
+    """
     names = [decision.unit for decision in plan.decisions]
     if text in names:
         return text

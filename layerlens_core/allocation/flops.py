@@ -1,7 +1,7 @@
 """What the frozen model costs, by the lowest layer that a plan trains: FLOPs and memory, counted from shapes.
 
-Below the lowest trained layer nothing is kept and nothing is back-propagated, so the frozen model above it is dearer
-the deeper training reaches. The total of a plan is this cost plus its candidates'.
+Below the lowest trained layer nothing is kept and nothing is back-propagated, so the deeper training reaches, the more
+the frozen model costs. The total of a plan is this cost plus its candidates'.
 """
 
 import re
@@ -16,10 +16,13 @@ _KEY_OR_VALUE = re.compile(r"(^|\.)(k_proj|key|k_lin|k|v_proj|value|v_lin|v)$")
 
 
 def forward_flops(inventory: Inventory, length: int) -> float:
-    """Of the frozen model, a token: every matrix product, attention over ``length`` tokens, the output head.
+    """FLOPs a token of the frozen model's forward pass: every matrix product, attention, the output head.
 
     Not counted: what runs once a sample (poolers, heads of classifiers), routers of experts, and what is no matrix
-    product. Of an encoder and a decoder, both are taken to run over ``length`` tokens.
+    product. Where there are an encoder and a decoder, both are taken to run over the same number of tokens.
+
+    inventory: of the model.
+    length: tokens that attention runs over.
     """
     layers = sum(_products(layer, inventory) + _attention(layer, length) for layer in inventory.layers)
     return layers + _outside(inventory, before=True) + _outside(inventory, before=False)
@@ -28,10 +31,13 @@ def forward_flops(inventory: Inventory, length: int) -> float:
 def depth_flops(inventory: Inventory, length: int) -> tuple[float, ...]:
     """FLOPs a token of the frozen model by lowest trained layer: forward, and backward down to that layer.
 
-    Entry i is for layer i; the last entry, for a plan that trains no layer, is the forward pass alone. The
-    backward pass computes activation gradients only: as many as forward for a linear module, twice as
-    many for attention. The lowest layer's modules that read its input need none. Held to PyTorch's own count of a
-    training step, LoRA added, within 1 % in tests/models/test_costs.py.
+    Entry i is for layer i; the last entry, for a plan that trains no layer, is the forward pass alone. The backward
+    pass computes activation gradients only: as many FLOPs as forward for a linear module, twice as many for attention.
+    In the lowest layer the modules that read its input need none. Compared with PyTorch's own count of a training step,
+    LoRA added, in tests/models/test_costs.py: within 1 %.
+
+    inventory: of the model.
+    length: tokens that attention runs over.
     """
     forward = forward_flops(inventory, length)
     first_decoder = next((layer for layer in inventory.layers if len(layer.attentions) > 1), None)
@@ -40,7 +46,7 @@ def depth_flops(inventory: Inventory, length: int) -> tuple[float, ...]:
         backward = _products(layer, inventory) + 2 * _attention(layer, length)
         if decodes := len(layer.attentions) > 1:
             to_encoder += _reads_encoder(layer)
-        # While only the decoder is trained, what it reads of the encoder needs no gradient.
+        # While only the decoder is trained, the encoder's output, which it reads, needs no gradient.
         result.append(forward + above + backward - _reads_input(layer, inventory) - (to_encoder if decodes else 0.0))
         above += backward
         if layer is first_decoder:
@@ -64,12 +70,12 @@ def _experts(layer: Layer, inventory: Inventory) -> float:
 
 
 def _products(layer: Layer, inventory: Inventory) -> float:
-    """Products with weights, in the forward pass."""
+    """FLOPs of the products with weights, in the forward pass."""
     return _linear(layer.modules) + _experts(layer, inventory)
 
 
 def _attention(layer: Layer, length: int) -> float:
-    """Products of queries with keys and of weights with values, over all pairs: what is masked is computed too."""
+    """FLOPs of queries times keys and of weights times values, over all pairs: masked ones are computed too."""
     return float(sum(2 * length * a.query_heads * (a.key_dim + a.value_dim) for a in layer.attentions))
 
 
@@ -84,8 +90,9 @@ def _outside(inventory: Inventory, *, before: bool) -> float:
 def _reads_input(layer: Layer, inventory: Inventory) -> float:
     """FLOPs of the modules whose inputs in the lowest layer depend on nothing trained.
 
-    They are the projections into the layer's first attention, and the feed-forward's where it stands beside it. A
-    projection from another width than that of the residual stream follows another one (latent attention).
+    They are the projections into the layer's first attention, and the feed-forward's where it stands beside that
+    attention. A projection whose input is not as wide as the residual stream follows another projection (latent
+    attention).
     """
     first = layer.attentions[:1]
     widths = {module.out_features for module in layer.residual_writers}
@@ -110,9 +117,13 @@ def _reads_encoder(layer: Layer) -> float:
 def depth_costs(inventory: Inventory, training: Training, activations: Activations | None) -> tuple[Cost, ...]:
     """The frozen model's cost by lowest trained layer; the last entry is for a plan that trains none.
 
-    Memory is that of the weights in the training's dtype, of task heads beside them, which train in full, of what
-    is kept from the lowest trained layer up, and of the head's peak. Without measured activations it is the weights'
-    and heads' alone. CUDA's context and the allocator's fragmentation come on top.
+    Memory is that of the weights in the training's dtype, of task heads beside them, which train in full, of what is
+    kept from the lowest trained layer up, and of the head's peak. Without measured activations it is the weights' and
+    heads' alone. CUDA's context and the allocator's fragmentation come on top.
+
+    inventory: of the model.
+    training: the step that FLOPs and memory are counted for.
+    activations: what the forward pass keeps, where that was measured.
     """
     flops = depth_flops(inventory, training.length)
     heads = sum(head.parameters for head in inventory.heads)

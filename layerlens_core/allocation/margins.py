@@ -1,9 +1,9 @@
 """How firm a decision is: the smallest change of an input after which a layer would get another method.
 
-Nothing is estimated: every flip that is reported was seen by deciding anew with the changed input. An input is
-multiplied by `FARTHEST`, or divided by it, and if the method is then another one, the change is halved (in
-logarithms) until the factor is known to three digits. A flip that comes and goes again within that range may be
-missed; one that is reported is real.
+Nothing is estimated: every flip that is reported was seen by deciding again with the changed input. An input is
+multiplied by `FARTHEST`, and divided by it. If the layer then gets another method, the change is halved (in logarithms)
+again and again until the factor is known to three digits. A flip that comes and goes within that range may be missed;
+one that is reported is real.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,9 +28,11 @@ Subject = Literal["utility", "penalty", "budget"]
 
 @frozen(kw_only=True)
 class Flip:
-    """A change that was made, and the method that it led to.
+    """A change that was tried, and the method that it led to.
 
-    subject: what was changed. name: the layer, the method, or the resource. factor: by which it was multiplied.
+    subject: what was changed.
+    name: the layer, the method, or the resource.
+    factor: by which the input was multiplied.
     becomes: the candidate that the layer then gets.
     """
 
@@ -103,7 +105,7 @@ def scaled(limits: Limits, name: str, factor: float) -> Limits:
 
 
 def describe(flip: Flip, limits: Limits, utility: float) -> str:
-    """A flip in words, with the value that brings it about."""
+    """A flip in words, with the value of the input that leads to it."""
     if flip.subject == "utility":
         return f"{flip.becomes}, if its utility were {utility * flip.factor:.6f}"
     if flip.subject == "penalty":
@@ -112,12 +114,12 @@ def describe(flip: Flip, limits: Limits, utility: float) -> str:
 
 
 def _method_after(decide: Decide, candidates: CandidateSet, limits: Limits, before: Decision) -> str | None:
-    """The candidate that the layer gets, where its method is another one than before; None where it is not."""
+    """The candidate that the layer gets, if its method is not the one that it had before; else None."""
     try:
         with tracing.silenced():
             decisions = decide(candidates, limits)
     except LayerLensError:
-        return None  # no plan at all is no other method
+        return None  # where no plan is possible, the layer gets no other method
     after = next(decision for decision in decisions if decision.unit == before.unit)
     if after.method == before.method:
         return None
@@ -133,7 +135,14 @@ def _nearest(subject: Subject, name: str, changed: Callable[[float], str | None]
 def _towards(
     subject: Subject, name: str, changed: Callable[[float], str | None], far: float, within: float
 ) -> Flip | None:
-    """The nearest flip between the input as it is and ``far``, if it is nearer than the factor ``within``."""
+    """The nearest flip between the unchanged input and one that is changed ``far``.
+
+    subject: what is changed.
+    name: the layer, the method, or the resource.
+    changed: the candidate that a factor leads to, or None where the method stays.
+    far: the factor to begin with.
+    within: only a flip at a smaller factor than this counts.
+    """
     becomes = changed(far)
     if becomes is None:
         return None

@@ -28,6 +28,10 @@ class Problem:
     """What a strategy has to decide, and everything that its decisions follow from.
 
     request: as it was resolved: a weight for every metric, a penalty for every method but ``none``.
+    candidates: of every scored layer.
+    limits: on the plan's cost.
+    utilities: of every scored layer.
+    select: the strategy.
     """
 
     request: Request
@@ -37,7 +41,11 @@ class Problem:
     select: Select
 
     def decide(self, candidates: CandidateSet | None = None, limits: Limits | None = None) -> tuple[Decision, ...]:
-        """The strategy's decisions, held to its contract; with other candidates or limits where they are given."""
+        """The strategy's decisions, held to its contract.
+
+        candidates: in place of the problem's own.
+        limits: in place of the problem's own.
+        """
         return self.solve(candidates, limits)[0]
 
     def solve(
@@ -53,6 +61,8 @@ class Problem:
 def pose(profile: Profile, request: Request, registry: Registry | None = None) -> Problem:
     """Utilities, candidates and limits of a request; a plan's own request poses the problem that the plan solves.
 
+    profile: what was measured.
+    request: what is asked of the plan.
     registry: of providers; by default those that are installed, and what `register` added.
 
     Raises what `layerlens_core.allocate` raises.
@@ -110,7 +120,7 @@ def _check_measured(limits: Limits, methods: Mapping[str, Method], profile: Prof
 
 
 def _check_places(candidates: CandidateSet, profile: Profile, asked: Iterable[str] | None) -> None:
-    """Raises `PlanError` for a method that was asked for by name and that no layer has a place for."""
+    """Raises `PlanError` for a method that was asked for by name and that can attach in no layer."""
     for method in asked or ():
         if method != "none" and not any(unit.offers(method) for unit in candidates.units):
             raise PlanError(
@@ -133,7 +143,7 @@ def _penalties(penalties: Mapping[str, float], methods: Mapping[str, Method], re
 
 
 def _check_affordable(candidates: CandidateSet, limits: Limits, budget: Budget) -> None:
-    """Raises `BudgetError` where no candidate at all fits, with the least that would do."""
+    """Raises `BudgetError`, with the least that a bound would have to be, where no candidate at all fits."""
     costs = [
         candidates.base(unit.depth) + candidate.cost
         for unit in candidates.units

@@ -1,4 +1,4 @@
-"""What budgets in shares of the model, and in ranks, refer to."""
+"""What budgets that are shares of the model, or ranks, amount to."""
 
 from collections.abc import Mapping
 
@@ -11,9 +11,12 @@ from layerlens_core.values.inventory import Inventory
 
 @frozen(kw_only=True)
 class References:
-    """What budgets in shares and in ranks refer to.
+    """What budgets that are shares of the model, or ranks, amount to.
 
-    whole: all parameters of the model, and the FLOPs and memory of full fine-tuning.
+    inventory: of the model.
+    training: the step that FLOPs and memory are counted for.
+    depths: the frozen model's cost by lowest trained layer.
+    adapted: by layer, bytes a token that LoRA's inputs take.
     """
 
     inventory: Inventory
@@ -23,7 +26,7 @@ class References:
 
     @property
     def whole(self) -> Cost:
-        """All parameters, and FLOPs and memory of full fine-tuning in fp32 optimizer states."""
+        """All parameters, and the FLOPs and memory of full fine-tuning with optimizer states in fp32."""
         params = self.inventory.parameters
         kept = sum(self.adapted.values()) * self.training.tokens
         return Cost(
@@ -33,7 +36,7 @@ class References:
         )
 
     def uniform_lora(self, rank: int) -> Cost:
-        """LoRA of one rank on every linear module, the frozen model included but for ``params``."""
+        """LoRA of one rank on every linear module; the frozen model is in all amounts but ``params``."""
         params = self.inventory.lora_parameters(rank)
         kept = sum(self.adapted.values()) * self.training.tokens
         own = Cost(params=params, flops=6.0 * params, memory=params * self.training.bytes_per_parameter + kept)

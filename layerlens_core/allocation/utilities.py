@@ -1,7 +1,7 @@
 """From raw scores to utilities: normalised exactly once, weighted by keys that must match.
 
-``RawScores`` go in, ``Utilities`` come out, and nothing else in the program scales a score. The types keep it
-so: whatever is already normalised is refused.
+``RawScores`` go in, ``Utilities`` come out, and nothing else in the program scales a score. The types make sure of it:
+what is already normalised is refused.
 """
 
 import math
@@ -24,13 +24,18 @@ def aggregate(
     aggregator: str,
     granularity: Granularity = "layer",
 ) -> Utilities:
-    """Normalise every metric once and combine the columns into one utility a unit.
+    """Normalise every metric once, and combine the normalised scores into one utility for each unit.
 
+    scores: raw, of each metric.
+    inventory: of the model, which says what modules a layer has.
     weights: one for each metric; None weighs all alike.
-    combine: what an `AggregatorProvider` loads; it sees normalised columns and weights that sum to 1.
+    normalizer: makes raw scores comparable (`normalize`).
+    combine: what an `AggregatorProvider` loads; it gets normalised scores, and weights that sum to 1.
+    aggregator: its name.
+    granularity: what the units are, layers or modules.
 
-    Raises `ScoreError` where something other than `RawScores` comes in, where the weights' keys are not
-    exactly the metrics, where a weight is negative or all are zero, or where two metrics score different units.
+    Raises `ScoreError` where something other than `RawScores` comes in, where the weights' keys are not exactly the
+    metrics, where a weight is negative or all are zero, or where two metrics score different units.
     """
     for item in scores:
         if not isinstance(item, RawScores):
@@ -73,7 +78,7 @@ def aggregate(
 
 
 def check_weights(metrics: Sequence[str], weights: Mapping[str, float] | None) -> dict[str, float]:
-    """The weights, in the order of the metrics, or a `ScoreError` that lists both sets."""
+    """The weights, in the order of the metrics. Raises `ScoreError` that lists both sets of names."""
     if not metrics:
         raise ScoreError("there is nothing to aggregate: no metric was profiled")
     if weights is None:
@@ -99,7 +104,7 @@ def check_weights(metrics: Sequence[str], weights: Mapping[str, float] | None) -
 def normalize(values: Sequence[float], normalizer: Normalizer) -> list[float]:
     """Make raw scores comparable between metrics; the one place in the program that does.
 
-    Unchanged when all values are multiplied by a positive constant, for every normalizer:
+    With every normalizer the result is unchanged when all values are multiplied by a positive constant:
 
     ``share``   xᵢ / Σ|x|
     ``max``     xᵢ / max|x|

@@ -8,7 +8,7 @@ import click
 from layerlens_core.cli import allocate, apply, demo, explain, export, plan, plugins, profile, scenarios
 from layerlens_core.errors import LayerLensError
 
-#: Where it is kept that ``--traceback`` was given, before a command's name or after it.
+#: The key in click's context under which it is noted that ``--traceback`` was given, before a command's name or after.
 _TRACEBACK = "layerlens.traceback"
 
 

@@ -44,7 +44,7 @@ def command(run: Path, metrics: tuple[str, ...], as_json: bool, **arguments: Any
 
 
 def _as_before(plan: Any, given: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of the plan that is there; options go with their strategy and methods."""
+    """The earlier plan's arguments. A new strategy or new methods drop its options, new methods its penalties too."""
     import attrs
 
     from layerlens_core.allocation.budget import Budget

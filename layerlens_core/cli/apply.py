@@ -31,7 +31,12 @@ def command(run: Path, model: str, out: Path, overwrite: bool, init: "Init", see
 
 
 def check_free(out: Path, model: str, overwrite: bool) -> None:
-    """Raises `FileError` where a directory holds files that nobody allowed us to replace, or is the model's own."""
+    """Raises `FileError` where a directory is the model's own, or holds files that may not be replaced.
+
+    out: the directory to write to.
+    model: a local directory or a hub id.
+    overwrite: whether files there may be replaced.
+    """
     from layerlens_core.errors import FileError
     from layerlens_core.files.atomic import check_directory
 

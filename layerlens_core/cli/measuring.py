@@ -1,4 +1,4 @@
-"""What commands share that run a model: load it, draw samples, profile, under torchrun too."""
+"""What the commands that run a model share: load it, draw samples, profile, under torchrun too."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -51,10 +51,12 @@ def run_profile(
 ) -> Profile:
     """Load, draw and profile, with a progress bar; under torchrun, this process's share of it.
 
+    model: a local directory or a hub id.
     metrics: their weights by name; none for the default.
-    out: the run's directory, where it is written how far the work has come.
+    arguments: the command line's options.
+    out: the run's directory, into which checkpoints are written.
     directions: where to write the side file of singular vectors.
-    rehearse: called between loading and the long work, to raise what would else be raised after it.
+    rehearse: called between loading and the long work, so that what it raises is not raised only after that.
     """
     from layerlens_core.plugin.registry import default
     from layerlens_core.profiling.distributed.workers import by_torchrun, joined
@@ -143,7 +145,7 @@ def _profile(
 
 
 def choose_device(device: str | None, workers: "Workers | None" = None) -> Any:
-    """The device by that name, or a GPU where there is one; of several processes each gets its own.
+    """The device by that name, or by default a GPU where there is one; of several processes each gets its own.
 
     Raises `ModelError` where it is not there, or where several processes would share a GPU.
     """
@@ -180,6 +182,6 @@ def _own_gpu() -> Any:
             f"start with --nproc-per-node {torch.cuda.device_count()}"
         )
     where = torch.device("cuda", local_rank())
-    torch.empty(0, device=where)  # before what would raise other errors without CUDA
+    torch.empty(0, device=where)  # raises here where CUDA is missing, before other errors come of it
     torch.cuda.set_device(where)
     return where

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-#: Rows that ``--samples auto`` takes at most where it is not told.
+#: Rows that ``--samples auto`` takes at most, where no number is given.
 AUTO_MOST = 4096
-#: What every random generator takes.
+#: The seeds that every random generator takes.
 SEED = click.IntRange(0, 2**32 - 1)
 
 
@@ -179,7 +179,14 @@ def parse_penalties(texts: Sequence[str]) -> dict[str, float]:
 def _numbers_by_name(
     texts: Sequence[str], error: type[LayerLensError], *, twice: str, wrong: str, default: float | None = None
 ) -> dict[str, float]:
-    """``NAME=NUMBER``, each name once. default: for a name alone; None refuses it."""
+    """``NAME=NUMBER``, each name once.
+
+    texts: as they were typed.
+    error: the type to raise.
+    twice: its message where a name is given twice.
+    wrong: its message where a text cannot be read.
+    default: the number of a name alone; None refuses it.
+    """
     numbers: dict[str, float] = {}
     for text in texts:
         name, equals, number = text.partition("=")
@@ -203,7 +210,7 @@ def decision_arguments(given: Mapping[str, Any], before: "Training | None" = Non
     """Arguments for `layerlens_core.allocate`: only those that were given.
 
     given: by `DECISION_NAMES`.
-    before: the training step of an earlier plan, of which what is not given stays.
+    before: the training step of an earlier plan; what is not given stays as it was there.
     """
     from layerlens_core.allocation.budget import Budget
     from layerlens_core.values.costs import Training

@@ -52,7 +52,7 @@ def command(
     check_names(decision, weights)
     if "budget" in decision and decision["budget"].latency is not None:
         arguments["latency"] = True
-    # What is wrong with the command line is told before torch is imported, which takes seconds.
+    # Errors in the command line are told before torch is imported, which takes seconds.
     from layerlens_core.allocation.allocate import allocate
     from layerlens_core.cli.measuring import ProfileArguments, run_profile
     from layerlens_core.cli.run_directory import check_output, print_result, save_profile, staging, traced
@@ -78,7 +78,7 @@ def command(
 
 
 def check_names(decision: dict[str, Any], weights: dict[str, float]) -> None:
-    """Find names and weights that are wrong before the model is loaded."""
+    """Raises for names and weights that are wrong, before the model is loaded."""
     from layerlens_core.allocation.utilities import check_weights, normalize
     from layerlens_core.plugin.registry import default
 
@@ -96,7 +96,7 @@ def check_names(decision: dict[str, Any], weights: dict[str, float]) -> None:
 
 
 def rehearse(prepared: "Prepared", weights: dict[str, float], decision: dict[str, Any]) -> None:
-    """Allocate once with equal scores, so that a budget or an option that cannot work does not cost a profile."""
+    """Allocate once with equal scores, so that a budget or an option that cannot work is told before profiling."""
     from layerlens_core import tracing
     from layerlens_core.allocation.allocate import allocate
     from layerlens_core.allocation.budget import Budget
@@ -121,7 +121,7 @@ def rehearse(prepared: "Prepared", weights: dict[str, float], decision: dict[str
         settings={"dtype": str(prepared.model.dtype).removeprefix("torch.")},
     )
     if "budget" in decision:
-        # What FLOPs, memory and latency amount to is only known once the model was profiled.
+        # What the plan takes in FLOPs, memory and latency is known only once the model was profiled.
         decision = {**decision, "budget": Budget(params=decision["budget"].params)}
     with tracing.silenced():
         allocate(profile, weights=weights or None, **{**decision, "margins": False})

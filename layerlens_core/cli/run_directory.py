@@ -21,7 +21,7 @@ from layerlens_core.values.profile import Profile, versions
 
 
 def check_output(out: Path, overwrite: bool, resume: bool = False) -> None:
-    """Refuse a directory that holds a run already, or one to resume. Raises `FileError`."""
+    """Raises `FileError` where a directory holds a run already, or one to resume, and may not be written to."""
     check_directory(out)
     there = [name for name in FILES if (out / name).exists()]
     if there and not overwrite:
@@ -52,7 +52,7 @@ def traced(run: Path, command: str, arguments: Mapping[str, Any], *, keep_profil
 
 @contextmanager
 def staging(wanted: bool) -> Iterator[Path | None]:
-    """Where the side file lies until all went well; None where it is not wanted."""
+    """A directory for the side file until all has gone well; None where it is not wanted."""
     if not wanted:
         yield None
         return
@@ -61,7 +61,7 @@ def staging(wanted: bool) -> Iterator[Path | None]:
 
 
 def save_profile(profile: Profile, out: Path, staged: Path | None) -> None:
-    """Write a profile and its side file into the run; a side file of an earlier profile does not stay."""
+    """Write a profile and its side file into the run; a side file of an earlier profile is removed."""
     side = out / DIRECTIONS
     if staged is None:
         side.unlink(missing_ok=True)

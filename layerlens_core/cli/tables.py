@@ -22,7 +22,7 @@ def print_plan(plan: Plan, profile: Profile | None = None) -> None:
     console = Console(highlight=False)
     prefix = common_prefix([decision.unit for decision in plan.decisions])
     scores = {scores.metric: scores.by_layer(profile.inventory) for scores in profile.scores} if profile else {}
-    unbounded = console.options.update(width=10_000)  # else a table that is too wide measures as one that fits
+    unbounded = console.options.update(width=10_000)  # at the console's own width every table seems to fit
     for columns, bars in ((scores, True), (scores, False), ({}, True), ({}, False)):
         table = _layers(plan, prefix, columns, bars)
         if console.measure(table, options=unbounded).maximum <= console.width:
@@ -92,7 +92,7 @@ def common_prefix(names: Sequence[str]) -> str:
 
 
 def describe_sizes(by_module: Mapping[str, int]) -> str:
-    """A layer's size, with what single modules got beyond it."""
+    """A layer's size; where its modules differ, the smallest and the largest."""
     sizes = sorted(set(by_module.values()))
     if not sizes:
         return "–"
@@ -100,7 +100,7 @@ def describe_sizes(by_module: Mapping[str, int]) -> str:
 
 
 def spending(plan: Plan) -> str:
-    """What was asked, allowed and planned, in a line."""
+    """What was asked for, allowed and planned, in a line."""
     text = f"{plan.parameters:,} trainable parameters planned"
     if plan.limit is not None:
         asked = next(text for text in plan.request.budget if text.startswith("params="))

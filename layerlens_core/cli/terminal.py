@@ -1,4 +1,4 @@
-"""What commands show to people while they work; of several processes, one does."""
+"""What commands show to people while they run; of several processes, only one shows it."""
 
 import os
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def is_first() -> bool:
-    """Whether this process writes and prints; of those that torchrun started, one does."""
+    """Whether this process writes and prints: it is the first of those that torchrun started, or the only one."""
     return os.environ.get("WORLD_SIZE", "1").strip() == "1" or os.environ.get("RANK", "0").strip() == "0"
 
 
@@ -23,7 +23,7 @@ def say(text: str) -> None:
 
 @contextmanager
 def progress_bar() -> Iterator["Progress"]:
-    """A bar with the time left on a terminal, nothing elsewhere."""
+    """A progress bar with the time left, on a terminal; nothing elsewhere."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -13,12 +13,17 @@ from layerlens_core.errors import DataError, first_line
 from layerlens_core.profiling.model.samples import IGNORED, Sample
 from layerlens_core.values.profile import Task
 
-#: One seed a sample, so that its masked tokens do not depend on which samples come before it.
+#: Gives every sample a seed of its own, so that its masked tokens do not depend on which samples come before it.
 _SEED_STRIDE = 1_000_003
 
 
 def choose(rows: int, count: int | None, seed: int) -> list[int]:
-    """At most ``count`` of so many rows, by their indices, drawn without replacement, in the order drawn."""
+    """Indices of rows, drawn without replacement, in the order drawn.
+
+    rows: how many there are.
+    count: how many to draw at most; None draws all.
+    seed: of the draw.
+    """
     generator = torch.Generator().manual_seed(seed)
     order: list[int] = torch.randperm(rows, generator=generator).tolist()
     return order[:count]
@@ -35,19 +40,26 @@ def encode(
     seed: int = 0,
     numbers: Sequence[int] | None = None,
 ) -> list[Sample]:
-    """One sample a row, without padding, at most ``max_length`` tokens. Rows without any token are left out.
+    """One sample a row, without padding. Rows without any token are left out.
 
-    numbers: what messages call the rows, where that is not their place among ``rows``, from 1.
+    rows: to encode.
+    fields: which of the rows' fields mean what.
+    tokenizer: of the model.
+    task: which loss the samples are for.
+    labels: class names in the model's order, for classification.
+    max_length: tokens of a sample at most.
+    seed: of masked tokens.
+    numbers: of the rows, as messages name them; by default their places among ``rows``, from 1.
 
-    Raises `DataError` where a row's text is missing or is no text, where no row holds a token, or where the
-    tokenizer lacks what the task needs (a mask token, a chat template).
+    Raises `DataError` where a row's text is missing or is no text, where no row holds a token, or where the tokenizer
+    lacks what the task needs (a mask token, a chat template).
     """
     if fields.form == "messages" and tokenizer.chat_template is None:
         raise DataError("the tokenizer has no chat template for messages; use prompt and completion instead")
     if task == "masked-lm":
         if tokenizer.mask_token_id is None:
             raise DataError("the tokenizer has no mask token, so it does not fit a masked language model")
-        # A function that the collator has and that does the masking for one sample at a time.
+        # The collator's own function for masking is used, for one sample at a time.
         masker = DataCollatorForLanguageModeling(tokenizer, mlm=True, seed=seed)
     samples = []
     for index, row in enumerate(rows):
@@ -77,7 +89,12 @@ def encode(
 
 @frozen
 class _Parts:
-    """A prompt and its completion; ``templated`` where a chat template has put in the special tokens."""
+    """What the model reads, and what it is to answer.
+
+    prompt: without loss.
+    completion: with loss.
+    templated: whether a chat template has put in the special tokens.
+    """
 
     prompt: str
     completion: str
@@ -101,7 +118,7 @@ def _text(row: Row, field: str, tokenizer: PreTrainedTokenizerBase, max_length: 
 
 
 def _pair(parts: _Parts, tokenizer: PreTrainedTokenizerBase, task: Task, max_length: int) -> Sample:
-    """The loss is on the completion alone."""
+    """A prompt and its completion as one sample, with the loss on the completion alone."""
     special = not parts.templated
     if task == "seq2seq-lm":
         limits = {"truncation": True, "max_length": max_length}
@@ -109,7 +126,7 @@ def _pair(parts: _Parts, tokenizer: PreTrainedTokenizerBase, task: Task, max_len
         target = tokenizer(text_target=parts.completion, **limits)["input_ids"]
         sample = {key: torch.tensor(value, dtype=torch.long) for key, value in source.items()}
         return sample | {"labels": torch.tensor(target, dtype=torch.long)}
-    # Not verbose: it would warn of texts that are too long, and they are cut below.
+    # Not verbose: it would warn of texts that are too long, which are cut below.
     before = tokenizer(parts.prompt, add_special_tokens=special, verbose=False)["input_ids"]
     if special and before and before[-1] == tokenizer.eos_token_id:
         before = before[:-1]
@@ -131,13 +148,13 @@ def _parts(row: Row, fields: Fields, tokenizer: PreTrainedTokenizerBase) -> _Par
     try:
         prompt = str(tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True))
         whole = str(tokenizer.apply_chat_template(messages, tokenize=False))
-    except Exception as error:  # templates raise what they like, for roles that they do not know or expect
+    except Exception as error:  # templates raise whatever they like, for roles that they do not know or expect
         raise DataError(
             f"the tokenizer's chat template does not take the messages: {type(error).__name__}: {first_line(error)}"
         ) from error
     if whole.startswith(prompt):
         return _Parts(prompt, whole[len(prompt) :], templated=True)
-    # The template renders an answer otherwise than it asks for one; then the bare answer and its end must do.
+    # The rendered answer does not begin as the template's prompt ends; then the bare answer and its end must do.
     return _Parts(prompt, messages[-1]["content"] + (tokenizer.eos_token or ""), templated=True)
 
 

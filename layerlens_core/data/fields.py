@@ -1,4 +1,4 @@
-"""Which fields of the rows mean what, and so which task they are for. Never imports torch."""
+"""Which fields of the rows mean what, and which tasks they are for. Never imports torch."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -30,10 +30,14 @@ class Fields:
 def find_fields(
     rows: Sequence[Row], *, text: str | None = None, label: str | None = None, classify: bool | None = None
 ) -> Fields:
-    """Find out what the rows hold, from the first one; names that are given must be there.
+    """Find out what the rows hold, from the first row.
 
-    classify: True asks for labels, False ignores them; by default a label field decides. Raises `DataError`
-    that lists the fields found and the option that names one.
+    rows: at least one.
+    text: name of the text's field; it must be there.
+    label: name of the label's field; it must be there.
+    classify: True asks for labels, False ignores them; by default they are used where there is a label field.
+
+    Raises `DataError` that lists the fields found and the option that names one.
     """
     found = list(rows[0])
     for given, option in ((text, "--text-field"), (label, "--label-field")):
@@ -64,7 +68,7 @@ def find_fields(
 def label_names(rows: Sequence[Row], field: str) -> list[str]:
     """The classes, sorted: as numbers where all are whole numbers, else as text.
 
-    Raises `DataError` where a row has no label or where there is but one class.
+    Raises `DataError` where a row has no label or where there is only one class.
     """
     for number, row in enumerate(rows, start=1):
         if row.get(field) in (None, ""):

@@ -43,7 +43,12 @@ _FORMS: dict[Task, tuple[tuple[Form, ...], str]] = {
 
 @frozen(kw_only=True)
 class Loaded:
-    """A model and its tokenizer. drawn: names of the weights that the checkpoint lacks and so are random."""
+    """A model and its tokenizer.
+
+    model: with the head that the task needs.
+    tokenizer: the model's.
+    drawn: names of the weights that the checkpoint lacks and so are random.
+    """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -65,9 +70,13 @@ def read_config(source: str) -> Any:
 
 
 def choose_task(config: Any, form: Form, wanted: Task | None = None) -> Task:
-    """The task that is wanted, or that a model of this kind can do with data of this form.
+    """The task that is wanted, or else the one that a model of this kind can do with data of this form.
 
-    Raises `DataError` where the data are not of a form that the task can use.
+    config: of the model.
+    form: of the data (`layerlens_core.data.fields.Fields`).
+    wanted: a task, or None.
+
+    Raises `DataError` where the task cannot use data of this form.
     """
     if form == "text-label" and wanted in (None, "sequence-classification"):
         return "sequence-classification"
@@ -89,8 +98,13 @@ def choose_task(config: Any, form: Form, wanted: Task | None = None) -> Task:
 def load(source: str, task: Task, *, labels: Sequence[str] = (), seed: int = 0, dtype: str = "auto") -> Loaded:
     """The model with the head that the task needs, and its tokenizer.
 
-    Weights that the checkpoint lacks are drawn from ``seed``. labels: class names of a classifier.
-    Raises `ModelError` where either cannot be loaded.
+    source: a local directory or a hub id.
+    task: which head to load.
+    labels: class names of a classifier.
+    seed: of weights that the checkpoint lacks.
+    dtype: to load the model in; ``auto`` takes the checkpoint's.
+
+    Raises `ModelError` where model or tokenizer cannot be loaded.
     """
     options: dict[str, Any] = {"dtype": dtype}
     if labels:
@@ -123,7 +137,7 @@ def load(source: str, task: Task, *, labels: Sequence[str] = (), seed: int = 0, 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bars and no reports of transformers, whose news `Loaded` carries."""
+    """Around transformers: no progress bars, and no reports, whose content `Loaded` carries."""
     verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()

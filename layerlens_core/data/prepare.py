@@ -21,10 +21,11 @@ from layerlens_core.values.profile import Task
 class DataOptions:
     """How rows become samples.
 
-    text_field, label_field: names of fields; by default they are found (`layerlens_core.data.fields`).
+    text_field: name of the text's field; by default it is found (`layerlens_core.data.fields`).
+    label_field: name of the label's field, likewise.
     task: by default what the data's fields and the model's kind suggest.
     samples: how many rows to draw.
-    max_length: in tokens.
+    max_length: tokens of a sample at most.
     """
 
     text_field: str | None = None
@@ -38,7 +39,8 @@ class DataOptions:
 class Prepared:
     """A loaded model, and samples to profile it on.
 
-    model, tokenizer: as loaded.
+    model: as loaded.
+    tokenizer: as loaded.
     inventory: of the model.
     samples: without padding.
     task: which loss they are for.
@@ -65,13 +67,15 @@ def prepare(
 ) -> Prepared:
     """Load a model and draw samples for it.
 
+    Everything that can be checked without the weights is checked first.
+
     model: a local directory or a hub id.
     data: a file, a dataset, or rows.
     options: how rows become samples.
     seed: of the draw, and of weights that the checkpoint lacks.
     dtype: to load the model in; ``auto`` takes the checkpoint's.
 
-    Everything that can be checked without the weights is checked first. Raises `DataError` and `ModelError`.
+    Raises `DataError` and `ModelError`.
     """
     config = read_config(model)
     rows = read_rows(data) if isinstance(data, str) else data
@@ -106,14 +110,14 @@ def prepare(
 
 
 def _most_tokens(config: Any, wanted: int) -> int:
-    """As many as are wanted, but no more than the model has positions for."""
+    """As many tokens as are wanted, but no more than the model has positions for."""
     positions = getattr(config.get_text_config(), "max_position_embeddings", None)
-    # RoBERTa and its kin reserve the positions up to the padding token's.
+    # RoBERTa and models like it reserve the positions up to the padding token's id.
     return min(wanted, positions - 2) if isinstance(positions, int) and positions > 2 else wanted
 
 
 def _classes(config: Any, labels: list[str]) -> list[str]:
-    """The classes in the order in which the model knows them, where it was trained on these."""
+    """The classes, in the order in which the model knows them where it was trained on the same ones."""
     known = [str(name) for _, name in sorted((config.id2label or {}).items())]
     return known if sorted(known) == sorted(labels) else labels
 

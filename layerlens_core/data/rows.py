@@ -14,10 +14,12 @@ _JSON_NAMES = {list: "array", str: "string", int: "number", float: "number", boo
 
 
 def read_rows(source: str | Path, *, split: str = "train") -> list[Row]:
-    """All rows of a file, a directory that ``datasets`` saved, or a dataset's name on the hub.
+    """All rows of a data source.
 
-    split: of a dataset that has several. Raises `DataError` where nothing is there, where it is empty, or
-    where a line cannot be read (with its number).
+    source: a file, a directory that ``datasets`` saved, or a dataset's name on the hub.
+    split: of a dataset that has several.
+
+    Raises `DataError` where nothing is there, where it is empty, or where a line cannot be read (with its number).
     """
     path = Path(source)
     if path.is_file():
@@ -74,7 +76,7 @@ def _csv(path: Path) -> Iterator[Row]:
                     )
                 yield dict(row)
         except csv.Error as error:
-            begin = reader.line_num + 1  # what comes before was read
+            begin = reader.line_num + 1  # all lines before it were read
             raise DataError(f"{path}: the row that begins in line {begin} is no CSV: {error}") from None
         except UnicodeDecodeError as error:
             raise DataError(f"{path} is not UTF-8 text: {error}") from None

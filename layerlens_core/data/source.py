@@ -1,4 +1,4 @@
-"""Where a model comes from: what can be said of its name before anything heavy is imported."""
+"""Where a model comes from: what its name tells before anything heavy is imported."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from layerlens_core.errors import ModelError
 
 
 def check_source(source: str) -> None:
-    """Raises `ModelError` where a local model cannot be one; a hub id is left to those who load it."""
+    """Raises `ModelError` where a local path cannot be a model's; a hub id is checked when it is loaded."""
     path = Path(source)
     if path.is_file():
         raise ModelError(f"the model {source} is a file; name its directory, the output of save_pretrained")

@@ -27,8 +27,12 @@ def standard_library_docstrings(
 ) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
     """Training and held-out rows of ``text`` and ``label``, a quarter of each package held out.
 
-    Takes the packages with the most docstrings, at most ``each`` from one. Sources are parsed, not imported.
-    A docstring that occurs more than once is used once, so that none is in both parts.
+    Sources are parsed, not imported. A docstring that occurs more than once is used once, so that none is in both
+    parts.
+
+    packages: how many, those with the most docstrings.
+    each: docstrings of one package at most.
+    seed: of the draw.
     """
     root = Path(sysconfig.get_path("stdlib"))
     by_package: dict[str, list[str]] = {}

@@ -19,7 +19,7 @@ from layerlens_core.profiling.model.samples import Sample
 from layerlens_core.profiling.profile import ProfileOptions, Progress, profile_with
 from layerlens_core.values.profile import Profile
 
-#: Fisher and gradient energy over small groups are nearly one signal, so only one of them has a weight.
+#: Fisher and gradient energy over small groups are nearly the same signal, so only one of them has a weight.
 WEIGHTS = {"gradient_energy": 0.0, "fisher": 1.0, "weight_gradient": 2.0, "proxy_eval": 1.0}
 CALIBRATION_SAMPLES = 96
 MAX_LENGTH = 64
@@ -30,7 +30,11 @@ BATCH = 32
 
 @frozen(kw_only=True)
 class Corpus:
-    """Rows of ``text`` and ``label`` to train on and to judge by."""
+    """Rows of ``text`` and ``label``.
+
+    training: to profile and train on.
+    held_out: to evaluate on.
+    """
 
     training: list[Row]
     held_out: list[Row]
@@ -65,7 +69,15 @@ def profile_model(prepared: Prepared, seed: int, progress: Progress) -> Profile:
 
 
 def train(model: Any, prepared: Prepared, rows: Sequence[Row], out: Path, *, seed: int, bars: bool) -> None:
-    """Fine-tune with the Hugging Face Trainer. bars: show its progress."""
+    """Fine-tune with the Hugging Face Trainer.
+
+    model: with the plan applied.
+    prepared: whose tokenizer encodes the rows.
+    rows: to train on.
+    out: the Trainer's directory.
+    seed: of the Trainer.
+    bars: show its progress.
+    """
     arguments = TrainingArguments(
         output_dir=str(out),
         num_train_epochs=EPOCHS,

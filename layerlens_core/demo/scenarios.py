@@ -23,7 +23,14 @@ _RANDOM = (0.81, 0.07, 0.44, 0.29, 0.98, 0.13, 0.63, 0.36, 0.02, 0.71, 0.53, 0.2
 
 @frozen(kw_only=True)
 class Scenario:
-    """One set of inputs. sensitivity: raw scores by layer. utility: the weight of utility in cost-benefit."""
+    """One set of inputs.
+
+    name: of the scenario.
+    sensitivity: raw scores by layer.
+    budget: hard bounds.
+    penalties: by method.
+    utility: the weight of utility in cost-benefit.
+    """
 
     name: str
     sensitivity: tuple[float, ...] = _UNIFORM
@@ -54,7 +61,7 @@ def bert_inventory() -> Inventory:
 
 
 def profile_of(sensitivity: Sequence[float]) -> Profile:
-    """A profile in which the layers score what is given."""
+    """A profile in which the layers have the given scores."""
     inventory = bert_inventory()
     values = {layer.name: score for layer, score in zip(inventory.layers, sensitivity, strict=True)}
     return Profile(
@@ -69,7 +76,7 @@ def profile_of(sensitivity: Sequence[float]) -> Profile:
 
 
 def plan_of(scenario: Scenario, strategy: str) -> Plan:
-    """The plan that a strategy makes in a scenario."""
+    """The plan that a strategy makes for a scenario."""
     options = {"utility": scenario.utility, "cost": COST_WEIGHT} if strategy == "cost-benefit" else {}
     return allocate(
         profile_of(scenario.sensitivity),

@@ -13,7 +13,7 @@ from layerlens_core.errors import FileError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[TextIO]:
-    """A text file that takes the place of ``path`` only once it is complete; an exception leaves all as it was.
+    """A text file that takes the place of ``path`` only once it is complete; an exception leaves the old one there.
 
     Raises `FileError` where the directory cannot be written to.
     """
@@ -41,9 +41,10 @@ def replacing(path: Path) -> Iterator[TextIO]:
 
 @contextmanager
 def filling(path: Path) -> Iterator[Path]:
-    """A directory, beside ``path``, whose files take their places in ``path`` once all of them are complete.
+    """A directory, beside ``path``, whose files move into ``path`` once all of them are complete.
 
-    Other files in ``path`` stay; an exception leaves all as it was. Raises `FileError` where nothing can be written.
+    Other files in ``path`` stay; an exception leaves ``path`` as it was. Raises `FileError` where nothing can be
+    written.
     """
     check_directory(path)
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]

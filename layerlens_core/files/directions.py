@@ -27,7 +27,13 @@ def write_directions(
 ) -> str:
     """Write ``directions.safetensors`` into the run's directory, whole or not at all.
 
-    vectors: [k, in] by module. fingerprint: of the inventory. Returns the sha256 digest of the file, in hexadecimal.
+    run: the directory.
+    vectors: [k, in] by module.
+    fingerprint: of the inventory.
+    seed: that drew the sketches.
+    samples: how many the mean gradient is over.
+
+    Returns the sha256 digest of the file, in hexadecimal.
     """
     header = {"schema": SCHEMA, "version": VERSION, "fingerprint": fingerprint, "seed": seed, "samples": samples}
     plain = {name: vectors[name].astype(np.float32) for name in sorted(vectors)}
@@ -36,11 +42,14 @@ def write_directions(
 
 
 def read_directions(path: str | Path, *, fingerprint: str, digest: str | None = None) -> Vectors:
-    """Right singular vectors [k, in] by module, float32, rows of unit length in descending order of singular values.
+    """Right singular vectors [k, in] by module, float32, rows of length 1 in descending order of singular values.
 
-    path: the file, or the run's directory. fingerprint: of the inventory of the model at hand. digest: what the
-    profile recorded; None accepts any. Raises `FileError` where the file is missing, damaged, of another version, of
-    another model, or not the one that the profile was written with.
+    path: the file, or the run's directory.
+    fingerprint: of the inventory of the model at hand.
+    digest: what the profile recorded; None accepts any.
+
+    Raises `FileError` where the file is missing, damaged, of another version, of another model, or not the one that the
+    profile was written with.
     """
     path = Path(path) / DIRECTIONS if Path(path).is_dir() else Path(path)
     try:

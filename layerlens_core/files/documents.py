@@ -33,7 +33,7 @@ def read(path: Path, kind: type[T], *, schema: str, version: int) -> T:
         raise FileError(f"{path} is not a {schema} file")
     if document.get("version") != version:
         raise FileError(f"{path} is of version {document.get('version')}; this LayerLens reads version {version}")
-    import cattrs  # here, so that models are adapted also where nothing that reads files is installed
+    import cattrs  # here, so that adapting a model does not need it installed
 
     try:
         fields = {name: value for name, value in document.items() if name not in ("schema", "version")}

@@ -6,7 +6,7 @@ from pathlib import Path
 PROFILE = "profile.json"
 #: Singular vectors, beside the profile (`layerlens_core.files.directions`).
 DIRECTIONS = "directions.safetensors"
-#: How far a profile has come that is not complete (`layerlens_core.profiling.engine.checkpoint`).
+#: The state of a profile that is not complete (`layerlens_core.profiling.engine.checkpoint`).
 CHECKPOINT = "profile.partial"
 #: What was decided (`layerlens_core.values.plan`).
 PLAN = "plan.json"

@@ -1,7 +1,7 @@
 """Safetensors files of a run, with a header of ours: written whole or not at all, equal bytes for equal contents.
 
-The file's own metadata has one entry, ``layerlens``, with the header as JSON: several entries would be written in no
-certain order. Arrays are NumPy's, so that nothing that reads a run's files imports torch.
+The file's own metadata has one entry, ``layerlens``, which holds the header as JSON; safetensors would write several
+entries in no fixed order. Arrays are NumPy's, so that nothing that reads a run's files imports torch.
 """
 
 import json
@@ -22,7 +22,7 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def write(path: Path, arrays: Mapping[str, NDArray[Any]], header: Mapping[str, Any]) -> bytes:
-    """Write arrays under a header; the file's content. Raises `FileError`."""
+    """Write arrays under a header. Returns the file's content. Raises `FileError`."""
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     content: bytes = safetensors.numpy.save(contiguous, metadata={_KEY: json.dumps(header, sort_keys=True)})
     with replacing(path) as file:

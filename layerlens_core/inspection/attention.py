@@ -60,7 +60,7 @@ def attentions(model: PreTrainedModel, layer: str, names: dict[str, nn.Module]) 
 def calls_interface(attention: nn.Module) -> bool:
     """Whether an attention looks its implementation up by name, in its own configuration, and for nothing else.
 
-    Sparse attentions like DeepSeek-V3.2's choose their mask by that name too, and would go without under another one.
+    Sparse attentions like DeepSeek-V3.2's choose their mask by that name too, and would lose it under another name.
     """
     code = getattr(unwrap(type(attention).forward), "__code__", None)
     if code is None or "ALL_ATTENTION_FUNCTIONS" not in code.co_names or not hasattr(attention, "config"):

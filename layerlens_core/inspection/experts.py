@@ -35,7 +35,7 @@ def experts_in(model: PreTrainedModel, name: str, module: nn.Module, layers: lis
 
 
 def expert_weights(layer: str, names: dict[str, nn.Module]) -> Iterator[ExpertWeight]:
-    """The stacked weights of a layer. Most are [experts, out, in]; a module says so where its are transposed."""
+    """The stacked weights of a layer. Most are [experts, out, in], transposed ones [experts, in, out]."""
     for name, module in names.items():
         if name.startswith(f"{layer}.") and is_stacked_experts(module):
             transposed = bool(getattr(module, "is_transposed", False))

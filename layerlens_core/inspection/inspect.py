@@ -65,7 +65,10 @@ def inspect(model: PreTrainedModel) -> Inventory:
 
 @define
 class _Found:
-    """Where every linear map of a model belongs; as in `Inventory`. layers: their linear modules."""
+    """Where every linear map of a model belongs; as in `Inventory`.
+
+    layers: the linear modules of each.
+    """
 
     layers: dict[str, list[LinearModule]]
     outside: list[LinearModule] = field(factory=list)
@@ -75,7 +78,10 @@ class _Found:
 
 
 def _sorted_out(model: PreTrainedModel, names: dict[str, nn.Module], heads: Collection[str]) -> _Found:
-    """Every linear map in a layer, outside of the layers, or skipped with the reason. names: all modules."""
+    """Every linear map in a layer, outside of the layers, or skipped with the reason.
+
+    names: all modules.
+    """
     found = _Found({name: [] for name in _layer_names(model)})
     output = model.get_output_embeddings()
     for name, module in names.items():
@@ -109,7 +115,7 @@ def _by_layer(names: Mapping[str, nn.Module], layers: Collection[str]) -> dict[s
 
 
 def class_name(model: nn.Module) -> str:
-    """The name of a model's own class, also where FSDP2 has put another in its place."""
+    """The name of a model's own class, also where FSDP2 has put a class of its own in its place."""
     return next(kind for kind in type(model).__mro__ if not kind.__module__.startswith("torch.distributed")).__name__
 
 
@@ -140,12 +146,12 @@ def _layer_of(name: str, layers: Collection[str]) -> str | None:
 
 
 def _is_of_peft(module: nn.Module) -> bool:
-    """By name, so that inspecting does not import peft, which takes seconds."""
+    """Decided by the name of its class's module, since importing peft to ask takes seconds."""
     return any(base.__module__.partition(".")[0] == "peft" for base in type(module).__mro__)
 
 
 def _is_parallel(model: PreTrainedModel) -> bool:
-    """Whether attention and feed-forward of a layer read the same input and are added to it together."""
+    """Whether attention and feed-forward of a layer read the same input, and their sum is added to it."""
     config = model.config.get_text_config()
     return config.model_type in _PARALLEL or any(getattr(config, flag, False) is True for flag in _PARALLEL_FLAGS)
 

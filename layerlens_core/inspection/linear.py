@@ -30,7 +30,10 @@ def writes_residual(name: str) -> bool:
 
 
 def describe(name: str, module: nn.Module, kind: ModuleKind, layer: str | None) -> LinearModule:
-    """A linear map with its shape. layer: inside which it lies."""
+    """A linear map with its shape.
+
+    layer: inside which it lies.
+    """
     if isinstance(module, nn.Linear):
         n_in, n_out = module.in_features, module.out_features
     else:
@@ -46,11 +49,14 @@ def describe(name: str, module: nn.Module, kind: ModuleKind, layer: str | None) 
 
 
 def has_linear(module: nn.Module) -> bool:
-    """Whether a linear map lies in it, or it is one."""
+    """Whether a module is a linear map, or holds one."""
     return any(linear_kind(child) is not None for child in module.modules())
 
 
 def why_unadaptable(name: str, names: dict[str, nn.Module]) -> str | None:
-    """Why nothing can be attached to a linear module, or None where it can. names: all modules."""
+    """Why nothing can be attached to a linear module, or None where something can.
+
+    names: all modules.
+    """
     parent, _, key = name.rpartition(".")
     return obstacle(names[name], names[parent], key) if parent else None

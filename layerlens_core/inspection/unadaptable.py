@@ -1,4 +1,4 @@
-"""Linear modules that look like targets and are none: nothing that is attached to them would take part."""
+"""Linear modules that look like targets and are not: whatever was attached to them would not run."""
 
 import ast
 from functools import cache
@@ -8,7 +8,7 @@ from textwrap import dedent
 import torch
 from torch import nn
 
-# What reading a weight's description looks like, which leaves the weight to the module's own call.
+# Attributes that describe a weight; code that reads only these still leaves the product to the module's own call.
 _DESCRIPTIONS = frozenset({"data", "device", "dtype", "is_cuda", "is_meta", "ndim", "numel", "requires_grad", "shape"})
 #: Classes that read a weight only in a mode that is off unless asked for: BLOOM's pretraining_tp with slow_but_exact,
 #: and DeBERTa's separate queries, which transformers never passes.
@@ -16,11 +16,13 @@ _CALL_ANYWAY = frozenset({"BloomAttention", "BloomMLP", "DisentangledSelfAttenti
 
 
 def obstacle(module: nn.Module, parent: nn.Module, key: str) -> str | None:
-    """Why nothing can be attached to a linear module, or None where it can. key: its name in ``parent``.
+    """Why nothing can be attached to a linear module, or None where something can.
 
     Two kinds are known: a module whose class computes more than its linear map (the routers of Llama 4 and Phi-MoE give
     tuples), and a module that its parent does not call, or not in training on a GPU: WavLM and `nn.MultiheadAttention`
-    hand its weight to a function, Mamba's mixers to a fused kernel.
+    hand its weight to a function, Mamba's mixers to a CUDA kernel.
+
+    key: the module's name in ``parent``.
     """
     if not _is_a_linear_map(module):
         return f"its class {type(module).__name__} computes more than a linear map"
@@ -30,7 +32,10 @@ def obstacle(module: nn.Module, parent: nn.Module, key: str) -> str | None:
 
 
 def _is_a_linear_map(module: nn.Module) -> bool:
-    """Asked of a class of transformers' own with another forward pass than `nn.Linear`: one row must give one row."""
+    """Whether a module computes one linear map.
+
+    Tried on transformers' own classes whose forward pass is not that of `nn.Linear`: one row must give one row.
+    """
     kind = type(module)
     if not isinstance(module, nn.Linear) or kind.forward is nn.Linear.forward:
         return True
@@ -58,13 +63,13 @@ def read_directly(kind: type[nn.Module]) -> frozenset[str]:
             try:
                 tree = ast.parse(dedent(getsource(base)))
             except (OSError, TypeError, SyntaxError):
-                continue  # a class without a source: of an interactive session, or compiled
+                continue  # a class without a source: of an interactive session, or of an extension module
             read.update(_weights_read(tree))
     return frozenset(read)
 
 
 def _weights_read(tree: ast.AST) -> set[str]:
-    """X of every ``self.X.weight`` that is used as a value, outside the functions that initialise."""
+    """X of every ``self.X.weight`` that is used as a value, outside the functions that initialise weights."""
     read = set()
     for function in ast.walk(tree):
         if not isinstance(function, ast.FunctionDef) or "init" in function.name or "reset" in function.name:

@@ -1,4 +1,4 @@
-"""What a metric gets that runs the model itself."""
+"""What a metric gets that runs the model itself (an active metric)."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING

@@ -21,9 +21,13 @@ DISABLE_VARIABLE = "LAYERLENS_DISABLE_PLUGINS"
 
 @frozen(kw_only=True)
 class Plugin:
-    """A plugin that was found: its entry-point name, its distribution, and what became of it.
+    """A plugin that was found, and what became of it.
 
-    status: ``"loaded"``, ``"failed"`` or ``"blocked"``; ``cause`` says why it is not loaded.
+    name: of the entry point.
+    distribution: the installed distribution that it came in.
+    version: of the distribution.
+    status: ``"loaded"``, ``"failed"`` or ``"blocked"``.
+    cause: why it is not loaded.
     """
 
     name: str
@@ -68,7 +72,7 @@ def discover(blocked: Iterable[str] = ()) -> Iterator[tuple[Plugin, list[Provide
 
 
 def providers_of(plugin: object) -> list[Provider]:
-    """Check one plugin against the hook specs, alone, and collect what its hooks return."""
+    """Check one plugin against the hook specs, by itself, and collect what its hooks return."""
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(hookspecs)
     manager.register(plugin)
@@ -95,7 +99,7 @@ def providers_of(plugin: object) -> list[Provider]:
 
 
 def _called(manager: pluggy.PluginManager, hook: str) -> list[Provider]:
-    """Call one hook of the one plugin in the manager, and hold what it gives to the hook's record type."""
+    """Call one hook of the one plugin in the manager, and check that it gives records of the hook's type."""
     expected = KINDS[HOOKS[hook]]
     contract = f"{hook} must give an iterable of {expected.__name__} records"
     results = getattr(manager.hook, hook)()
@@ -113,7 +117,7 @@ def _called(manager: pluggy.PluginManager, hook: str) -> list[Provider]:
 
 
 def describe(error: BaseException) -> str:
-    """An error in one line: its type, unless it is ours, and its message."""
+    """An error in one line: its message, after its type unless it is a `PluginError`."""
     try:
         text = " ".join(str(error).split())
     except Exception:  # an error that cannot be printed must not hide the others

@@ -17,11 +17,13 @@ from layerlens_core.values.profile import Profile
 class ExportRequest:
     """A plan that is to be handed to a trainer.
 
-    profile: of the run: the inventory, the task, the names of the classes. model: the planned model, a local
-    directory or a hub id, as it was typed. out: the directory to write to; it may not exist yet.
+    plan: what to hand over.
+    profile: of the run: the inventory, the task, the names of the classes.
+    model: the planned model, a local directory or a hub id, as it was typed.
+    out: the directory to write to; it may not exist yet.
     init: how LoRA starts in the adapter, ``random`` or ``gradient``.
-    adapter: loads the model, applies the plan and writes the initialised adapter into ``out``, whole or not at
-    all; returns the files. An exporter that needs keys alone never calls it, so that no model is loaded.
+    adapter: loads the model, applies the plan and writes the initialised adapter into ``out``, whole or not at all;
+        returns the files. An exporter that needs keys alone never calls it, so that no model is loaded.
     say: prints one line for people, beside the results.
     """
 
@@ -74,13 +76,17 @@ def require_causal(plan: Plan, trainer: str) -> None:
 def write_keys(path: Path, keys: Mapping[str, Any], comment: str) -> Path:
     """Write keys as YAML under a comment. Values are JSON, which YAML takes; the keys of mappings may be long.
 
+    path: the file.
+    keys: plain values by key.
+    comment: what the file begins with.
+
     Raises `FileError`, and leaves what was there, where the file cannot be written.
     """
     with atomic.replacing(path) as file:
         file.writelines(f"# {line}\n" for line in comment.splitlines())
         for key, value in keys.items():
             if isinstance(value, Mapping):
-                # A key of more than 1,024 characters, as a pattern over many names is, must be an explicit one.
+                # YAML wants a key of more than 1,024 characters, such as a pattern over many names, marked by "?".
                 pairs = (f"  ? {_json(name)}\n  : {_json(entry)}\n" for name, entry in value.items())
                 file.writelines([f"{key}:\n", *pairs])
             else:

@@ -1,7 +1,7 @@
 """Calls into plugins: whatever a provider's function raises is told with who provides it and what it was called for.
 
-Errors of LayerLens that a plugin raises on purpose (a budget that is too small, data that lack labels) pass as they
-are; so do an interrupt and a lack of memory, of which the plugin is not the cause. All else is a `PluginError`, with
+Errors of LayerLens that a plugin raises on purpose (a budget that is too small, data that lack labels) pass unchanged;
+so do an interrupt and a lack of memory, of which the plugin is not the cause. All else becomes a `PluginError`, with
 the cause chained to it.
 """
 
@@ -25,7 +25,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @frozen
 class Origin:
-    """Who is to blame: a provider, and the plugin that gave it."""
+    """Whom an error is blamed on: a provider, and the plugin that gave it.
+
+    kind: of the provider, as in `layerlens_core.plugin.providers.KINDS`.
+    name: of the provider.
+    plugin: that gave it.
+    """
 
     kind: str
     name: str
@@ -37,7 +42,11 @@ class Origin:
 
 @contextmanager
 def blamed(origin: Origin, *, on: str | None = None, does: str = "failed") -> Iterator[None]:
-    """Around a call into a plugin. on: the module or layer at hand. does: what it did, where it raises.
+    """Around a call into a plugin.
+
+    origin: whom to blame.
+    on: the module or layer at hand.
+    does: the verb of the message, such as ``failed``.
 
     Raises `PluginError` in place of what the plugin raises.
     """
@@ -53,7 +62,7 @@ def blamed(origin: Origin, *, on: str | None = None, does: str = "failed") -> It
 
 
 def guarded(origin: Origin, loaded: Any) -> Any:
-    """What a provider loads, with each call to it `blamed`; what it gives lazily is computed within the call."""
+    """What a provider loads, with each call to it `blamed`; a result that is lazy is computed within the call."""
     if origin.kind == "method":
         return GuardedMethod.of(origin, loaded)
     if not callable(loaded):
@@ -75,7 +84,7 @@ def _selected(result: Any) -> Any:
     return tuple(result)
 
 
-#: By kind, what makes a result whole that may be lazy.
+#: By kind, what computes all of a result that may be lazy, such as a generator.
 _COMPLETE: Mapping[str, Callable[[Any], Any]] = {
     "aggregator": lambda result: [float(value) for value in result],
     "strategy": _selected,
@@ -84,7 +93,7 @@ _COMPLETE: Mapping[str, Callable[[Any], Any]] = {
 
 @frozen(kw_only=True)
 class GuardedMethod:
-    """A `Method` whose calls are `blamed`, and whose numbers were read once."""
+    """A `Method` whose calls are `blamed`, and whose numbers are read once, when it is loaded."""
 
     notch: int
     ceiling: float

@@ -1,9 +1,9 @@
 """The hooks through which plugins add to LayerLens; one hook a concept.
 
-A plugin is a module (or any object) whose functions carry the `hookimpl` marker and the names below. It is
-found through the entry-point group ``layerlens``. A whole plugin::
+A plugin is a module (or any object) whose functions carry the `hookimpl` marker and the names below. It is found
+through the entry-point group ``layerlens``. A whole plugin::
 
-    from layerlens_core import MetricProvider, hookimpl
+    from layerlens_core.plugin import MetricProvider, hookimpl
 
     def coherence(statistics):
         return statistics.mean_gradient_squared_norm / statistics.fisher
@@ -15,9 +15,9 @@ found through the entry-point group ``layerlens``. A whole plugin::
             needs=("gradient_norms",), load=lambda: coherence,
         )
 
-Every hook is called once, when the plugin is loaded, without arguments, and returns an iterable of provider
-records. The order among plugins carries no meaning: names must be unique within a kind, and two providers of
-one name are both refused.
+Every hook is called once, when the plugin is loaded, without arguments, and returns an iterable of provider records.
+The order among plugins carries no meaning: names must be unique within a kind, and two providers of one name are both
+refused.
 """
 
 from collections.abc import Iterable
@@ -46,7 +46,7 @@ def layerlens_metrics() -> Iterable[MetricProvider]:  # type: ignore[empty-body]
 
 @hookspec
 def layerlens_aggregators() -> Iterable[AggregatorProvider]:  # type: ignore[empty-body]
-    """Rules that combine normalised metric columns into one utility a unit."""
+    """Rules that combine the normalised scores of all metrics into one utility for each unit."""
 
 
 @hookspec

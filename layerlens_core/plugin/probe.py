@@ -35,8 +35,7 @@ class _Watched(ModuleStatistics):
 def check_needs(provider: MetricProvider, score: Score, origin: Origin) -> None:
     """Raises `PluginError` where a metric reads what it does not declare in ``needs``.
 
-    It is tried on an imaginary module. Whatever else goes wrong there is not held against it: on real numbers it may
-    not.
+    The metric is tried on an imaginary module. Any other error there is passed over: on real numbers it may not occur.
     """
     watched = _Watched(module="(an imaginary module)", weights=6, samples=4, groups=2, group_size=2, **_SUMS)
     vars(watched)["read"] = set()  # what attrs itself read does not count

@@ -6,7 +6,7 @@ record                what its ``load`` returns
 `MetricProvider`      a `Score`; for an active metric an `ActiveScore`
 `AggregatorProvider`  a `Combine`
 `StrategyProvider`    a `Select`
-`MethodProvider`      a `Method`; and its ``module`` a class of `SideModule`
+`MethodProvider`      a `Method`; its ``module`` returns a class of `SideModule`
 `ExporterProvider`    an `Export`
 ===================== =============================================================================
 """
@@ -46,7 +46,7 @@ class Combine(Protocol):
     """Combines metrics."""
 
     def __call__(self, columns: Mapping[str, Sequence[float]], weights: Mapping[str, float], /) -> Iterable[float]:
-        """One utility a unit.
+        """One utility for each unit.
 
         columns: by metric, a normalised score for each unit.
         weights: by metric; they sum to 1.
@@ -64,7 +64,7 @@ class Context:
 
 
 class Select(Protocol):
-    """Decides."""
+    """Decides which method each unit gets, and at which size."""
 
     def __call__(self, candidates: CandidateSet, limits: Limits, context: Context, /) -> Iterable[Decision]:
         """One decision for every unit, within the limits; a `Selection` where it can prove how good they are."""
@@ -104,4 +104,4 @@ class Export(Protocol):
     """Hands a plan to a trainer."""
 
     def __call__(self, request: "ExportRequest", /) -> tuple[Path, ...]:
-        """Write files into the request's directory; their paths."""
+        """Write files into the request's directory. Returns their paths."""

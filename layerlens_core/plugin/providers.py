@@ -61,7 +61,7 @@ class MetricProvider:
 
 @frozen(kw_only=True)
 class AggregatorProvider:
-    """A rule that combines normalised metric columns into one utility a unit.
+    """A rule that combines the normalised scores of all metrics into one utility for each unit.
 
     name: lower case, as it is typed in ``--aggregator NAME``.
     summary: one line for ``layerlens plugins``.
@@ -95,12 +95,12 @@ class MethodProvider:
 
     name: lower case, as it is typed in ``--methods NAME,NAME``.
     summary: one line for ``layerlens plugins``.
-    capacity: the method's place in the ascending order of the threshold strategy
-        (none 0, prefix 10, adapter 20, lora 30).
-    applicable: whether ``apply`` can build it; methods that are not are left out of the default set.
+    capacity: the method's place in the ascending order of the threshold strategy (none 0, prefix 10, adapter 20, lora
+        30).
+    applicable: whether ``apply`` can build it; methods that it cannot build are left out of the default set.
     load: imports and returns the method's places and costs.
-    default: whether it is chosen from where the user names no methods. LoRA alone is, among the built-in ones: every
-        trainer and server takes it.
+    default: whether it is among the methods to choose from where the user names none. Of the built-in ones LoRA alone
+        is: every trainer and server takes it.
     module: imports and returns the class that ``apply`` attaches; None for the methods that PEFT attaches itself
         (LoRA), and for ``none``.
     """

@@ -1,4 +1,4 @@
-"""Answer for every name that a plugin provides, also for those that failed to come."""
+"""Look up every name that a plugin provides; for names of plugins that did not load, say why."""
 
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -38,7 +38,9 @@ class _Entry:
 class Registry:
     """Providers by kind and name, and the plugins that they came from.
 
-    One that fails never hides the others: it is kept with its cause in ``plugins``.
+    A plugin that fails never hides the others: it is kept with its cause in ``plugins``.
+
+    plugins: all that were found, loaded or not.
     """
 
     plugins: list[Plugin] = field(factory=list)
@@ -96,7 +98,7 @@ class Registry:
         return {name: self._entries[kind][name].provider for name in self.names(kind)}
 
     def plugin_of(self, kind: Kind, name: str) -> Plugin:
-        """The plugin that gave a provider."""
+        """The plugin that a provider came from."""
         self.get(kind, name)
         return self._entries[kind][name].plugin
 
@@ -119,8 +121,8 @@ class Registry:
     def get(self, kind: Kind, name: str) -> Provider:
         """The provider of that kind and name.
 
-        Raises `PluginError` that names the nearest name, the distribution to install where one is known, and
-        the plugins that failed and so may have given it.
+        Raises `PluginError` that names the nearest name, the distribution to install where one is known, and the
+        plugins that are not loaded and so may hold it.
         """
         entry = self._entries[kind].get(name)
         if entry is not None:

@@ -1,1 +1,1 @@
-"""Run a model on data and gather statistics: the one engine that does, and what it is made of."""
+"""Run a model on data and gather statistics: the engine, and what it is made of."""

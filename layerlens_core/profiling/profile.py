@@ -29,7 +29,7 @@ from layerlens_core.profiling.scoring import Metric, load_metrics, stabilities
 from layerlens_core.values.inventory import Inventory, Skipped
 from layerlens_core.values.profile import Profile, Task, versions
 
-#: Exact gradient norms; sketches with confidence intervals; or sketches, and exact where the ranking is open.
+#: Exact squared gradient norms; sketches with confidence intervals; or sketches, and exact where the ranking is open.
 Scores = Literal["exact", "sketch", "auto"]
 
 #: The passive signal with the best evidence: shares of squared gradient norms starve modules, this one less so.
@@ -92,25 +92,26 @@ def profile(
     group: samples whose mean gradient makes one gradient energy.
     micro_batch: samples in one pass, ``auto`` by free memory; the scores do not depend on it.
     seed: for metrics that draw, and for sketches.
-    scores: ``sketch`` estimates gradient norms without bias, by random projections, at nearly the cost of a frozen
-        pass, and the statistics tell the error; ``auto`` then measures exactly those modules whose place among the
-        others is open, and cannot be resumed. Both serve the metrics that need gradient norms alone.
+    scores: ``sketch`` estimates squared gradient norms without bias, by random projections, at nearly the cost of a
+        frozen pass, and the statistics tell the error; ``auto`` then measures exactly those modules whose place among
+        the others is open, and cannot be resumed. Both serve only metrics that need nothing but squared gradient norms.
     labels: class names, kept with the profile.
     latency: also time what the methods would add to a forward pass on the model's device, which budgets on latency
         need; times differ from run to run.
     spectrum: also find the singular values of every module's mean gradient, from which LoRA's gain by rank is then
         predicted.
     directions: the run's directory, into which ``directions.safetensors`` is written: the leading right singular
-        vectors of every module's mean gradient, for a gradient-aligned start. Both come from sketches in the same pass.
+        vectors of every module's mean gradient, for a gradient-aligned start. Like the spectrum they come from sketches
+        in the same pass.
     samples: ``auto`` stops at the first of 32, 64, 128 … samples, in the order given, where the layers' ranking has
         settled (`layerlens_core.profiling.engine.stopping`).
-    run: the run's directory, where it is written every few seconds how far the pass has come; `Profile.save` removes
-        that.
-    resume: go on from there; the scores are then the same to the last bit, or to rounding in compiled layers.
-    compile: let `torch.compile` fuse what lies between the layers' linear modules, which takes seconds to a minute at
-        first and pays in long profiles.
+    run: the run's directory, into which a checkpoint is written every few seconds; `Profile.save` removes it.
+    resume: go on from the checkpoint; the scores are then the same to the last bit, or to rounding in compiled layers.
+    compile: compile what lies between the layers' linear modules, by `torch.compile`, which takes seconds to a minute
+        at first and pays in long profiles.
     workers: the processes that share the work (`layerlens_core.profiling.distributed.workers`): all of them call this,
-        and all get the same profile; metrics that run the model themselves, and the timing, are the first one's.
+        and all get the same profile; metrics that run the model themselves, and the timing, are run by the first one
+        alone.
     progress: called as work goes on.
     registry: of providers; by default those that are installed, and what `register` added.
 
@@ -136,7 +137,16 @@ def profile_with(
     progress: Progress | None = None,
     registry: Registry | None = None,
 ) -> Profile:
-    """As `profile`. inventory: of the model, where it was inspected already."""
+    """As `profile`, with options and execution as values.
+
+    model: as in `profile`.
+    batches: as in `profile`.
+    options: what the profile is to hold.
+    execution: how the measurement runs.
+    inventory: of the model, where it was inspected already.
+    progress: as in `profile`.
+    registry: as in `profile`.
+    """
     report = progress or (lambda stage, done, total: None)
     metrics = load_metrics(options.metrics, default() if registry is None else registry)
     task = options.task or task_of(model)
@@ -216,7 +226,7 @@ def _measured(
     execution: Execution,
     report: Progress,
 ) -> Measurements:
-    """What the pass gives that all metrics together need."""
+    """What the pass gives: everything that any of the metrics needs."""
     needs = {need for metric in metrics for need in metric.provider.needs}
     if options.spectrum:
         needs.add("spectrum")
@@ -262,7 +272,10 @@ def _recorded_settings(
     metrics: Sequence[Metric],
     given: int,
 ) -> dict[str, int | float | str]:
-    """What else the numbers depend on, as the profile records it. given: samples at hand."""
+    """What else the numbers depend on, as the profile records it.
+
+    given: how many samples there were to take from.
+    """
     dtype = str(model.dtype).removeprefix("torch.")
     settings: dict[str, int | float | str] = {"group": options.group, "seed": options.seed, "dtype": dtype}
     if options.scores != "exact":
@@ -277,7 +290,7 @@ def _recorded_settings(
 def _written_directions(
     measured: Measurements, inventory: Inventory, options: ProfileOptions, workers: Workers
 ) -> str | None:
-    """The digest of the side file of singular vectors, which the first worker writes; None where none is wanted."""
+    """Write the side file of singular vectors, by the first worker; its digest, or None where none is wanted."""
     if options.directions is None:
         return None
     if workers.rank != 0:

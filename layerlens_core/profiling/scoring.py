@@ -21,7 +21,11 @@ from layerlens_core.values.statistics import ModuleStatistics
 
 @frozen(kw_only=True)
 class Metric:
-    """A provider with the function that it loads."""
+    """A provider with the function that it loads.
+
+    provider: the record.
+    function: scores modules, or layers where the metric is active.
+    """
 
     provider: MetricProvider
     function: Score | ActiveScore
@@ -49,7 +53,7 @@ class Metric:
         )
 
     def active(self, profile: ActiveProfile, workers: Workers) -> RawScores:
-        """Raw scores by layer, of a metric that runs the model: the first worker's, which all get."""
+        """Raw scores by layer, of a metric that runs the model: the first worker runs it, and all get its scores."""
         score = cast(ActiveScore, self.function)
         values = workers.agreed(lambda: _as_mapping(score(profile), self.name) if workers.rank == 0 else {})
         return RawScores(
@@ -81,9 +85,13 @@ def load_metrics(names: Iterable[str], registry: Registry) -> tuple[Metric, ...]
 def stabilities(
     metrics: Sequence[Metric], inventory: Inventory, ledger: Ledger, scored: Collection[str], seed: int
 ) -> dict[str, float]:
-    """By metric that is a mean over samples, how well the layers' ranking repeats itself.
+    """By metric that is a mean over samples, how far the layers' ranking agrees between halves of the samples.
 
+    metrics: those asked for.
+    inventory: of the model.
+    ledger: what was measured.
     scored: the names of the modules that have a score.
+    seed: draws the halves.
     """
     weights = {module.name: module.in_features * module.out_features for module in inventory.modules}
     found = {}

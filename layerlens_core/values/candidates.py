@@ -11,15 +11,22 @@ from layerlens_core.values.decisions import Decision
 
 @frozen(kw_only=True)
 class Target:
-    """A place in the model where a method attaches, and what each unit of size costs there.
+    """A place in the model where a method attaches, and what it costs there: linear in the size, from size 1 on.
 
-    name: qualified name of the module. fixed, per_size: trainable parameters that come with any size, and
-    with each further unit of size. flops: of the forward pass, a token and unit of size.
-    flops_step, values_step: FLOPs of a forward pass, and values that it keeps, of each unit of size and of any size,
-    whatever the number of tokens: of methods that compute a weight anew.
-    kept_bytes: that LoRA's inputs take, a token. kept_fixed, kept: values that the forward pass keeps for backward, a
-    token, and a token and unit of size.
-    seconds_fixed, seconds: latency, measured, of any size and of each unit of size.
+    "Each step of size" is what a size larger by 1 adds.
+
+    name: qualified name of the module.
+    fixed: trainable parameters that come with any size.
+    per_size: trainable parameters of each step of size.
+    flops: FLOPs of the forward pass, for each token and step of size.
+    flops_step: FLOPs of one forward pass for each step of size, whatever the number of tokens: of methods that compute
+        a weight anew.
+    values_step: values that one forward pass keeps for any size, whatever the number of tokens: of the same methods.
+    kept_bytes: bytes a token that LoRA's inputs take.
+    kept_fixed: values a token that the forward pass keeps for the backward pass, at any size.
+    kept: values a token that it keeps for each step of size.
+    seconds_fixed: measured latency of any size.
+    seconds: measured latency of each step of size.
     """
 
     name: str
@@ -59,9 +66,12 @@ class Target:
 
 @frozen(kw_only=True)
 class Candidate:
-    """One method at one size on one unit: its cost and its predicted gain, in units of utility.
+    """One method at one size on one unit.
 
+    method: its name.
     size: rank, bottleneck width or prefix length; 0 for ``none``.
+    cost: exact.
+    gain: predicted, on the scale of the utilities.
     """
 
     method: str
@@ -82,10 +92,14 @@ class Candidate:
 class Unit:
     """One unit of decision, its utility and its candidates.
 
-    targets: where each method attaches. notches: the step of each method's sizes.
+    name: of the layer.
+    utility: how much the unit is worth adapting, relative to the others.
     candidates: for each method in ascending size; ``none`` is always among them.
+    targets: where each method attaches.
+    notches: by how much each method's sizes grow at a time.
     importance: the share of each module in the unit's score, where modules were scored.
     depth: the unit's place in the model, 0 for the lowest.
+    training: the step that costs are counted for.
     """
 
     name: str
@@ -131,7 +145,15 @@ class Unit:
         runner_up: str | None = None,
         margin: float | None = None,
     ) -> Decision:
-        """The decision for this method and size; ``sizes`` refines single targets."""
+        """The decision for this method and size.
+
+        method: its name.
+        size: of the whole unit.
+        reason: in words.
+        sizes: of single targets, where they differ from the unit's.
+        runner_up: the alternative that came next.
+        margin: as in `Decision`.
+        """
         targets = self.targets.get(method, ())
         chosen = {target.name: (sizes or {}).get(target.name, size) for target in targets}
         cost = sum((target.cost(chosen[target.name], self.training) for target in targets), Cost())
@@ -150,10 +172,12 @@ class Unit:
 
 @frozen(kw_only=True)
 class CandidateSet:
-    """All units, in model order, and the methods in ascending capacity.
+    """All units and their candidates.
 
-    depths: what the frozen model costs by lowest trained layer: entry i where layer i is the lowest, and the last
-    entry where none is trained.
+    units: in model order.
+    methods: names, in ascending capacity.
+    depths: what the frozen model costs by lowest trained layer: entry i where layer i is the lowest, and the last entry
+        where none is trained.
     """
 
     units: tuple[Unit, ...]
@@ -180,12 +204,12 @@ class CandidateSet:
         return self.depths[-1 if lowest is None else lowest]
 
     def total(self, decisions: Iterable[Decision]) -> Cost:
-        """What these decisions cost together, the depth included."""
+        """The sum of what these decisions cost and of the frozen model's cost at their depth."""
         units = {unit.name: unit for unit in self.units}
         return self.together((units[decision.unit], decision.cost) for decision in decisions)
 
     def together(self, costs: Iterable[tuple[Unit, Cost]]) -> Cost:
-        """What units at these costs cost together, the depth included."""
+        """The sum of these units' costs and of the frozen model's cost at their depth."""
         costs = tuple(costs)
         trained = [unit.depth for unit, cost in costs if cost.params > 0]
         return sum((cost for _, cost in costs), self.base(min(trained, default=None)))

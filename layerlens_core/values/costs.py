@@ -21,8 +21,10 @@ DTYPE_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 class Cost:
     """One amount of each resource.
 
-    params: trainable parameters. flops: of training, forward and backward, a token (a multiplication and an
-    addition are two). memory: bytes while training. latency: seconds a forward pass beyond the base model's.
+    params: trainable parameters.
+    flops: FLOPs a token of training, forward and backward; a multiplication and an addition are two.
+    memory: bytes while training.
+    latency: seconds that a forward pass takes beyond the base model's.
     """
 
     params: int = 0
@@ -37,7 +39,7 @@ class Cost:
         return Cost(**{name: getattr(self, name) - getattr(other, name) for name in RESOURCES})
 
     def times(self, factor: int) -> "Cost":
-        """So many times each amount."""
+        """Each amount, this many times."""
         return Cost(**{name: getattr(self, name) * factor for name in RESOURCES})
 
     def within(self, limits: "Limits") -> bool:
@@ -58,7 +60,13 @@ RESOURCES = ("params", "flops", "memory", "latency")
 
 @frozen(kw_only=True)
 class Limits:
-    """Hard bounds on a plan's cost, in the units of `Cost`; None where there is none."""
+    """Hard bounds on a plan's cost, each measured as in `Cost`; None where a resource is unbounded.
+
+    params: on trainable parameters.
+    flops: on FLOPs a token.
+    memory: on bytes while training.
+    latency: on seconds a forward pass.
+    """
 
     params: int | None = None
     flops: float | None = None
@@ -67,7 +75,7 @@ class Limits:
 
     @property
     def bounds(self) -> dict[str, float]:
-        """The bounds that there are."""
+        """The bounds by resource, without those that are None."""
         return {name: bound for name in RESOURCES if (bound := getattr(self, name)) is not None}
 
 
@@ -75,7 +83,9 @@ class Limits:
 class Training:
     """How the plan will be trained, as far as its cost depends on it.
 
-    batch, length: samples and tokens in one step. optimizer: a key of `OPTIMIZER_BYTES`.
+    batch: samples in one step.
+    length: tokens of a sample.
+    optimizer: a key of `OPTIMIZER_BYTES`.
     dtype: of the frozen weights and of activations; None takes the profiled model's.
     merged: LoRA is merged into the weights for inference, and then costs no latency.
     """
@@ -113,9 +123,10 @@ class Training:
 class Activations:
     """What the forward pass keeps for the backward pass, measured, in bytes a token and the profiled model's dtype.
 
-    through: by layer, where gradients only pass through it. adapted: what more is kept where all its linear modules
-    are trained by LoRA (their inputs). head: after the last layer, logits included, with the peak of memory as the
-    backward pass begins (`layerlens_core.profiling.costs.activations`).
+    through: by layer, what is kept where gradients only pass through it.
+    adapted: what more is kept where all its linear modules are trained by LoRA (their inputs).
+    head: what is kept after the last layer, logits included, with the peak of memory as the backward pass begins
+        (`layerlens_core.profiling.costs.activations`).
     """
 
     through: Mapping[str, float]

@@ -1,4 +1,4 @@
-"""What was decided for a unit, and why; and how near to the best all decisions are together."""
+"""What was decided for a unit, and why; and how near all decisions are to the best ones."""
 
 from collections.abc import Iterator, Mapping
 
@@ -11,11 +11,15 @@ from layerlens_core.values.costs import Cost
 class Decision:
     """One unit's method and size, with the numbers and words behind them.
 
-    unit: the layer. method: ``none``, ``lora`` …. size: rank, bottleneck width or prefix length, 0 for none.
-    sizes: size by module, where leftover budget refined the layer's size.
+    unit: name of the layer.
+    method: ``none``, ``lora`` ….
+    size: rank, bottleneck width or prefix length, 0 for ``none``.
+    sizes: size by module, where leftover budget refined the unit's size.
+    utility: of the unit.
     cost: of the decision, exact; the frozen model is not in it.
-    reason: in words. runner_up: the alternative that came next. margin: the signed change of this unit's
-    utility after which the method would change, where that is known.
+    reason: in words.
+    runner_up: the alternative that came next.
+    margin: the signed change of this unit's utility after which the method would change, where that is known.
     """
 
     unit: str
@@ -36,7 +40,11 @@ class Decision:
 
 @frozen(kw_only=True)
 class Certificate:
-    """How near a plan is to the best one: what it gains, and what no plan within the limits can exceed."""
+    """How near a plan is to the best one.
+
+    value: what the plan gains.
+    bound: what no plan within the limits can exceed.
+    """
 
     value: float
     bound: float
@@ -49,7 +57,11 @@ class Certificate:
 
 @frozen(kw_only=True)
 class Selection:
-    """Decisions with their certificate: what a strategy returns that can prove how good they are."""
+    """What a strategy returns that can prove how good its decisions are.
+
+    decisions: one for each unit.
+    certificate: the proof.
+    """
 
     decisions: tuple[Decision, ...]
     certificate: Certificate

@@ -17,8 +17,11 @@ _HEADS = ("query_heads", "key_value_heads", "key_dim", "value_dim")
 class LinearModule:
     """One linear map W of the model, in → out.
 
-    name: qualified name in the model. layer: the layer it lies in, or None outside the repeated layers.
+    name: qualified name in the model.
+    layer: the layer it lies in, or None outside the repeated layers.
     kind: ``linear`` (weight [out, in]) or ``conv1d`` (GPT-2's, weight [in, out]).
+    in_features: width of its input.
+    out_features: width of its output.
     writes_residual: whether its output is added to the residual stream.
     """
 
@@ -32,8 +35,14 @@ class LinearModule:
 
 @frozen(kw_only=True)
 class AttentionModule:
-    """One attention block: its qualified name, layer, and head counts and widths.
+    """One attention block.
 
+    name: qualified name in the model.
+    layer: the layer it lies in.
+    query_heads: H_q.
+    key_value_heads: H_kv.
+    key_dim: width d_k of a key.
+    value_dim: width d_v of a value.
     interface: whether it calls transformers' attention interface, through which prefixes are added.
     """
 
@@ -48,7 +57,11 @@ class AttentionModule:
 
 @frozen(kw_only=True)
 class ResidualWriter:
-    """A module whose output is added to the residual stream, and how many features it writes."""
+    """A module whose output is added to the residual stream.
+
+    name: qualified name in the model.
+    features: how many it writes.
+    """
 
     name: str
     features: int
@@ -56,7 +69,13 @@ class ResidualWriter:
 
 @frozen(kw_only=True)
 class ExpertWeight:
-    """The weights of one linear map of all experts, stacked in one parameter. name: of the parameter."""
+    """The weights of one linear map of all experts, stacked in one parameter.
+
+    name: of the parameter.
+    experts: how many.
+    in_features: width of the map's input.
+    out_features: width of its output.
+    """
 
     name: str
     experts: int
@@ -68,6 +87,9 @@ class ExpertWeight:
 class Layer:
     """One repeated block of the model, the unit for which a method is chosen.
 
+    name: qualified name in the model.
+    modules: its linear modules.
+    attentions: its attention blocks.
     blocks: modules that write to the residual stream as a whole, where no linear module can be corrected for them:
         mixtures of experts, and Mamba's mixers, whose kernels read the weight of the last projection.
     experts: their stacked weights.
@@ -115,7 +137,11 @@ class Skipped:
 class Experts:
     """A mixture of experts whose weights are stacked in one module: no target, but part of what a token costs.
 
-    count: experts in all. active: experts that a token goes through. parameters: of all of them.
+    name: qualified name of the module.
+    layer: the layer it lies in, or None outside the repeated layers.
+    count: experts in all.
+    active: experts that a token goes through.
+    parameters: of all of them.
     """
 
     name: str
@@ -129,11 +155,17 @@ class Experts:
 class Inventory:
     """Layers in the order of the forward pass, and the linear maps outside them.
 
-    outside: linear maps that lie in no repeated layer (a pooler, an embedding projection). PEFT's
-        ``all-linear`` counts them, so ``r=8`` budgets do too; plans leave them frozen.
-    heads: task heads that train in full. skipped: linear maps that are no target, with the reason.
-    parameters: all parameters of the model, shared ones once. output: the language-model head, where there is one.
-    experts: stacked experts. parallel: whether attention and feed-forward of a layer read the same input.
+    architecture: name of the model's class.
+    model_type: transformers' name of the family.
+    parameters: all parameters of the model, shared ones once.
+    layers: the repeated blocks.
+    outside: linear maps that lie in no repeated layer (a pooler, an embedding projection). PEFT's ``all-linear`` counts
+        them, so ``r=8`` budgets do too; plans leave them frozen.
+    heads: task heads that train in full.
+    skipped: linear maps that are no target, with the reason.
+    output: the language-model head, where there is one.
+    experts: stacked experts.
+    parallel: whether attention and feed-forward of a layer read the same input.
     """
 
     architecture: str

@@ -25,10 +25,13 @@ LORA_METHODS = frozenset({"lora", "lora-experts"})
 class Plan:
     """What to train in a model. The same inputs give a plan that is equal to the byte.
 
-    fingerprint, shapes: of the model's inventory; `apply` refuses any other model, and names what differs.
+    architecture: name of the model's class.
+    fingerprint: of the model's inventory; `apply` refuses any other model.
+    shapes: of the inventory's places, by which `apply` names what differs.
     task: that of the profile.
     request: what was asked for, resolved: every metric's weight, every method's penalty.
-    limits, cost: what is allowed and planned, the frozen model included; heads come on top of the trainable parameters.
+    limits: what is allowed, the frozen model included.
+    cost: what is planned, the frozen model included; heads come on top of the trainable parameters.
     decisions: one a layer, in the order of the model.
     certificate: from strategies that can prove how near to the best plan theirs is.
     heads: task heads that train in full.
@@ -85,7 +88,7 @@ class Plan:
         }
 
     def difference(self, inventory: Inventory) -> str | None:
-        """In what a model is not the planned one, in words; None where it is."""
+        """How a model differs from the planned one, in words; None where it does not."""
         # The fingerprint leaves heads out: a causal model and a classifier can have the same layers.
         if (inventory.fingerprint, inventory.heads) == (self.fingerprint, self.heads):
             return None

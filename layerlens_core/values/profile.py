@@ -25,15 +25,23 @@ Task = Literal["causal-lm", "masked-lm", "seq2seq-lm", "sequence-classification"
 class Profile:
     """Raw scores and statistics of one model on one set of samples.
 
+    inventory: of the model.
     task: ``causal-lm``, ``masked-lm``, ``seq2seq-lm`` or ``sequence-classification``.
+    scores: raw, one entry a metric.
+    statistics: one entry a module.
     unscored: modules without a score, with the reason (never called, no gradient …).
     labels: names of the classes, in order, for classification from data with named labels.
-    data: digest of the samples. samples: how many counted. loss: their mean loss in nats.
-    settings: what else the numbers depend on (group size, seed …). versions: of what ran.
-    activations: what the forward pass keeps for backward. latency: by method, seconds of one target at any size, and
-    of each further unit of size, on the device that was profiled on. stability: by metric, the mean rank correlation
-    between layers as scored by one half of the samples and by the other. directions: sha256 digest of the side file
-    of singular vectors, in hexadecimal, where one was written.
+    data: digest of the samples.
+    samples: how many counted.
+    loss: their mean loss in nats.
+    settings: what else the numbers depend on (group size, seed …).
+    versions: of the packages that ran.
+    activations: what the forward pass keeps for the backward pass.
+    latency: by method, seconds of one target at any size, and for each step of size, on the device that was profiled
+        on.
+    stability: by metric, the mean rank correlation between layers as scored by one half of the samples and by the
+        other.
+    directions: sha256 digest of the side file of singular vectors, in hexadecimal, where one was written.
     """
 
     inventory: Inventory
@@ -53,7 +61,7 @@ class Profile:
     directions: str | None = None
 
     def save(self, run: str | Path) -> Path:
-        """Write ``profile.json`` into the run's directory, where it takes the place of what was partial."""
+        """Write ``profile.json`` into the run's directory, and remove the checkpoints of the unfinished profile."""
         path = Path(run) / PROFILE
         documents.write(path, self, schema=SCHEMA, version=VERSION)
         for checkpoint in checkpoints(run):
@@ -67,6 +75,6 @@ class Profile:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on; nothing is imported for it."""
+    """Versions of the packages that the numbers depend on; none of them is imported to find out."""
     packages = {"layerlens": "layerlens-core", "torch": "torch", "transformers": "transformers", "peft": "peft"}
     return {"python": platform.python_version(), **{name: version(package) for name, package in packages.items()}}

@@ -1,4 +1,4 @@
-"""Scores as metrics give them, raw, and the utilities that they become, each a type of its own."""
+"""Raw scores as metrics give them, and the utilities that they become, each a type of its own."""
 
 import math
 from collections.abc import Mapping
@@ -30,7 +30,11 @@ def _numbers(_instance: object, attribute: object, value: Mapping[str, float]) -
 class RawScores:
     """One metric's raw values, by module or by layer name, in the metric's unit.
 
-    granularity: what the keys of ``values`` are. reduction: how modules add up to layers.
+    metric: its name.
+    unit: what the values are measured in.
+    granularity: what the keys of ``values`` are, modules or layers.
+    values: by name, never normalised.
+    reduction: how modules add up to layers.
     """
 
     metric: str
@@ -61,11 +65,16 @@ class RawScores:
 
 @frozen(kw_only=True)
 class Utilities:
-    """One utility a unit, with the numbers that it follows from.
+    """One utility for each unit, with the numbers that it follows from.
 
-    units: names, in model order. values: utilities, aligned with ``units``.
-    raw, normalized: columns by metric, aligned with ``units``.
+    units: names, in model order.
+    values: utilities, aligned with ``units``.
+    raw: by metric, raw scores aligned with ``units``.
+    normalized: by metric, normalised scores aligned with ``units``.
     weights: as given; the combination divides by their sum.
+    normalizer: which was applied.
+    aggregator: name of the provider that combined the normalised scores.
+    granularity: what the units are, modules or layers.
     """
 
     units: tuple[str, ...]

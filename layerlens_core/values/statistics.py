@@ -16,7 +16,8 @@ STATISTICS = {
     "spectrum": "leading singular values of the mean gradient",
 }
 
-#: The statistics of which each one gathers a field of `ModuleStatistics`; fields that are always there are left out.
+#: By field of `ModuleStatistics`, the statistics that gather it, each by itself; fields that are always there are not
+#: listed.
 FIELDS = {
     "sum_squared_norm": frozenset({"sample_norms", "gradient_norms"}),
     "sum_fourth_power": frozenset({"sample_norms", "gradient_norms"}),
@@ -33,7 +34,11 @@ FIELDS = {
 
 @frozen
 class SketchError:
-    """What random projections add to a sum. variance: of the sum. freedom: degrees of freedom of its estimate."""
+    """What random projections add to a sum.
+
+    variance: of the sum.
+    freedom: degrees of freedom of its estimate.
+    """
 
     variance: float
     freedom: float
@@ -58,7 +63,9 @@ class ModuleStatistics:
 
     module: qualified name.
     weights: number of elements of W.
-    samples, groups, group_size: counts; a last group that is not full is not counted.
+    samples: how many.
+    groups: how many full ones; a last group that is not full is not counted.
+    group_size: samples in a group.
     sum_squared_norm: Σᵢ ‖gᵢ‖²_F, in (nats / weight)².
     sum_fourth_power: Σᵢ ‖gᵢ‖⁴_F.
     sum_group_mean_squared_norm: Σ over full groups of ‖ḡ‖²_F.
@@ -69,8 +76,8 @@ class ModuleStatistics:
     squared_norm_error: of `sum_squared_norm` where it is sketched, that is, an unbiased estimate; the fourth powers
         then contain this error too. None where it is exact.
     group_mean_squared_norm_error: of `sum_group_mean_squared_norm`, likewise.
-    spectrum: the leading singular values of the mean gradient over all samples, descending, and last the sum of
-        those left out, which is an estimate for large modules; empty where it was not gathered.
+    spectrum: the leading singular values of the mean gradient over all samples, descending, and last the sum of those
+        left out, which is an estimate for large modules; empty where it was not gathered.
     """
 
     module: str

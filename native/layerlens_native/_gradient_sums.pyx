@@ -1,7 +1,8 @@
 # cython: language_level=3
-"""Sums over gradients, compiled. The twin is ``_gradient_sums_py``; ``gradient_sums`` picks between them.
+"""Sums over gradients, in Cython. The twin is ``_gradient_sums_py``; ``gradient_sums`` picks between them.
 
-Memory comes as addresses and as steps in entries, which `gradient_sums` vouches for; 0 is no memory.
+Memory is given by addresses, and by steps counted in entries, which `gradient_sums` has checked; the address 0 stands
+for a tensor that is not given.
 """
 
 from libc.stdint cimport uintptr_t
@@ -24,7 +25,10 @@ def inner(
     bint narrow, uintptr_t left, Py_ssize_t left_step, uintptr_t right, Py_ssize_t right_step,
     Py_ssize_t samples, Py_ssize_t entries, Py_ssize_t twice, uintptr_t found,
 ):
-    """Inner products of samples; narrow: in float, not in double."""
+    """Inner products of samples.
+
+    narrow: in float, not in double.
+    """
     with nogil:
         if narrow:
             inner_float(
@@ -42,7 +46,10 @@ def sums(
     uintptr_t weight, Py_ssize_t weight_step, uintptr_t total, Py_ssize_t total_step,
     uintptr_t singles, uintptr_t squares, uintptr_t weighted,
 ):
-    """What is wanted of gradients; narrow: in float, not in double."""
+    """Add sums over gradients to the memory that is given.
+
+    narrow: in float, not in double.
+    """
     with nogil:
         if narrow:
             sums_float(

@@ -1,4 +1,4 @@
-"""Sums over gradients by whole tensors: the stand-in for ``_gradient_sums``, and what serves on other devices."""
+"""Sums over gradients by torch's operations: the twin of ``_gradient_sums``, which also serves on other devices."""
 
 import torch
 from torch import Tensor
@@ -39,10 +39,12 @@ def accumulate(
 
 
 def squared_norms(matrices: Tensor) -> Tensor:
-    """Squared Frobenius norms [...] in float64 of matrices [..., out, in].
+    """Squared Frobenius norms [...] in float64.
 
-    Norms of rows are found in the matrices' own precision and in one pass over memory, and their squares added in
-    float64: one float32 sum over a large matrix loses three digits.
+    Norms of rows are computed in the matrices' own precision and in one pass over memory, and their squares are added
+    in float64: one float32 sum over a large matrix loses three digits.
+
+    matrices: [..., out, in].
     """
     rows: Tensor = torch.linalg.vector_norm(matrices, dim=-1)
     return rows.double().square().sum(dim=-1)

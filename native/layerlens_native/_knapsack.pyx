@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""The linear relaxation of the multiple-choice knapsack, compiled. The twin is ``_knapsack_py``."""
+"""The linear relaxation of the multiple-choice knapsack, in Cython. The twin is ``_knapsack_py``."""
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t
 from libcpp.algorithm cimport sort

@@ -1,17 +1,17 @@
-"""Which of a kernel and its pure twin serves."""
+"""Choose between a kernel and its pure twin."""
 
 import os
 from importlib import import_module
 from typing import Any
 
-#: Set to 1 before the first import, it asks for the twins.
+#: The environment variable that asks for the twins, where it is 1 before the first import.
 PURE_VARIABLE = "LAYERLENS_PURE"
 
 
 def select_kernel(name: str) -> tuple[Any, str]:
     """The module ``_NAME`` and ``"native"``; or its twin ``_NAME_py`` and ``"pure"``.
 
-    The twin serves where the extension was not built, or where the environment asks for it.
+    The twin is taken where the extension was not built, or where the environment asks for it.
     """
     if os.environ.get(PURE_VARIABLE) != "1":
         try:

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
-"""Threshold selection, compiled. The twin is ``_threshold_py``; ``threshold`` picks between them."""
+"""Threshold selection, in Cython. The twin is ``_threshold_py``; ``threshold`` picks between them."""
 
 
 def count_at_or_below(const double[::1] values, const double[::1] thresholds):

@@ -1,7 +1,7 @@
 /* Sums over gradients in one pass, for `_gradient_sums.pyx`.
 
-   Written so that a compiler vectorises it without leave to reorder sums: every loop that sums has LANES sums side by
-   side. In REAL there are at most CHUNK / LANES terms in a row; sums of chunks go on in double. */
+   Written so that a compiler can vectorise it without permission to reorder sums: every loop that sums has LANES sums
+   side by side. In REAL at most CHUNK / LANES terms are added one after the other; beyond that sums are in double. */
 #ifndef LAYERLENS_GRADIENT_SUMS_H
 #define LAYERLENS_GRADIENT_SUMS_H
 
@@ -17,7 +17,7 @@
 #define INLINE static inline
 #endif
 
-/* Wider vectors where the processor has them. It takes a C library that chooses a function at load time. */
+/* Wider vectors where the processor has them. This needs a C library that chooses a function at load time. */
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
 #define VERSIONS __attribute__((target_clones("avx512f", "avx2", "default")))
 #else

@@ -1,8 +1,8 @@
-"""Sums over per-sample gradients that were formed, in one pass over their memory, and inner products of samples.
+"""Sums over per-sample gradients in one pass over their memory, and inner products of samples.
 
 ``IMPLEMENTATION`` says which kernel serves: ``"native"``, or ``"pure"`` where the extension was not built or
 ``LAYERLENS_PURE=1`` asks for the twin. The twin also serves for tensors that the kernel does not take: on another
-device, neither float32 nor float64, with the entries of a row apart, or where torch uses many threads.
+device, neither float32 nor float64, with gaps between the entries of a row, or where torch uses many threads.
 """
 
 import torch
@@ -12,7 +12,7 @@ from layerlens_native._selector import select_kernel
 
 _kernel, IMPLEMENTATION = select_kernel("gradient_sums")
 
-#: The kernel runs on one thread, and is as fast as the twin on about so many.
+#: The kernel runs on one thread, and is as fast as the twin is on about this many.
 THREADS = 4
 
 
@@ -32,11 +32,15 @@ def accumulate(
     squares: Tensor | None = None,
     weighted: Tensor | None = None,
 ) -> None:
-    """Add to what is given, from gradients gᵢ [groups · group, rows, columns], which may be overwritten.
+    """Add sums over gradients gᵢ to the tensors that are given.
 
-    singles: Σ gᵢ² of every sample [groups · group]. squares: Σ (Σ gᵢ)² of every group [groups]. weighted: Σ |W ⊙ Σ gᵢ|
-    of every group [groups], with the weight W [rows, columns]. These are float64. total: Σ gᵢ over all
-    [rows, columns], in the gradients' dtype.
+    gradients: gᵢ [groups · group, rows, columns]; they may be overwritten.
+    group: samples in a group.
+    weight: W [rows, columns], for ``weighted``.
+    total: Σ gᵢ over all samples [rows, columns], in the gradients' dtype.
+    singles: ‖gᵢ‖² of every sample [groups · group], float64.
+    squares: ‖Σ gᵢ‖² of every group [groups], float64.
+    weighted: Σ |W ⊙ Σ gᵢ| of every group [groups], float64.
 
     Raises `ValueError` for shapes that do not fit, and for ``weighted`` without a weight.
     """
@@ -58,9 +62,13 @@ def accumulate(
 
 
 def inner(left: Tensor, right: Tensor, once: int | None = None) -> Tensor:
-    """Inner products [samples] in float64 of left and right [samples, rows, columns]; the left may be overwritten.
+    """Inner products [samples] in float64.
 
-    once: the rows after the first so many count twice. Raises `ValueError` for shapes that differ.
+    left: [samples, rows, columns]; it may be overwritten.
+    right: of the same shape.
+    once: how many rows count once; the rows after them count twice. None counts all once.
+
+    Raises `ValueError` for shapes that differ.
     """
     if left.shape != right.shape or left.dim() != 3:
         raise ValueError(f"inner products need samples of one shape, but these are {_named(left)} and {_named(right)}")
@@ -79,14 +87,14 @@ def inner(left: Tensor, right: Tensor, once: int | None = None) -> Tensor:
 
 
 def _fit(first: Tensor, *others: Tensor) -> bool:
-    """Whether the kernel takes them together."""
+    """Whether the kernel takes these tensors in one call."""
     return serves(first) and all(
         each.stride(-1) == 1 and each.dtype == first.dtype and each.device == first.device for each in (first, *others)
     )
 
 
 def _sums(gradients: Tensor, *sums: Tensor | None) -> bool:
-    """Whether the kernel can add to them."""
+    """Whether the kernel can add to these sums."""
     return all(
         part is None or (part.dtype == torch.float64 and part.device == gradients.device and part.is_contiguous())
         for part in sums

@@ -1,10 +1,9 @@
 """The multiple-choice knapsack: one item from every group, the most gain that a budget can buy.
 
-Minimal theory. For a price λ ≥ 0 of a unit of cost, every choice with cost ≤ B gains at most
-Σ max(gain − λ·cost) + λ·B. The smallest of these bounds is the optimum of the linear relaxation; it is found by
-taking the steps along the groups' upper concave hulls by falling slope (Sinha & Zoltners 1979; Dyer 1984), and
-λ is the slope at which the budget runs out. The same steps, but only whole ones, give a choice that is short of
-the bound by less than the gain of one step.
+Minimal theory. For any price λ ≥ 0 of cost, every choice with cost ≤ B gains at most Σ max(gain − λ·cost) + λ·B. The
+smallest of these bounds is the optimum of the linear relaxation; it is found by taking the steps along the groups'
+upper concave hulls by falling slope (Sinha & Zoltners 1979; Dyer 1984), and λ is the slope at which the budget runs
+out. The same steps, but only whole ones, give a choice that is short of the bound by less than the gain of one step.
 """
 
 import math
@@ -21,10 +20,13 @@ MOST_STATES = 200_000
 
 
 class Solution(NamedTuple):
-    """One item a group, with a certificate.
+    """One item of each group, with a certificate.
 
-    choice: the index of the item within each group. value, cost: of the choice. bound: no choice within the
-    budget gains more. price: gain a unit of cost at which the budget runs out; 0 where it does not.
+    choice: the index of the item within each group.
+    value: gain of the choice.
+    cost: of the choice.
+    bound: no choice within the budget gains more.
+    price: gain for each 1 of cost at which the budget runs out; 0 where it does not.
     """
 
     choice: list[int]
@@ -57,9 +59,13 @@ def solve(
 ) -> Solution:
     """Choose one item from every group within the budget.
 
-    costs, gains: of all items, group after group; costs at least 0. offsets: where each group begins, and the
-    number of items at the end. budget: may be infinite. exact: search until the choice is an optimum.
     Arrays of doubles and of 64-bit integers are used as they are, without a copy.
+
+    costs: of all items, group after group; at least 0.
+    gains: of all items, in the same order.
+    offsets: where each group begins, and the number of items at the end.
+    budget: may be infinite.
+    exact: search until the choice is an optimum.
 
     Raises `Infeasible` where no choice fits, and ``ValueError`` for an empty group or a number that is not finite.
     """
@@ -81,7 +87,7 @@ def _check(costs: "array[float]", gains: "array[float]", offsets: "array[int]", 
         raise ValueError("costs, gains and offsets do not fit together")
     if any(offsets[i] >= offsets[i + 1] for i in range(len(offsets) - 1)):
         raise ValueError("every group needs an item")
-    # Sums over everything are finite only if all of it is: one pass in C each, also over a million items.
+    # A sum is finite only if all its terms are; this is one pass in C for each array, also over a million items.
     if not math.isfinite(math.fsum(gains)) or not math.isfinite(math.fsum(costs)) or min(costs, default=0.0) < 0:
         raise ValueError("gains must be finite, and costs finite and at least 0")
 
@@ -100,7 +106,14 @@ def _solution(
 
 
 class _State(NamedTuple):
-    """A partial choice: its cost beyond the base choice, its loss, and how it came about."""
+    """A partial choice.
+
+    cost: beyond the base choice.
+    loss: below the bound.
+    before: the choice that it extends.
+    group: the group of its last item.
+    item: its last item.
+    """
 
     cost: float
     loss: float
@@ -158,7 +171,7 @@ def _core(
 ) -> tuple[list[int], list[tuple[float, int, list[tuple[float, float, int]]]]]:
     """The item of every group that loses nothing, and for every group the others by ascending loss.
 
-    Others are (cost beyond the base item, loss, item); groups come in ascending smallest loss.
+    Each of the others is (cost beyond the base item, loss, item); groups come in order of their smallest loss.
     """
     base: list[int] = []
     core: list[tuple[float, int, list[tuple[float, float, int]]]] = []

@@ -32,7 +32,11 @@ def select(values: Sequence[float], thresholds: Sequence[float]) -> list[int]:
 
 
 def quantile(values: Sequence[float], q: float) -> float:
-    """The ``q``-quantile with linear interpolation between order statistics (Hyndman & Fan 1996, type 7)."""
+    """The ``q``-quantile with linear interpolation between order statistics (Hyndman & Fan 1996, type 7).
+
+    values: at least one.
+    q: from 0 to 1.
+    """
     if not values:
         raise ValueError("a quantile of no values")
     if not 0.0 <= q <= 1.0:

@@ -1,4 +1,4 @@
-"""The providers that come with LayerLens, through the same hooks as anybody's."""
+"""The providers that come with LayerLens, given through the same hooks as any plugin's."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -1,8 +1,8 @@
 """What the forward pass keeps for the backward pass, counted on the model itself in one forward pass.
 
-Autograd says what it keeps: every tensor passes through `torch.autograd.graph.saved_tensors_hooks`. Weights are
-frozen while we look, so what is seen is kept for gradients that only pass through. What LoRA keeps beside it, the
-inputs of the modules that it adapts, is read off those modules.
+Autograd tells what it keeps: every saved tensor passes through `torch.autograd.graph.saved_tensors_hooks`. Weights are
+frozen during the count, so that what is seen is what a layer keeps where gradients only pass through it. What LoRA
+keeps in addition, the inputs of the modules that it adapts, is read off those modules.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ from layerlens_core.values.profile import Task
 
 #: Samples in the forward pass. What a batch shares (masks, rotary angles) is small beside what each token keeps.
 SAMPLES = 4
-#: PEFT holds the weights of LoRA in float32, and a copy of a narrower input in float32 for each module.
+#: Bytes of a value that LoRA keeps: PEFT holds its weights in float32, and for each module a float32 copy of its input.
 _LORA_BYTES = 4
 
 _Key = tuple[torch.device, int]
@@ -42,23 +42,27 @@ def measure_activations(
 ) -> Activations:
     """Bytes a token that training keeps, on the model's device, in its dtype and with its attention.
 
-    inventory: the model's. samples: the first ``batch`` with labels, padded to one length, are run; padding counts
-    as tokens, as it does in training. Where attention keeps its weights (``eager``), bytes a token grow with the
-    length, and hold for the length of these samples.
-
     A storage counts once, for the last layer that keeps it: it is kept as long as that layer lies above the lowest
     trained one. Weights and buffers do not count. Dropout is off, so its masks (a byte a value) are missing.
 
-    ``head`` is what the model keeps after the last layer, and the peak when backward begins: the gradients that go
-    into and out of the widest operation, each as large as the largest tensor kept there, or as the logits. For a
-    language model in bfloat16 that is float32 log-probabilities and two gradients of their size, 12 bytes a token and
-    entry of the vocabulary. That memory is free again when backward reaches the layers, where two gradients as
+    ``head`` is what the model keeps after the last layer, and the peak when the backward pass begins: the gradients
+    that go into and out of the widest operation, each as large as the largest tensor kept there, or as the logits. For
+    a language model in bfloat16 that is float32 log-probabilities and two gradients of their size, 12 bytes a token and
+    entry of the vocabulary. That memory is free again when the backward pass reaches the layers, where two gradients as
     large as a layer's largest tensor take its place if they are larger.
 
     Where gradient checkpointing is on, ``through`` is the layers' inputs, ``adapted`` is nothing, and ``head`` is at
     least what the largest layer keeps while it is computed again.
 
-    The model is as before afterwards, also after an exception.
+    Where attention keeps its weights (``eager``), bytes a token grow with the length, and hold for the length of these
+    samples. The model is as before afterwards, also after an exception.
+
+    model: to run.
+    inventory: of the model.
+    samples: the first ``batch`` with labels, padded to one length, are run; padding counts as tokens, as it does in
+        training.
+    task: which loss is computed.
+    batch: samples to run.
     """
     counted = [sample for sample in samples if count_labels(sample, task) > 0][:batch]
     inputs = collate(counted, pad_token_id(model, task, len(counted)))
@@ -90,7 +94,11 @@ def measure_activations(
 
 @frozen(kw_only=True)
 class _Storage:
-    """Memory that is kept, and the last place that keeps it: a layer, or the number of layers for what follows."""
+    """Memory that is kept.
+
+    place: the last that keeps it: a layer, or the number of layers for what comes after them.
+    size: in bytes.
+    """
 
     place: int
     size: int
@@ -98,9 +106,11 @@ class _Storage:
 
 @frozen(kw_only=True)
 class _Watch:
-    """What is kept, where. The tensors stay alive, so that no address is used twice.
+    """What is kept, and where. The tensors stay alive, so that no address is used twice.
 
-    kept: by storage. inputs: of linear modules, that LoRA would keep. rows: tokens that went into a layer.
+    kept: by storage.
+    inputs: of linear modules, which LoRA would keep.
+    rows: tokens that went into a layer.
     entered: bytes of the layers' own inputs.
     """
 
@@ -121,11 +131,11 @@ class _Watch:
         return tensor.detach()
 
     def gathered(self, module: nn.Module, _args: tuple[Any, ...]) -> None:
-        """Weights that are sharded lie elsewhere while their module runs."""
+        """Sharded weights get other addresses while their module runs: note these."""
         self.weights.update(_key(parameter) for parameter in module.parameters(recurse=False))
 
     def scattered(self, module: nn.Module, _args: tuple[Any, ...], _output: object) -> None:
-        """What lies there next is no weight."""
+        """Forget these addresses: what lies there next is no weight."""
         self.weights.difference_update(_key(parameter) for parameter in module.parameters(recurse=False))
 
     def entering(self, place: int) -> Any:
@@ -207,7 +217,7 @@ def _key(tensor: Tensor) -> _Key:
 
 
 def _is_weight(tensor: Tensor) -> bool:
-    """Offloaded weights are made anew whenever their module runs, so that no address tells them."""
+    """Offloaded weights are made anew whenever their module runs, so their addresses do not tell."""
     return isinstance(tensor, nn.Parameter) or isinstance(tensor._base, nn.Parameter)
 
 
@@ -216,6 +226,6 @@ def _is_hidden(value: object) -> bool:
 
 
 def _require_gradient(_module: nn.Module, _args: tuple[Any, ...], output: object) -> None:
-    """As if something below were trained, so that gradients pass through all layers."""
+    """Act as if something below were trained, so that gradients pass through all layers."""
     if torch.is_grad_enabled() and isinstance(output, Tensor) and output.is_floating_point() and output.is_leaf:
         output.requires_grad_(True)

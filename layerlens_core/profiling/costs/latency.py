@@ -1,8 +1,8 @@
 """How long a method's own computation takes in a forward pass, measured on the device at hand.
 
-For each method the operations that it adds at one target are run at a small and at a large size, on random
-inputs of the model's width and precision; the two medians give the time of any size and of a further unit of
-size. LoRA that is merged for inference costs nothing, and whoever plans for that does not need these numbers.
+For each method the operations that it adds at one target are run at a small and at a large size, on random inputs of
+the model's width and precision. A line through the two medians gives the time of any size and of each further step of
+size. LoRA that is merged for inference costs nothing: where that is planned these numbers are not needed.
 """
 
 import statistics
@@ -24,9 +24,12 @@ WARM_UP = 5
 def measure_latency(
     model: PreTrainedModel, inventory: Inventory, *, batch: int = 1, length: int = 128
 ) -> dict[str, tuple[float, float]]:
-    """By method, seconds of any size and of each further unit of size, at one target.
+    """By method, seconds of any size and of each further step of size, at one target. The model is not run.
 
-    batch, length: samples and tokens of the forward pass that is timed. The model is not run.
+    model: its device, dtype and widths are taken.
+    inventory: of the model.
+    batch: samples of the forward pass that is timed.
+    length: tokens of a sample.
     """
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch.no_grad():
@@ -71,7 +74,7 @@ def _random(rows: int, columns: int, like: Tensor) -> Tensor:
 
 
 def _line(build: Callable[[int], Callable[[], Tensor]], device: torch.device) -> tuple[float, float]:
-    """Seconds at size 0 and for each unit of size, through the medians at two sizes; neither below 0."""
+    """Seconds at size 0 and for each step of size, through the medians at two sizes; neither below 0."""
     small, large = (_median_seconds(build(size), device) for size in (SMALL, LARGE))
     per_size = max((large - small) / (LARGE - SMALL), 0.0)
     return max(small - per_size * SMALL, 0.0), per_size

@@ -11,9 +11,13 @@ from layerlens_core.values.inventory import Inventory
 
 
 def shard(model: PreTrainedModel, inventory: Inventory, device: torch.device, workers: Workers) -> None:
-    """Leave each of the workers a share of every weight on its device; a layer's weights meet while it runs.
+    """Leave each of the workers a share of every weight on its device; a layer's weights are gathered while it runs.
 
     model: whole, in main memory, in every worker. It stays frozen: its weights are only there to be profiled.
+    inventory: of the model.
+    device: this worker's.
+    workers: at least two.
+
     Raises `WorkersError` where there is one worker alone, and `ModelError` where FSDP2 refuses the model.
     """
     if workers.alone:

@@ -1,8 +1,8 @@
-"""Several processes that profile one model together, as torchrun starts them.
+"""Several processes that profile one model, as torchrun starts them.
 
-Each does a share of the work, and at the end each has all of it. There is no wrapper around the model, whose weights
-are frozen: what the processes exchange are the numbers. Objects go through gloo; tensors through NCCL where they lie on
-a GPU.
+Each does a share of the work, and at the end each has the results of all. There is no wrapper around the model, whose
+weights are frozen: what the processes exchange are the numbers. Objects go through gloo; tensors through NCCL where
+they lie on a GPU.
 """
 
 import os
@@ -23,9 +23,9 @@ T = TypeVar("T")
 
 #: How long processes wait for one another.
 TIMEOUT = timedelta(minutes=30)
-#: Seconds for taking leave of them.
+#: Seconds that a process waits at most to disconnect from the others.
 LEAVING = 10.0
-#: The same as ``TIMEOUT`` in seconds, where it is set.
+#: The environment variable that replaces ``TIMEOUT``, in seconds.
 TIMEOUT_VARIABLE = "LAYERLENS_TIMEOUT"
 _GONE = "another process has ended or does not answer ({}); see its own message"
 _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -33,13 +33,13 @@ _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 @frozen
 class Workers:
-    """The processes that work together, as one of them sees them.
-
-    rank: its number.
-    world_size: how many.
+    """The processes that share the work, as one of them sees them.
 
     Every method but `alone` must be called by all of them, in the same order. Each raises `WorkersError` where another
     process has ended or does not answer.
+
+    rank: the number of this process.
+    world_size: how many there are.
     """
 
     rank: int = 0
@@ -51,7 +51,7 @@ class Workers:
         return self.world_size == 1
 
     def gather(self, value: T) -> list[T]:
-        """What each of them has, by rank."""
+        """What each of them passed, by rank."""
         if self.alone:
             return [value]
         values: list[Any] = [None] * self.world_size
@@ -60,7 +60,7 @@ class Workers:
         return values
 
     def first(self, value: T | None) -> T:
-        """What the first of them has."""
+        """What the first of them passed."""
         values: list[Any] = [value]
         if not self.alone:
             with _answering():
@@ -68,13 +68,13 @@ class Workers:
         return cast(T, values[0])
 
     def add(self, tensor: Tensor) -> None:
-        """Make a tensor the sum of all of theirs."""
+        """Replace a tensor, in place, by the sum of every worker's."""
         if not self.alone:
             with _answering():
                 dist.all_reduce(tensor)
 
     def agreed(self, act: Callable[[], T]) -> T:
-        """Do something that may fail: where it fails for one of them, the same error is raised by all."""
+        """Do something that may fail: where it fails for one of them, all raise the same error."""
         result, error = None, None
         try:
             result = act()
@@ -95,7 +95,10 @@ class Workers:
         return cast(T, result)
 
     def compare(self, identity: Mapping[str, str]) -> None:
-        """Raises `WorkersError`, in all of them, where they do not see the same. identity: what must be the same."""
+        """Raises `WorkersError`, in all of them, where they do not see the same.
+
+        identity: by name, texts that must be equal.
+        """
         seen = self.gather(dict(identity))
         for rank, other in enumerate(seen):
             wrong = [name for name in seen[0] if other.get(name) != seen[0][name]]
@@ -143,7 +146,10 @@ def local_rank() -> int:
 
 @contextmanager
 def joined(workers: Workers | None) -> Iterator[Workers]:
-    """Wait for all of them. None is `ALONE`. Raises `WorkersError` where not all come."""
+    """Connect to all of them, and disconnect at the end. None is `ALONE`.
+
+    Raises `WorkersError` where not all connect in time.
+    """
     if workers is None:
         yield ALONE
         return
@@ -169,7 +175,7 @@ def joined(workers: Workers | None) -> Iterator[Workers]:
 
 
 def _leave() -> None:
-    """Let go of the others: gloo's threads would abort the interpreter at its end. NCCL may wait for those gone."""
+    """Disconnect, for gloo's threads would abort the interpreter at its end. In a thread, as NCCL may wait forever."""
     leaving = Thread(target=dist.destroy_process_group, daemon=True)
     leaving.start()
     leaving.join(LEAVING)
@@ -180,7 +186,9 @@ def exchange_sums(workers: Workers, sums: Mapping[str, tuple[Tensor, ...]], devi
 ):  # fmt: skip
     """By name, the sum over all workers of tensors of equal shape, of which some workers may have none.
 
-    device: where those of a name belong.
+    workers: who adds up.
+    sums: this worker's tensors by name.
+    device: where the tensors of a name belong.
     """
     if workers.alone:
         return dict(sums)
@@ -198,7 +206,7 @@ def exchange_sums(workers: Workers, sums: Mapping[str, tuple[Tensor, ...]], devi
 
 @contextmanager
 def partners_there() -> Iterator[None]:
-    """Around a sharded model's passes, in which others may vanish: raises `WorkersError` where they did."""
+    """Around a sharded model's passes, in which other processes may end: raises `WorkersError` where one did."""
     try:
         yield
     except RuntimeError as error:
@@ -210,7 +218,7 @@ def partners_there() -> Iterator[None]:
 
 @contextmanager
 def _answering() -> Iterator[None]:
-    """Say it in a line where the others are gone."""
+    """Around an exchange: raises `WorkersError`, in one line, where another process has ended."""
     try:
         yield
     except RuntimeError as error:

@@ -8,7 +8,11 @@ from layerlens_core.profiling.model.samples import Sample
 
 @frozen
 class BatchShape:
-    """The number of samples of a micro-batch, and the lengths of its sequences."""
+    """The shape of a micro-batch.
+
+    samples: how many.
+    lengths: of its sequences, padding included.
+    """
 
     samples: int
     lengths: frozenset[int]
@@ -20,10 +24,10 @@ class BatchShape:
         return cls(len(next(iter(batch.values()))), lengths)
 
     def by_sample(self, rows: Tensor) -> Tensor | None:
-        """What a module got or gave as [samples, tokens, features]; None where rows have lost their sample.
+        """A module's inputs or outputs as [samples, tokens, features]; None where rows cannot be attributed to samples.
 
-        Some models fold [samples, tokens] into one dimension before a linear module, which can be undone.
-        A router that sends tokens to experts cannot, unless there is a single sample.
+        Some models fold [samples, tokens] into one dimension before a linear module, which can be undone. A router that
+        sends tokens to experts cannot be undone, unless there is a single sample.
         """
         if rows.dim() >= 3 and rows.shape[0] == self.samples:
             return rows.flatten(1, -2)

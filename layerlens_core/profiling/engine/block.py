@@ -20,8 +20,8 @@ class Tables:
     sample_squared_norms: ‖gᵢ‖² [modules, samples].
     group_sum_squared_norms: ‖Σ gᵢ‖² [modules, groups].
     weighted_sums: Σ |W ⊙ Σ gᵢ| [modules, groups].
-    sketch_variances, group_sketch_variances: what sketching adds to the variance of Σ‖gᵢ‖² [modules, chunks] and of
-        ‖Σ gᵢ‖² [modules, groups].
+    sketch_variances: what sketching adds to the variance of Σ‖gᵢ‖² [modules, chunks].
+    group_sketch_variances: what sketching adds to the variance of ‖Σ gᵢ‖² [modules, groups].
     """
 
     sample_squared_norms: Tensor
@@ -35,7 +35,9 @@ class Tables:
 class Block:
     """What the recorders of all modules write to during one piece of work.
 
-    modules, samples: how many. group_size: samples in a group; a piece that is smaller holds one incomplete group.
+    modules: how many.
+    samples: how many.
+    group_size: samples in a group; a piece with fewer samples holds one incomplete group.
     """
 
     modules: int
@@ -64,15 +66,29 @@ class Block:
         return self._parts[device][1]
 
     def defer_sketch(self, row: int, of_samples: Tensor, of_groups: Tensor) -> None:
-        """Take a module's squared column norms; what follows from them is computed for all modules at once."""
+        """Take a module's squared column norms; the estimates from them are computed for all modules at once.
+
+        row: the module's.
+        of_samples: ‖gᵢω‖² for every column ω [samples, k].
+        of_groups: ‖Σ gᵢω‖² for every column ω [groups, k].
+        """
         self._sketched.setdefault(of_samples.device, []).append((row, of_samples, of_groups))
 
     def defer_tiles(self, row: int, tiling: "Tiling", found: Tensor) -> None:
-        """Take a module's sums of tiles, of which likewise norms are made for all modules at once."""
+        """Take a module's sums of tiles; the squared norms from them, too, are computed for all modules at once.
+
+        row: the module's.
+        tiling: which tiles there are.
+        found: their sums [groups, tiles].
+        """
         self._tiles.setdefault(tiling, []).append((row, found))
 
     def fetch(self, losses: Tensor, weights: Tensor) -> Entries:
-        """All numbers on the CPU, by one transfer a device. weights: elements of each module's weight [modules]."""
+        """All numbers on the CPU, by one transfer a device.
+
+        losses: ℓᵢ [samples].
+        weights: elements of each module's weight [modules].
+        """
         self._compute_tiles()
         self._compute_sketches()
         nothing = torch.zeros((self.modules, sum(self._widths)), dtype=torch.float64)

@@ -1,13 +1,13 @@
-"""``profile.partial``: how far a profile has come, so that an interrupted one goes on and ends with the same numbers.
+"""``profile.partial``: a checkpoint of a profile, so that an interrupted one goes on and ends with the same numbers.
 
-The ledger and the sketches' sums as they stood together at the end of a piece of work, under a header
+It holds the ledger and the sketches' sums, both as of the end of the same piece of work, under a header
 (`layerlens_core.files.tensors`) with schema, version, generation, fingerprint
-(`layerlens_core.profiling.engine.fingerprint`), how the work is put together, the micro-batch, and what each module was
+(`layerlens_core.profiling.engine.fingerprint`), how chunks are put together, the micro-batch, and what each module was
 seen to do.
 
-Of several processes each writes a file of its own, with the chunks that it has measured itself. Whoever resumes adds up
-all files of the last generation, whatever their number, writes the sum as the only file of a new one, and then removes
-the old ones: no moment has a sample twice.
+Of several processes each writes a file of its own, with the chunks that it has measured itself. A resumed run adds up
+all files of the last generation, whatever their number, writes the sum as the only file of a new generation, and then
+removes the old ones: at no moment is a sample counted twice.
 """
 
 import time
@@ -29,7 +29,7 @@ from layerlens_core.profiling.engine.settings import SECONDS
 SCHEMA, VERSION = "layerlens/partial", 2
 _INSTEAD = "repeat the command as it was, or begin anew with --overwrite instead of --resume"
 
-#: How many times longer than a writing the work between two of them lasts at least.
+#: The work between two checkpoints lasts at least this many times as long as writing one.
 SPARING = 20.0
 
 
@@ -40,7 +40,7 @@ class State:
     ledger: what is known of every sample.
     sums: of the range finders, by module.
     sights: what each module was seen to do, by module.
-    composition: how the work is put together.
+    composition: how chunks are put together.
     micro_batch: samples in a forward pass, as of now.
     """
 
@@ -51,7 +51,7 @@ class State:
     micro_batch: int
 
     def plus(self, other: "State") -> "State":
-        """What two workers did."""
+        """This state and another worker's as one."""
         self.ledger.merge(other.ledger)
         sums = {name: tuple(part.clone() for part in parts) for name, parts in self.sums.items()}
         for name, parts in other.sums.items():
@@ -77,10 +77,10 @@ class Checkpoint:
     """The file of one process.
 
     run: the run's directory.
-    fingerprint: what must be the same.
+    fingerprint: by name, what must be the same for a run to go on from it.
     rank: the process's number.
-    seconds: between two writings.
-    generation: of the file, one more with each time that the profile is resumed.
+    seconds: between two checkpoints.
+    generation: of the file; each resumed run begins a new one.
     """
 
     run: Path
@@ -101,7 +101,12 @@ class Checkpoint:
     def begin(self, empty: Ledger, *, resume: bool) -> State | None:
         """What was done earlier; None where there is nothing, or where it is not wanted: then it is removed.
 
-        For the first process alone, before any other writes. empty: a ledger of the profile, which is filled in.
+        Only the first process calls it, before any other writes.
+
+        empty: a ledger of the profile without numbers, which tells the shapes; what was done earlier is a copy, filled
+            in.
+        resume: whether to go on from what was done earlier.
+
         Raises `FileError` where a file is damaged, or of another profile.
         """
         for left in self.run.glob(f".{CHECKPOINT}*"):  # half written by a process that was killed
@@ -125,7 +130,7 @@ class Checkpoint:
         return state
 
     def offer(self, state: Callable[[], State]) -> None:
-        """Write it, if it is time."""
+        """Write a checkpoint if it is time; the state is asked for only then."""
         if time.monotonic() < self._next:
             return
         began = time.monotonic()
@@ -134,7 +139,7 @@ class Checkpoint:
         self._next = now + max(self.seconds, SPARING * (now - began) if self.seconds else 0.0)
 
     def write(self, state: State) -> None:
-        """Write it, whole or not at all."""
+        """Write the state, whole or not at all."""
         arrays = dict(state.ledger.tables())
         for name, parts in state.sums.items():
             arrays |= {f"{at}/{name}": part.detach().cpu().numpy() for at, part in enumerate(parts)}
@@ -186,7 +191,7 @@ def _read(path: Path, fingerprint: Mapping[str, str], empty: Ledger) -> tuple[in
 
 
 def _difference(name: str, theirs: Mapping[str, str], ours: Mapping[str, str]) -> str:
-    """In words. Digests say nothing to people."""
+    """What differs, in words; digests are left out, as they say nothing to people."""
     if name in ("model", "data"):
         return f"it has another {name}"
     return f"its {name} is {theirs.get(name, 'unknown')}, not {ours.get(name, 'unknown')}"

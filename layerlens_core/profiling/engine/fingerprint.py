@@ -1,4 +1,4 @@
-"""All that a profile's numbers depend on, as texts that processes and resumed runs compare."""
+"""All that a profile's numbers depend on, as texts by name: workers compare them, and so does a run that is resumed."""
 
 import importlib.metadata
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ def fingerprint(
 ) -> dict[str, str]:
     """By name, texts to compare: digests of the model and the data, the kind of device, versions, and every setting.
 
-    Every process must call it where the weights are sharded, which does not show in it.
+    Where the weights are sharded every process must call it; the result is that of whole weights.
     """
     names = [f"{target.name} {target.in_features} {target.out_features}" for target in targets]
     return {

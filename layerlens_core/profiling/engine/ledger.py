@@ -1,9 +1,9 @@
 """The ledger: what was measured on every module and sample, by the sample's number.
 
-Numbers by sample make all else simple. Writing one twice changes nothing, so a micro-batch that failed is run again and
-an interrupted pass goes on where it stopped; workers fill in different columns; sums are exact and know no order; and
-standard errors, folds and resamples need no further pass. It takes 8 bytes for each module and sample, and as many
-for each module and group and kind of group statistic.
+Because numbers are kept by sample, the rest is simple. Writing one twice changes nothing, so a micro-batch that failed
+is run again and an interrupted pass goes on where it stopped; workers fill in different columns; sums are exact and do
+not depend on order; and standard errors, folds and resamples need no further pass. The ledger takes 8 bytes for each
+module and sample, and 8 for each module, group and group statistic.
 """
 
 import math
@@ -18,7 +18,7 @@ from layerlens_core.values.statistics import ModuleStatistics, SketchError
 
 Numbers = NDArray[np.float64]
 
-#: What each table has a column for. The losses are written last, for they say that a chunk is done.
+#: What the last axis of each table counts. The losses are written last, for they say that a chunk is done.
 _AXES = {
     "sample_squared_norms": "samples", "group_mean_squared_norms": "groups", "weight_gradients": "groups",
     "sketch_variances": "chunks", "group_sketch_variances": "groups", "losses": "samples",
@@ -29,8 +29,12 @@ _AXES = {
 class Entries:
     """What one piece of work gave, in the order of its chunks; None stands for what was not asked for.
 
-    losses: [samples]. sample_squared_norms: [modules, samples]. The others: [modules, groups], of which the variances
-    also have one for an incomplete group.
+    losses: ℓᵢ [samples].
+    sample_squared_norms: ‖gᵢ‖² [modules, samples].
+    group_mean_squared_norms: ‖ḡ‖² [modules, groups].
+    weight_gradients: mean |W ⊙ ḡ| [modules, groups].
+    sketch_variances: as in `Ledger` [modules, chunks].
+    group_sketch_variances: as in `Ledger` [modules, groups].
     """
 
     losses: Numbers
@@ -41,7 +45,7 @@ class Entries:
     group_sketch_variances: Numbers | None = None
 
     def not_finite(self) -> list[int]:
-        """Rows of the modules of which some number is not finite."""
+        """Rows of the modules that have a number that is not finite."""
         tables = (self.sample_squared_norms, self.group_mean_squared_norms, self.weight_gradients)
         finite = [np.isfinite(table).all(axis=1) for table in tables if table is not None]
         return [int(row) for row in np.flatnonzero(~np.logical_and.reduce(finite))] if finite else []
@@ -60,9 +64,10 @@ class Ledger:
     sample_squared_norms: ‖gᵢ‖² [modules, samples].
     group_mean_squared_norms: ‖ḡ‖² [modules, groups].
     weight_gradients: mean |W ⊙ ḡ| [modules, groups].
-    sketch_variances, group_sketch_variances: where norms are sketched, what that adds to the variance of Σ‖gᵢ‖² over a
-        chunk [modules, chunks] and of ‖ḡ‖² [modules, groups]; 0 for modules whose numbers are exact.
-    sketch_columns: of the random projections, 0 without.
+    sketch_variances: where squared norms are sketched, what that adds to the variance of Σ‖gᵢ‖² over a chunk [modules,
+        chunks]; 0 for modules whose numbers are exact.
+    group_sketch_variances: likewise, what it adds to the variance of ‖ḡ‖² [modules, groups].
+    sketch_columns: of the random projections; 0 where nothing is sketched.
     """
 
     modules: tuple[str, ...]
@@ -87,7 +92,14 @@ class Ledger:
         *,
         sketch_columns: int = 0,
     ) -> "Ledger":
-        """A ledger for these statistics (`layerlens_core.values.statistics.STATISTICS`)."""
+        """A ledger without numbers yet.
+
+        modules: names, one a row.
+        samples: how many.
+        group_size: samples in a group.
+        needs: the statistics to hold (`layerlens_core.values.statistics.STATISTICS`).
+        sketch_columns: of the random projections; 0 where nothing is sketched.
+        """
 
         def blank(count: int, *wanted_by: str) -> Numbers | None:
             return np.full((len(modules), count), np.nan) if set(wanted_by) & set(needs) else None
@@ -109,12 +121,12 @@ class Ledger:
 
     @property
     def groups(self) -> int:
-        """Full groups."""
+        """The number of full groups."""
         return self.samples // self.group_size
 
     @property
     def chunks(self) -> int:
-        """The groups, and an incomplete one at the end where there is one."""
+        """The number of chunks: the full groups, and one more where samples are left at the end."""
         return -(-self.samples // self.group_size)
 
     def samples_of(self, chunk: int) -> range:
@@ -126,7 +138,11 @@ class Ledger:
         return [chunk for chunk in range(self.chunks) if np.isnan(self.losses[self.samples_of(chunk)]).any()]
 
     def record(self, chunks: Sequence[int], entries: Entries) -> None:
-        """Write what a piece of work of these chunks gave, in their order."""
+        """Write what a piece of work gave.
+
+        chunks: of which it was made, in their order.
+        entries: its numbers.
+        """
         places = self._places(chunks)
         for name, table in self.tables().items():
             found = getattr(entries, name)
@@ -134,7 +150,7 @@ class Ledger:
                 table[..., places[_AXES[name]]] = found
 
     def only(self, chunks: Collection[int]) -> "Ledger":
-        """A copy that knows these chunks alone."""
+        """A copy that holds numbers for these chunks alone."""
         copy = self.upto(self.samples)
         places = self._places([chunk for chunk in range(self.chunks) if chunk not in chunks])
         for name, table in copy.tables().items():
@@ -150,7 +166,7 @@ class Ledger:
         return evolve(self, samples=samples, **kept)
 
     def merge(self, other: "Ledger") -> None:
-        """Take over what another worker measured. Raises `ValueError` where the ledgers do not belong together."""
+        """Copy in what another worker measured. Raises `ValueError` where the ledgers do not belong together."""
         if (self.modules, self.samples, self.group_size) != (other.modules, other.samples, other.group_size):
             raise ValueError("the ledgers are of different modules, samples or groups")
         mine = self.tables()
@@ -161,9 +177,12 @@ class Ledger:
     def statistics(
         self, module: str, weights: int, *, groups: Sequence[int] | None = None, spectrum: tuple[float, ...] = ()
     ) -> ModuleStatistics:
-        """The sums of one module, each rounded once (`math.fsum`), so that no order of the samples shows in them.
+        """The sums of one module, each rounded once (`math.fsum`), so that they do not depend on the samples' order.
 
-        weights: elements of W. groups: a fold, only these full groups and their samples.
+        module: its name.
+        weights: elements of W.
+        groups: a fold: only these full groups and their samples; None takes all.
+        spectrum: singular values to put in.
         """
         row, within_groups = self._rows[module], self.groups * self.group_size
         singly = of_groups = products = grouped = None
@@ -204,7 +223,7 @@ class Ledger:
         return {name: table for name in _AXES if (table := getattr(self, name)) is not None}
 
     def _places(self, chunks: Collection[int]) -> dict[str, list[int]]:
-        """The columns of these chunks, along every axis that a table can have."""
+        """The places of these chunks along every axis that a table can have."""
         return {
             "samples": [sample for chunk in chunks for sample in self.samples_of(chunk)],
             "chunks": list(chunks),
@@ -212,7 +231,7 @@ class Ledger:
         }
 
     def replace(self, exact: "Ledger") -> None:
-        """Take exact numbers for the modules that the other ledger has, in place of sketched ones."""
+        """Take the exact numbers of the other ledger for the modules that it has, in place of the sketched ones."""
         rows = [self._rows[module] for module in exact.modules]
         for mine, theirs in (
             (self.sample_squared_norms, exact.sample_squared_norms),
@@ -225,7 +244,7 @@ class Ledger:
                 variances[rows] = 0.0
 
     def _error(self, variances: Numbers | None, row: int, groups: Sequence[int] | None) -> SketchError | None:
-        """Of the sum over all chunks, or over these groups, whose projections are independent."""
+        """The sketching error of the sum over all chunks, or over these groups, each with projections of its own."""
         if variances is None or not variances[row].any():
             return None
         each = variances[row] if groups is None else variances[row, groups]

@@ -1,11 +1,11 @@
 """The one pass over the data that gathers every statistic that the chosen metrics need.
 
-Weights stay frozen and autograd computes activation gradients only. A tap on each module reduces its inputs
-and output gradients to a few numbers a sample and lets go of them, so no moment holds all gradients. The numbers
-stay on the device until the micro-batch is over, and go into the ledger in one transfer.
+Weights stay frozen and autograd computes activation gradients only. A tap on each module reduces its inputs and output
+gradients to a few numbers a sample and lets go of them, so that at no moment all gradients are held. The numbers stay
+on the device until the piece of work is over, and go into the ledger in one transfer.
 
-The pieces of work are made of groups: consecutive samples of a declared number, independent of the micro-batch. Long
-ones come first, so that neighbours need little padding and memory runs out early if it does.
+Pieces of work are made of groups: a declared number of consecutive samples, whatever the micro-batch. Groups with long
+samples come first, so that neighbours need little padding and memory runs out early if it does.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -40,7 +40,7 @@ from layerlens_core.values.inventory import LinearModule, Skipped
 from layerlens_core.values.profile import Task
 from layerlens_core.values.statistics import ModuleStatistics
 
-#: Asked at a stage whether the pass may stop there; gets a ledger of the samples so far, and the modules with a score.
+#: Whether the pass may stop at a stage, from a ledger of the samples so far and the names of modules with a score.
 Enough = Callable[[Ledger, Collection[str]], bool]
 
 
@@ -78,17 +78,18 @@ def measure(
 ) -> Measurements:
     """Gather statistics of every target over the samples, in one pass.
 
+    model: to run; it is as before afterwards, also after an exception.
     targets: modules of the model.
     samples: those without labels are not counted.
     task: which loss is computed.
     settings: what to gather, and how.
-    execution: how to run; what it says does not show in the numbers.
+    execution: how to run, which does not change the numbers.
     enough: asked at each of the settings' stages whether the pass may stop there.
 
-    Raises `DataError` where fewer samples than a group have labels, `NonFiniteError` that names module and
-    batch, `ModelError` where weights are packed that are needed, where not even one sample fits into memory, or where
-    what is to be compiled cannot be, `FileError` where what is to be resumed is damaged or of another profile, and
-    `WorkersError` where workers differ. The model is as before afterwards, also after an exception.
+    Raises `DataError` where fewer samples than a group have labels, `NonFiniteError` that names module and batch,
+    `ModelError` where weights are packed that are needed, where not even one sample fits into memory, or where a layer
+    cannot be compiled, `FileError` where a checkpoint is damaged or of another profile, and `WorkersError` where
+    workers differ.
     """
     settings.check()
     execution = execution or Execution()
@@ -121,7 +122,7 @@ def _prepared(
     settings: Settings,
     execution: Execution,
 ) -> Passes:
-    """The passes, with what an earlier run did already where it is resumed."""
+    """The passes; where a run is resumed, with what was done earlier."""
     device = input_device(model)
     micro_batch = MicroBatch.of(settings.micro_batch, settings.group_size, device)
     pad = pad_token_id(model, task, min(micro_batch.samples, len(samples)))
@@ -167,7 +168,7 @@ def _earlier(
     execution: Execution,
     empty: Ledger,
 ) -> tuple[Checkpoint | None, State | None]:
-    """Where to write how far the pass has come, and what was done earlier; its sums go to the first worker alone.
+    """The checkpoint to write to, and what was done earlier; the first worker alone gets the sums of that.
 
     Raises `WorkersError` where workers see different things, and `FileError`, in all of them.
     """
@@ -183,12 +184,12 @@ def _earlier(
     told = (checkpoint.generation, None if mine is None else evolve(mine, sums={}))
     checkpoint.generation, earlier = workers.first(told)
     if workers.rank != 0:
-        checkpoint.path.unlink(missing_ok=True)  # where it is no file that the first one sees
+        checkpoint.path.unlink(missing_ok=True)  # on another machine, where the first worker cannot remove it
     return checkpoint, mine or earlier
 
 
 def _finders(targets: Sequence[LinearModule], settings: Settings, device: torch.device) -> dict[str, RangeFinder]:
-    """By module, what finds the leading directions of its mean gradient, where they are wanted."""
+    """By module, the range finder of its mean gradient, where spectra or directions are wanted."""
     if not (settings.directions or "spectrum" in settings.needs):
         return {}
     return {
@@ -211,7 +212,7 @@ def _recorders(
     finders: Mapping[str, RangeFinder],
     projector: Projector | None,
 ) -> list[Recorder]:
-    """One for each target. Modules of one parent and of one input width are reckoned to share their input."""
+    """One for each target. Modules of one parent and of one input width are taken to share their input."""
     wanted = Wanted(
         sample_squared_norms=bool({"sample_norms", "gradient_norms"} & settings.needs),
         group_sum_squared_norms="gradient_norms" in settings.needs,
@@ -239,7 +240,7 @@ def _recorders(
 
 
 def _run(passes: Passes, settings: Settings, enough: Enough | None) -> int:
-    """Run the passes, stage by stage; the number of samples after which it was enough."""
+    """Run the passes, stage by stage. Returns the number of samples that were enough."""
     columns, samples = settings.sketch_columns, passes.ledger.samples
     ears = {
         recorder.name: Ear(recorder.receive, recorder.count_call, recorder.project if columns else None)
@@ -267,7 +268,7 @@ def _share_sights(recorders: Sequence[Recorder], workers: Workers) -> None:
 
 
 def _exchange_sketches(passes: Passes) -> None:
-    """Make every worker's sketches those of all."""
+    """Replace every worker's sketches by the sum over all workers."""
     sums = exchange_sums(
         passes.workers,
         {name: finder.sums for name, finder in passes.finders.items()},
@@ -278,7 +279,10 @@ def _exchange_sketches(passes: Passes) -> None:
 
 
 def _summed_up(passes: Passes, targets: Sequence[LinearModule], settings: Settings, used: int) -> Measurements:
-    """Statistics of the first samples, so many as are used."""
+    """Statistics of the first samples.
+
+    used: how many of them.
+    """
     ledger = passes.ledger.upto(used)
     statistics, unscored = [], []
     vectors: dict[str, Tensor] = {}

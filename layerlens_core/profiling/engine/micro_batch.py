@@ -7,20 +7,25 @@ from typing import Literal
 import torch
 from attrs import define
 
-#: How many, or ``auto``: as many as fit into free memory.
+#: A number of samples, or ``auto``: as many as fit into free memory.
 Samples = int | Literal["auto"]
 
-#: On a CPU more samples at once gain nothing.
+#: On a CPU more samples than these at once gain nothing.
 ON_CPU = 8
 #: More samples or tokens than these gain nothing on a GPU either.
 MOST_SAMPLES, MOST_TOKENS = 64, 16_384
-#: The share of free memory that is used; the rest is for what does not grow evenly with the samples.
+#: The share of free memory to fill; the rest is for what does not grow in proportion to the samples.
 SHARE = 0.8
 
 
 @define
 class MicroBatch:
-    """The number of samples in force. measured: it is settled, and needs no more watching."""
+    """The number of samples in a forward and backward pass, as of now.
+
+    samples: how many.
+    device: on which they run.
+    measured: the number is settled, and needs no more watching.
+    """
 
     samples: int
     device: torch.device
@@ -28,7 +33,7 @@ class MicroBatch:
 
     @classmethod
     def of(cls, samples: Samples, group_size: int, device: torch.device) -> "MicroBatch":
-        """Begin with one group on a GPU, which shows what a sample takes."""
+        """As given; with ``auto`` on a GPU one group at first, which shows how much memory a sample takes."""
         if samples != "auto":
             return cls(samples, device, measured=True)
         if device.type != "cuda":
@@ -37,7 +42,11 @@ class MicroBatch:
 
     @contextmanager
     def watched(self, samples: int, tokens: int) -> Iterator[None]:
-        """Run the first micro-batch inside: its peak tells what later ones may take. tokens: of one sample."""
+        """Run the first micro-batch inside: its peak of memory tells how many samples later ones may have.
+
+        samples: of this micro-batch.
+        tokens: of each sample, padding included.
+        """
         if self.measured:
             yield
             return

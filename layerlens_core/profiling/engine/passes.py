@@ -33,20 +33,21 @@ from layerlens_core.values.profile import Task
 class Passes:
     """What runs, on what, and where the numbers go.
 
-    model, task: with which loss.
+    model: to run.
+    task: which loss is computed.
     samples: those that have labels.
     pad: the token that fills up shorter samples.
-    head: computes no logits but the labelled positions'; None computes all.
+    head: computes logits at labelled positions alone; None computes all.
     ledger: what is known of every sample.
     recorders: one a module, in the order of the ledger's rows.
     finders: by module, where mean gradients are sketched.
-    projector: where norms are sketched.
+    projector: where squared norms are sketched.
     weights: elements of each module's weight [modules].
     micro_batch: the number of samples in a forward pass.
     execution: progress and workers.
     sharded: the weights lie on several processes, so that all must run the model equally often.
-    checkpoint: where to write how far it has come.
-    composition: None until memory has shown how much fits.
+    checkpoint: where to write how far the pass has come.
+    composition: how chunks are put together; None until memory has shown how many samples fit.
     own: chunks in the ledger that this process answers for, and that are in the finders' sums.
     """
 
@@ -75,7 +76,9 @@ class Passes:
         return self.execution.workers
 
     def run(self, samples: int) -> None:
-        """Every chunk of the first samples that the ledger lacks. Afterwards all workers know the same.
+        """Measure every chunk of the first samples that the ledger lacks. Afterwards all workers hold the same numbers.
+
+        samples: how many of them.
 
         Raises `ModelError` and `NonFiniteError`, in all workers.
         """
@@ -89,7 +92,7 @@ class Passes:
                 missing -= self._compose(order)
             self._in_all_workers(lambda: self._all(order, missing))
         except KeyboardInterrupt:
-            # Sums, unlike the ledger, may hold half of a piece: then the last file stands.
+            # The finders' sums, unlike the ledger, may hold half of a piece: with them the last checkpoint stays.
             if self.checkpoint is not None and self.composition is not None and not self.finders:
                 self.checkpoint.write(self.state())
             raise
@@ -122,7 +125,11 @@ class Passes:
         )
 
     def _in_all_workers(self, act: Callable[[], None]) -> None:
-        """Raise what is raised in one worker in all; but of sharded weights the others wait, and would not hear it."""
+        """Run something; what is raised in one worker is raised in all.
+
+        Not so with sharded weights: the others are then inside the model, waiting for this one, and their exchange
+        fails.
+        """
         if self.sharded:
             with partners_there():
                 act()
@@ -130,9 +137,9 @@ class Passes:
             self.workers.agreed(act)
 
     def _compose(self, order: Sequence[int]) -> set[int]:
-        """Settle what goes together; where that hangs on memory, a chunk for each worker shows it.
+        """Settle how chunks are put together, and return the chunks that were measured for that.
 
-        Gives these chunks.
+        Where it depends on memory, each worker runs one chunk, which shows how much a sample takes.
         """
         alone = () if self.micro_batch.measured else tuple(order[: min(self.workers.world_size, self.ledger.groups)])
         mine = alone[self.workers.rank : self.workers.rank + 1]
@@ -146,7 +153,7 @@ class Passes:
         return set(alone)
 
     def _all(self, order: Sequence[int], missing: Collection[int]) -> None:
-        """This worker's share of the pieces in which something is missing."""
+        """Run this worker's share of the pieces in which something is missing."""
         assert self.composition is not None
         work = pieces(order, self.composition, group_size=self.ledger.group_size, full_groups=self.ledger.groups)
         world_size = self.workers.world_size
@@ -163,7 +170,7 @@ class Passes:
                 self.checkpoint.offer(self.state)
 
     def _piece(self, piece: Piece) -> None:
-        """All chunks of a piece, in as many parts as memory needs."""
+        """Run all chunks of a piece, in as many parts as memory needs."""
         pending = list(piece)
         while pending:
             chunks = pending[: max(1, self.micro_batch.samples // self.ledger.group_size)]
@@ -175,7 +182,10 @@ class Passes:
             self.execution.progress(min(self._done, self.ledger.samples), self.ledger.samples)
 
     def _tried(self, chunks: list[int]) -> bool:
-        """Whether memory sufficed; where it did not, the micro-batch is smaller afterwards. Raises `ModelError`."""
+        """Run these chunks; whether memory sufficed. Where it did not, the micro-batch is smaller afterwards.
+
+        Raises `ModelError`.
+        """
         numbers = [i for chunk in chunks for i in self.ledger.samples_of(chunk)]
         longest = max(tokens(self.samples[i]) for i in numbers)
         try:
@@ -207,7 +217,11 @@ class Passes:
         return False
 
     def _work(self, chunks: Collection[int], numbers: Sequence[int]) -> Entries:
-        """Forward and backward passes of a piece of work. Raises `NonFiniteError`."""
+        """The numbers of a piece of work, by forward and backward passes. Raises `NonFiniteError`.
+
+        chunks: of which it is made.
+        numbers: those of its samples.
+        """
         block = Block(modules=len(self.ledger.modules), samples=len(numbers), group_size=self.ledger.group_size)
         for recorder in self.recorders:
             recorder.begin_piece(frozenset(chunks), block)
@@ -215,7 +229,7 @@ class Passes:
         for first in range(0, len(numbers), self.micro_batch.samples):
             part = [self.samples[i] for i in numbers[first : first + self.micro_batch.samples]]
             if self.projector is not None:
-                self.projector.begin_forward(list(chunks) or [0])  # of a sample that runs for nothing, some group
+                self.projector.begin_forward(list(chunks) or [0])  # any group serves a sample that runs for nothing
             losses.append(self._passes(on(input_device(self.model), collate(part, self.pad)), first, len(numbers)))
         entries = block.fetch(torch.cat(losses), self.weights)
         self._check(entries, numbers)
@@ -227,7 +241,10 @@ class Passes:
         return sum(-(-count // self.micro_batch.samples) for count in samples)
 
     def _keep_up(self, passes: Sequence[int]) -> None:
-        """Run the model on the shortest sample, for nothing, as often as a worker with more to do runs it."""
+        """Run the model on the shortest sample, for nothing, until it ran as often as that of the busiest worker.
+
+        passes: by rank, how often each worker's model runs in this turn.
+        """
         shortest = min(range(len(self.samples)), key=lambda i: (tokens(self.samples[i]), i))
         for _ in range(max(passes) - passes[self.workers.rank]):
             self._work((), [shortest])
@@ -251,7 +268,7 @@ class Passes:
         return losses.detach()
 
     def _check(self, entries: Entries, numbers: Sequence[int]) -> None:
-        """Raises `NonFiniteError` that names the batch and the module where it began."""
+        """Raises `NonFiniteError` that names the batch, and the module where the number arose."""
         bad = [at for at, loss in enumerate(entries.losses.tolist()) if not math.isfinite(loss)]
         if bad:
             first = bad[0] // self.micro_batch.samples * self.micro_batch.samples
@@ -264,7 +281,7 @@ class Passes:
             )
         wrong = entries.not_finite()
         if wrong:
-            # Gradients flow from the last module to the first, so what is wrong began in the last.
+            # Gradients flow from the last module to the first, so the last one that is wrong is where it began.
             raise NonFiniteError(
                 f"the gradient of {self.ledger.modules[wrong[-1]]} is not finite in batch {self._batch}; "
                 f"look at {named([self.samples[i] for i in numbers])}, or load the model in float32"

@@ -5,7 +5,7 @@ The order of calls, for each piece of work::
     begin_piece                         a piece of work begins, perhaps again after it failed
     │  begin_forward                    once a micro-batch
     │  │  count_call                    for each time that the module runs …
-    │  │  project                       … and where norms are sketched, what is kept of its inputs
+    │  │  project                       … and where squared norms are sketched, what is kept of its inputs
     │  begin_backward
     │  │  receive                       for each of these calls: its inputs and output gradients
     │  end_backward                     numbers go to the block once the piece's last micro-batch is over
@@ -33,7 +33,7 @@ class Sights:
 
     called: its forward ran.
     reached: a gradient came back to its output.
-    lost_shape: of an input whose rows could not be attributed to samples; None where there was none.
+    lost_shape: the shape of an input whose rows could not be attributed to samples; None where there was none.
     """
 
     called: bool = False
@@ -59,19 +59,20 @@ class Sights:
 class Recorder:
     """Records one module.
 
+    Calls of one micro-batch are joined along the tokens: a module that runs several times, as in ALBERT, has one weight
+    gradient, the sum over its calls. Where a micro-batch is smaller than a group, the rows of the group's earlier
+    samples are kept until the group is complete.
+
     name: the module's.
     row: the module's in the ledger.
     weight: gives W [out, in], where mean |W ⊙ ḡ| is wanted.
     wanted: what is to be found of its gradients.
     route: a forced way to compute it.
-    sharers: modules that are likely to share the input, by which the work is reckoned.
+    sharers: how many modules are likely to share the input, this one included, for the estimate of the cheapest route.
     finder: gathers the mean gradient's sketches.
     shared: inputs that other modules may have prepared already.
-    projector: where the norms are sketched.
-
-    Calls of one micro-batch are joined along the tokens: a module that runs several times, as in ALBERT, has
-    one weight gradient, the sum over its calls. Where a micro-batch is smaller than a group, the rows of the group's
-    earlier samples are kept until it is complete.
+    projector: where squared norms are sketched.
+    sights: what the module was seen to do so far.
     """
 
     name: str
@@ -85,28 +86,37 @@ class Recorder:
     projector: Projector | None = None
     sights: Sights = field(factory=Sights)
 
-    # Of the piece of work at hand.
+    # About the current piece of work.
     _chunks: frozenset[int] = frozenset()
-    _found_in: frozenset[int] = frozenset()  # the chunks whose gradients the finder has already
+    _found_in: frozenset[int] = frozenset()  # the chunks whose gradients the finder already holds
     _block: Block | None = None
     _carried: list[tuple[int, Tensor, Tensor]] = field(factory=list)
 
-    # Of the micro-batch at hand.
+    # About the current micro-batch.
     _shape: BatchShape = field(factory=lambda: BatchShape(0, frozenset()))
     _first: int = 0
     _last: bool = True
     _in_forward: bool = False
     _calls: int = 0
-    # Inputs as they came, by which sharers are known; inputs and gradients by sample.
+    # For each call: the inputs as they came, by which shared ones are recognised; inputs and gradients by sample.
     _pending: list[tuple[Tensor, Tensor, Tensor]] = field(factory=list)
 
     def begin_piece(self, chunks: frozenset[int], block: Block) -> None:
-        """A piece of work begins, perhaps again after it failed. block: where its numbers go."""
+        """A piece of work begins, perhaps again after it failed.
+
+        chunks: of which it is made.
+        block: where its numbers go.
+        """
         self._chunks, self._block = chunks, block
         self._carried.clear()
 
     def begin_forward(self, shape: BatchShape, *, first: int, last: bool) -> None:
-        """A forward pass begins. first: its first sample's place in the piece of work. last: none follows."""
+        """A forward pass begins.
+
+        shape: of the micro-batch.
+        first: the place of its first sample in the piece of work.
+        last: no other micro-batch of the piece follows.
+        """
         self._shape, self._in_forward, self._calls = shape, True, 0
         self._first, self._last = first, last
         self._pending.clear()
@@ -118,11 +128,11 @@ class Recorder:
             self._calls += 1
 
     def project(self, inputs: Tensor) -> Tensor:
-        """What is kept of a call's inputs [..., in] where norms are sketched: aᵢΩ [samples, T, k]."""
+        """What is kept of a call's inputs [..., in] where squared norms are sketched: aᵢΩ [samples, T, k]."""
         assert self.projector is not None
         rows = self._shape.by_sample(inputs)
         if rows is None:
-            return inputs.new_empty((*inputs.shape[:-1], 0))  # `receive` will see to it
+            return inputs.new_empty((*inputs.shape[:-1], 0))  # `receive` notes that the rows are lost
         return self.projector.project(inputs, rows)
 
     def begin_backward(self) -> None:
@@ -130,9 +140,10 @@ class Recorder:
         self._in_forward = False
 
     def receive(self, inputs: Tensor, gradients: Tensor) -> None:
-        """One call's inputs [..., in], or what was kept of them, and output gradients [..., out].
+        """Take one call's inputs and output gradients; once all calls have come, they are reduced to numbers.
 
-        Reduced once all calls have come.
+        inputs: [..., in], or what `project` kept of them.
+        gradients: [..., out].
         """
         self.sights = self.sights.merged(Sights(reached=True))
         if self.sights.lost_shape is not None:
@@ -147,7 +158,7 @@ class Recorder:
             self._join_calls()
 
     def end_backward(self) -> None:
-        """The backward pass is over."""
+        """The backward pass is over: reduce what still waits for calls or samples that never came."""
         if self._pending:  # some calls' outputs do not reach the loss
             self._join_calls()
         elif self._last and self._carried:  # nothing came from the group's last samples
@@ -164,7 +175,7 @@ class Recorder:
             self.projector.forget()
 
     def _join_calls(self) -> None:
-        """All calls of this micro-batch are there."""
+        """All calls of this micro-batch have come: reduce them, or keep them until the group is complete."""
         if len(self._pending) == 1 and self._last and not self._carried:
             ((inputs, x, d),) = self._pending
             self._pending.clear()
@@ -204,7 +215,7 @@ class Recorder:
             self.wanted, group_size=group_size, tokens=x.shape[1], inputs=x.shape[2], outputs=d.shape[2],
             sharers=self.sharers, device=x.device.type, triton=by_triton(x, d),
         )  # fmt: skip
-        # Sums, unlike the ledger, must not get a sample twice: work that failed half-way is done again in parts.
+        # Unlike the ledger, the finder's sums must not get a sample twice; work that failed half-way is done again.
         finder = None if self._chunks <= self._found_in else self.finder
         total = finder.total(inputs.wide) if finder is not None and self._forms_for(finder, route, x, d) else None
         if self.wanted.sample_squared_norms or self.wanted.group_sums:
@@ -227,9 +238,9 @@ class Recorder:
             self._found_in = self._chunks
 
     def _forms_for(self, finder: RangeFinder, route: Route, x: Tensor, d: Tensor) -> bool:
-        """Whether the finder gets the gradient itself, as it is formed for a metric anyway.
+        """Whether the finder gets the gradient itself, since that is formed for a metric anyway.
 
-        Its sketches are made of it where that is less work than of the rows.
+        Otherwise it gets the rows: sketching the gradient must take less work than sketching these.
         """
         asked = self.wanted.sample_squared_norms or self.wanted.group_sums
         if not asked or route not in ("direct", "mixed") or by_triton(x, d):  # kernels form none

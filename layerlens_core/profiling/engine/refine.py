@@ -1,7 +1,7 @@
 """Sketches for all modules, then exact numbers for those alone whose place in the ranking is still open.
 
-A second pass costs nearly a frozen forward and backward pass, whatever the number of modules; so this pays where few
-places are open, or exact numbers are dear (long samples).
+The second pass costs little less than a frozen forward and backward pass, however few modules it measures. So it pays
+where few places are open, or where exact numbers are expensive (long samples).
 """
 
 from collections.abc import Collection, Sequence
@@ -28,11 +28,20 @@ def measure_refined(
     *,
     enough: Enough | None = None,
 ) -> Measurements:
-    """As `measure` with sketches, and exact where two modules' intervals overlap.
+    """As `measure` with sketches, and with exact numbers where two modules' intervals overlap.
 
-    Where an exact number lies outside of its interval and overlaps with another, that one is measured too; so in
-    the end every module is exact, or its interval of 95 % is clear of all others. settings: with the sketches' columns.
-    No checkpoint is written. Raises what `measure` raises.
+    Where an exact number lies outside of its interval and inside another module's, that module is measured too. So in
+    the end every module is exact, or its interval of 95 % is clear of all others. No checkpoint is written.
+
+    model: as in `measure`.
+    targets: as in `measure`.
+    samples: as in `measure`.
+    task: as in `measure`.
+    settings: with the sketches' columns.
+    execution: as in `measure`; its run is left out.
+    enough: as in `measure`.
+
+    Raises what `measure` raises.
     """
     execution = evolve(execution or Execution(), run=None)
     found = measure(model, targets, samples, task, settings, execution, enough=enough)
@@ -68,7 +77,7 @@ def open_modules(statistics: Sequence[ModuleStatistics], needs: Collection[str])
 def _overlapping(intervals: dict[str, tuple[float, float]]) -> set[str]:
     order = sorted(intervals, key=lambda name: intervals[name])
     found: set[str] = set()
-    highest = float("-inf")  # of all that begin earlier
+    highest = float("-inf")  # upper bound among the intervals that begin earlier
     for at, name in enumerate(order):
         low, high = intervals[name]
         if low <= highest or (at + 1 < len(order) and intervals[order[at + 1]][0] <= high):

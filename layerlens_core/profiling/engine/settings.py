@@ -32,15 +32,15 @@ class Settings:
     group_size: consecutive samples whose mean gradient is ḡ.
     micro_batch: samples in one forward and backward pass; groups that fit are taken whole, and where not even one fits,
         its inputs and output gradients are kept until it is complete. ``auto`` goes by free memory.
-    route: force one way to compute the norms; None takes the cheapest one by shape.
+    route: force one way to compute the squared norms; None takes the cheapest one by shape.
     sketch_columns: of random projections (`layerlens_core.profiling.gradients.sketches`), whose error the statistics
-        then tell; 0 for exact norms.
+        then tell; 0 for exact squared norms.
     directions: also give the leading singular vectors of mean gradients. They and the statistic ``spectrum`` come from
         sketches that ``seed`` draws (`layerlens_core.profiling.gradients.range_finder`).
-    rank: how many of them.
+    rank: how many singular values and vectors to find.
     seed: of all that is drawn.
-    stages: numbers of samples, ascending, at each of which may be asked whether the pass may stop there.
-    compile: names of layers that `torch.compile` may fuse (`layerlens_core.profiling.hooks.compiled`).
+    stages: numbers of samples, ascending, at each of which the pass asks whether it may stop.
+    compile: names of layers that `torch.compile` may compile (`layerlens_core.profiling.hooks.compiled`).
     """
 
     needs: frozenset[str] = field(converter=_names)
@@ -77,14 +77,13 @@ class Settings:
 
 @frozen(kw_only=True)
 class Execution:
-    """How a measurement runs, which does not show in its numbers.
+    """How a measurement runs, which does not change its numbers.
 
     progress: called as samples are done.
     workers: the processes that share the work; all of them measure, and all get the result.
-    run: a directory where it is written now and then how far the pass has come
-        (`layerlens_core.profiling.engine.checkpoint`).
-    resume: go on from there. The numbers are then those of a pass that was not interrupted, to the last bit unless
-        layers are compiled.
+    run: a directory into which checkpoints are written (`layerlens_core.profiling.engine.checkpoint`).
+    resume: go on from the checkpoint. The numbers are then those of a pass that was not interrupted, to the last bit
+        unless layers are compiled.
     seconds: between two checkpoints.
     """
 

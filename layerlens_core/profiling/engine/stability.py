@@ -12,8 +12,12 @@ SPLITS = 16
 def split_half(score: Callable[[Sequence[int]], Sequence[float]], groups: int, *, seed: int) -> float | None:
     """Mean Spearman correlation between the layers' scores from two random halves of the groups.
 
-    score: gives each layer's score from these groups alone. Each half is half the data, so the ranking by all of it is
-    more stable than this says. None for fewer than four groups or three layers, or where scores tie throughout.
+    Each half is half the data, so the ranking by all of it is more stable than this says. None for fewer than four
+    groups or three layers, or where scores tie throughout.
+
+    score: gives each layer's score from these groups alone.
+    groups: how many there are.
+    seed: draws the halves.
     """
     if groups < 4:
         return None

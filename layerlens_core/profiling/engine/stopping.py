@@ -3,17 +3,21 @@
 The numbers are 32, 64, 128 and so on. The ranking has settled where, for every metric that is a mean over samples, the
 mean rank correlation between the layers as scored by random halves of the samples so far is at least 0.95
 (`layerlens_core.profiling.engine.stability`). Halves rank worse than the whole, so this errs on the side of more
-samples. Nothing but the samples, their order and the seed decides, and all workers decide alike.
+samples. The decision depends on nothing but the samples, their order and the seed, so all workers decide alike.
 """
 
 from collections.abc import Mapping
 
-#: The first number of samples at which it is asked, and the stability that is asked for.
+#: The smallest number of samples at which a pass may stop, and the stability that it must have reached.
 FIRST, SETTLED = 32, 0.95
 
 
 def stages(samples: int, group_size: int) -> list[int]:
-    """Numbers of samples below all of them, of whole groups, at which to ask whether the ranking has settled."""
+    """Ascending numbers of samples, fewer than all and in whole groups, at which the pass asks whether it may stop.
+
+    samples: how many there are in all.
+    group_size: samples in a group.
+    """
     found, count = [], FIRST
     while count < samples:
         found.append(max(count // group_size * group_size, group_size))
@@ -22,10 +26,19 @@ def stages(samples: int, group_size: int) -> list[int]:
 
 
 def settled(stability: Mapping[str, float], metrics: int) -> bool:
-    """Whether so many metrics have a stability, and each is high enough."""
+    """Whether every one of the metrics has a stability, and each is high enough.
+
+    stability: by metric.
+    metrics: how many are means over samples.
+    """
     return len(stability) == metrics and all(value >= SETTLED for value in stability.values())
 
 
 def auto_settings(stability: Mapping[str, float], metrics: int, given: int) -> dict[str, int | float | str]:
-    """What a profile records of it. given: samples at hand."""
+    """What a profile records of the stopping.
+
+    stability: by metric.
+    metrics: how many are means over samples.
+    given: how many samples there were to take from.
+    """
     return {"samples_at_most": given, "settled_from": SETTLED, "settled": int(settled(stability, metrics))}

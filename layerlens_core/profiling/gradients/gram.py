@@ -1,4 +1,4 @@
-"""What a module got and gave back, by sample, with the Gram matrices of it that modules share."""
+"""A module's inputs or output gradients, by sample, with their Gram matrices, which modules of one input share."""
 
 from typing import TYPE_CHECKING
 
@@ -11,15 +11,17 @@ if TYPE_CHECKING:
 
 #: Dtypes whose products are summed in float32.
 NARROW = (torch.bfloat16, torch.float16)
-#: Tokens that a strip of a symmetric Gram matrix is wide: narrow strips save the most work, wide ones take fewer calls.
+#: Width in tokens of a strip of a symmetric Gram matrix: narrow strips save the most work, wide ones take fewer calls.
 STRIP = {"cpu": 96, "cuda": 512}
 
 
 @define(eq=False)
 class Rows:
-    """Inputs or output gradients [samples, T, features] of consecutive whole groups, and their Gram matrices.
+    """Inputs or output gradients of consecutive whole groups, and their Gram matrices.
 
     Modules that share an input share its `Rows`, and so its Gram matrices, which are computed once where they are kept.
+
+    rows: [samples, T, features].
     """
 
     rows: Tensor
@@ -37,19 +39,22 @@ class Rows:
 
     @property
     def factor(self) -> Tensor:
-        """The rows as `product` takes them: as they are where the device multiplies them so, else wide."""
+        """The rows as `product` takes them: unchanged where the device multiplies such dtypes, else widened."""
         return self.rows if self.rows.is_cuda and self.rows.dtype in NARROW else self.wide
 
     @property
     def strips(self) -> range:
-        """The first tokens of the strips that a sample's Gram matrix comes in."""
+        """The first token of every strip into which a sample's Gram matrix is cut."""
         return range(0, self.rows.shape[1], strip_width(self.rows.device.type))
 
     def strip(self, first: int, *, keep: bool) -> Tensor:
-        """[samples, T − first, width]: of a sample's tokens from the first on, and the strip's.
+        """One strip of every sample's Gram matrix [samples, T − first, width]: tokens from ``first`` on by the strip's.
 
-        Its upper square lies on the diagonal. What is below stands for its mirror image too, to the square's right.
-        Tall strips are multiplied faster than wide ones.
+        Its upper square lies on the diagonal. What is below the square stands also for its mirror image, to the right
+        of the square. Tall strips are multiplied faster than wide ones.
+
+        first: the strip's first token.
+        keep: remember the strip for the next module.
         """
         if first in self._strips:
             return self._strips[first]
@@ -60,7 +65,12 @@ class Rows:
         return found
 
     def gram(self, group: int, apart: int, *, keep: bool) -> Tensor:
-        """[groups · (group − apart), T, T]: of samples i and i + apart of every group."""
+        """Gram matrices [groups · (group − apart), T, T] of samples i and i + apart of every group.
+
+        group: samples in a group.
+        apart: how far the two samples are apart.
+        keep: remember the matrices for the next module.
+        """
         if (group, apart) in self._grams:
             return self._grams[group, apart]
         grouped = by_group(self.factor, group)
@@ -80,19 +90,25 @@ class Rows:
 
 
 def strip_width(device: str) -> int:
-    """Tokens that a strip is wide on a type of device."""
+    """Width in tokens of a strip, on a type of device."""
     return STRIP.get(device, STRIP["cuda"])
 
 
 def product(left: Tensor, right: Tensor, out: Tensor | None = None) -> Tensor:
-    """Product of matrices, or of batches of them, in float32 where they are narrower (on a CUDA device).
+    """Product of matrices, or of batches of them; of 16-bit matrices (on a CUDA device) the product is in float32.
 
-    out: where it goes, if they are not.
+    left: the first factor.
+    right: the second factor.
+    out: where the product of wider matrices goes.
     """
     multiply = torch.bmm if left.dim() == 3 else torch.mm
     return multiply(left, right, out_dtype=torch.float32) if left.dtype in NARROW else multiply(left, right, out=out)
 
 
 def by_group(tensor: Tensor, group: int) -> Tensor:
-    """[samples, …] as [groups, group, …]."""
+    """A tensor [samples, …] as [groups, group, …].
+
+    tensor: of whole groups.
+    group: samples in a group.
+    """
     return tensor.view(-1, group, *tensor.shape[1:])

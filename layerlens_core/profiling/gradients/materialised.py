@@ -1,4 +1,4 @@
-"""Gradients of samples or groups, formed some rows at a time, and what is summed of each while it is in the cache."""
+"""Gradients of samples or groups, formed some rows at a time; each part is summed while it is in the cache."""
 
 import torch
 from attrs import frozen
@@ -7,9 +7,9 @@ from torch import Tensor
 from layerlens_core.profiling.gradients.gram import NARROW, by_group, product
 from layerlens_native import gradient_sums
 
-#: Entries of gradients that are held at once, unless so many rows of one group have more.
+#: Entries of gradients that are held at once; more only where `ROWS` rows of one group have more.
 HELD = {"cpu": 2**21, "cuda": 2**27}
-#: Rows of gradients that are formed at once, at least: products of fewer are slow.
+#: The least rows of gradients that are formed at once: products of fewer are slow.
 ROWS = 256
 
 
@@ -31,11 +31,15 @@ def materialised(
     inputs: Tensor, gradients: Tensor, *, group_size: int, singly: bool, grouped: bool, weight: Tensor | None = None,
     total: Tensor | None = None,
 ) -> Found:  # fmt: skip
-    """Sums over gradients gᵢ = bᵢᵀ aᵢ, from inputs aᵢ [samples, T, in] and output gradients bᵢ [samples, T, out].
+    """Sums over gradients gᵢ = bᵢᵀ aᵢ.
 
-    singly: form each gᵢ, for ‖gᵢ‖²; without, only Σ gᵢ of each group is formed. grouped: ‖Σ gᵢ‖² is wanted.
-    weight: W [out, in], for Σ |W ⊙ Σ gᵢ|. total: Σ gᵢ over all samples is added to it [out, in]; nothing of it is
-    added where memory runs out.
+    inputs: aᵢ [samples, T, in].
+    gradients: of the outputs, bᵢ [samples, T, out].
+    group_size: samples in a group.
+    singly: form each gᵢ, for ‖gᵢ‖²; without, only Σ gᵢ of each group is formed.
+    grouped: ‖Σ gᵢ‖² is wanted.
+    weight: W [out, in], for Σ |W ⊙ Σ gᵢ|.
+    total: [out, in], to which Σ gᵢ over all samples is added; it is unchanged where memory runs out.
     """
     groups = len(inputs) // group_size
 
@@ -50,7 +54,7 @@ def materialised(
         group_size = 1
     height, width = gradients.shape[2], inputs.shape[2]
     few, rows = _pieces(groups, group_size, height, width, inputs.device.type)
-    # All memory comes before anything is added: without the kernel, which needs no more of it, by way of another total.
+    # All memory is taken before anything is added. The kernel needs none later; its twin does, so another total serves.
     whole, buffer = total, None
     if inputs.dtype not in NARROW:
         buffer = inputs.new_empty(few * group_size * rows * width)
@@ -85,4 +89,4 @@ def _pieces(groups: int, group_size: int, height: int, width: int, device: str) 
     held = HELD.get(device, HELD["cuda"])
     few = min(max(held // (group_size * width * min(height, ROWS)), 1), groups)
     rows = min(max(held // (few * group_size * width), ROWS), height)
-    return few, -(-height // -(-height // rows))  # as many pieces, of equal height
+    return few, -(-height // -(-height // rows))  # the same number of parts, of equal height

@@ -12,17 +12,18 @@ With Q = orth(Y), G ≈ Q (ΨᵀQ)⁺ Z, whose singular value decomposition is s
 l = 2k + 8. H takes no part in that, so it says without bias how much of G lies outside what was found (the same
 authors, "Streaming low-rank matrix approximation with an application to scientific simulation", 2019, section 6).
 
-Modules for which Y, Z and H would not be half as large as G keep G itself, and are decomposed in full. Where a metric
-forms gradients anyway, they do so up to a quarter: adding G up is then one pass over it, while sketches of modules of
-this size take about as many multiplications as G does.
+Modules for which Y, Z and H together have at least half as many entries as G keep G itself, and are decomposed in full.
+Where a metric forms gradients anyway, modules keep G from a quarter on: adding G up is then one pass over it, while
+sketches of modules of this size take about as many multiplications as G does.
 
-Accuracy with rank 64 on gradients of a pretrained Llama (eight modules of 384 × 384 and 384 × 1,024, 32 samples of
-GSM8K, five seeds), whose 64 leading values are 48 to 85 % of the sum of all: of what the best r directions hold of
-‖G‖²_F, the r leading ones that are found hold at least (in the median) 0.98 (1.00) for r = 1, 0.95 (0.98) for 8, 0.93
-(0.96) for 16 and 0.93 (0.96) for 64. Singular values are off by 5 % in the median and 23 % at most; the sum of the rest
-is 0.98 to 1.20 of the true one. Spectra that fall faster do better: the error is bounded by what lies outside.
+Accuracy with rank 64 was measured on gradients of a pretrained Llama (eight modules of 384 × 384 and 384 × 1,024, 32
+samples of GSM8K, five seeds). Their 64 leading values are 48 to 85 % of the sum of all. Of the share of ‖G‖²_F that the
+best r directions hold, the r leading ones that are found hold at least (in the median) 0.98 (1.00) for r = 1, 0.95
+(0.98) for 8, 0.93 (0.96) for 16 and 0.93 (0.96) for 64. Singular values are off by 5 % in the median and 23 % at most;
+the sum of the rest is 0.98 to 1.20 of the true one. Spectra that fall faster do better: the error is bounded by what
+lies outside.
 
-All sums are linear, so those of workers add up, and sums that were written down can be taken up again.
+All sums are linear, so workers' sums add up, and sums from a checkpoint can be continued.
 """
 
 import hashlib
@@ -34,7 +35,7 @@ from torch import Tensor
 
 from layerlens_core.profiling.gradients.gram import product
 
-#: Directions that are found: as many as the largest rank of LoRA that is offered.
+#: How many directions are found: the largest rank that LoRA is offered at.
 LEADING = 64
 OVERSAMPLING = 32
 HELD_OUT = 16
@@ -44,9 +45,12 @@ HELD_OUT = 16
 class Directions:
     """What was found of one module's mean gradient.
 
-    values: the leading singular values [k], descending, float64. vectors: right singular vectors [k, in], float32 or
-    wider, rows of unit length, of which the largest entry is positive. rest: the sum of all other singular values;
-    estimated, unless ``exact``. outside: ‖G‖²_F less what lies in the span of the vectors.
+    values: the leading singular values [k], descending, float64.
+    vectors: right singular vectors [k, in], float32 or wider, rows of length 1, of which the largest entry is
+        positive.
+    rest: the sum of all other singular values; estimated, unless ``exact``.
+    outside: ‖G‖²_F less what lies in the span of the vectors.
+    exact: whether G itself was decomposed.
     """
 
     values: Tensor
@@ -58,10 +62,15 @@ class Directions:
 
 @define(kw_only=True, eq=False)
 class RangeFinder:
-    """The sums of one module. name, inputs, outputs: the module's. rank: directions to find, at most.
+    """The sums of one module.
 
-    seed: with the module's name it draws Ω, Ψ and Θ. formed: whether a metric forms gradients anyway. sums: what was
-    gathered, (G,) or (Y, Z with H below it); these add up over workers that use the same seed.
+    name: the module's.
+    inputs: width of the module's input.
+    outputs: width of its output.
+    rank: directions to find, at most.
+    seed: with the module's name it draws Ω, Ψ and Θ.
+    formed: whether a metric forms gradients anyway.
+    sums: what was gathered, (G,) or (Y, Z with H below it); these add up over workers that use the same seed.
     """
 
     name: str
@@ -75,13 +84,13 @@ class RangeFinder:
 
     @property
     def columns(self) -> int:
-        """k, of Ω."""
+        """k, the number of Ω's columns."""
         return self.rank + OVERSAMPLING
 
     @property
     def rows(self) -> int:
-        """l, of Ψ."""
-        return 2 * self.columns + 8  # at least 2k + 1; multiples of 8 are what matrix units take at full speed
+        """l, the number of Ψ's columns."""
+        return 2 * self.columns + 8  # at least 2k + 1; a multiple of 8, which a GPU multiplies at full speed
 
     @property
     def exact(self) -> bool:
@@ -91,10 +100,13 @@ class RangeFinder:
         return self.inputs * self.outputs <= times * sketches or min(self.inputs, self.outputs) <= self.rows
 
     def add(self, inputs: Tensor, gradients: Tensor) -> None:
-        """Add Dᵀ X, from inputs X [..., in] and output gradients D [..., out], of one dtype.
+        """Add Dᵀ X.
 
-        Where that has 16 bits, so do XΩ, DΨ and DΘ, rounded as X and D were; sums over tokens are in float32.
-        Whatever needs memory comes first: where it runs out, nothing was added.
+        Where X and D have 16 bits, XΩ, DΨ and DΘ are rounded to 16 bits too; sums over tokens are in float32.
+        All memory is taken before anything is added: where it runs out, the sums are unchanged.
+
+        inputs: X [..., in].
+        gradients: of the outputs, D [..., out], in the dtype of X.
         """
         x, d = inputs.flatten(0, -2), gradients.flatten(0, -2)
         if self.exact:
@@ -104,7 +116,10 @@ class RangeFinder:
         self._accumulate(product(d.T, product(x, right).to(x.dtype)), product(product(d, left).to(d.dtype).T, x))
 
     def total(self, like: Tensor) -> Tensor:
-        """[out, in], to which gradients can be added, and which is then given to `add_gradient`."""
+        """A matrix [out, in] to which gradients can be added, and which is then given to `add_gradient`.
+
+        like: tells its dtype and device.
+        """
         if self.exact and self.sums:
             return self.sums[0]
         return like.new_zeros(self.outputs, self.inputs)
@@ -167,18 +182,23 @@ class RangeFinder:
         return self._draw("left", self.outputs, self.rows + HELD_OUT, like)
 
     def _draw(self, side: str, rows: int, columns: int, like: Tensor) -> Tensor:
-        """Drawn on the CPU in bfloat16, so that every device, dtype and worker gets the same."""
+        """A test matrix, drawn on the CPU in bfloat16, so that every device, dtype and worker gets the same."""
         digest = hashlib.sha256(f"{self.seed}/{side}/{self.name}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
         return torch.randn(rows, columns, generator=generator).bfloat16().to(like.device, like.dtype)
 
 
 def sum_from_squares(squares: float, *, largest: float, count: int) -> float:
-    """An estimate of the sum of ``count`` numbers ≥ 0 of which none exceeds ``largest``, from the sum of their squares.
+    """An estimate of the sum of numbers ≥ 0 from the sum of their squares.
 
-    The sum is at least squares / largest, where all that are not 0 are largest, and at most √(count · squares), where
-    all are equal. This is the geometric mean of the two bounds; on gradients of a pretrained model, 64 leading values
-    aside, it was 10 to 22 % below the true sum where both arguments were exact, with bounds a factor of 2 to 3.5 apart.
+    The sum is at least squares / largest, where all that are not 0 are as large as the largest, and at most √(count ·
+    squares), where all are equal. The estimate is the geometric mean of the two bounds; on gradients of a pretrained
+    model, 64 leading values aside, it was 10 to 22 % below the true sum where both arguments were exact, with bounds a
+    factor of 2 to 3.5 apart.
+
+    squares: sum of the squares.
+    largest: none of the numbers exceeds it.
+    count: how many numbers there are.
     """
     upper = math.sqrt(count * squares)
     return min(math.sqrt(upper * squares / largest), upper) if largest > 0 else 0.0
@@ -196,6 +216,6 @@ def _of_matrix(matrix: Tensor, rank: int) -> Directions:
 
 
 def _signed(vectors: Tensor) -> Tensor:
-    """Vectors of which the largest entry is positive; a singular vector's sign is arbitrary otherwise."""
+    """The vectors with their largest entry positive, since a singular vector's sign is arbitrary."""
     largest = vectors.gather(1, vectors.abs().argmax(dim=1, keepdim=True))
     return torch.where(largest < 0, -vectors, vectors)

@@ -1,4 +1,4 @@
-"""Exact norms of per-sample and per-group gradients of a linear module, by several routes.
+"""Exact squared norms of per-sample and per-group gradients of a linear module, by several routes.
 
 For sample i with inputs aᵢ [T, in] and output gradients bᵢ [T, out] the weight gradient is gᵢ = bᵢᵀ aᵢ. Wanted are some
 of ‖gᵢ‖², ‖Σ gᵢ‖² over groups of consecutive samples, and Σ gᵢ itself. With Gram matrices,
@@ -11,9 +11,9 @@ mixed        sample-gram for ‖gᵢ‖², and Σ gᵢ of each group at once.
 
 Dropping the terms t ≠ s, a common approximation, is wrong.
 
-16-bit operands are multiplied as they are and summed in float32, in which their products are exact: on a CUDA device
-by `layerlens_core.profiling.gradients.triton` where Triton is installed, or else by matmuls that give float32. A CPU
-has no such matmul, so operands are widened first.
+16-bit operands are multiplied as they are and summed in float32, in which their products are exact: on a CUDA device by
+`layerlens_core.profiling.gradients.triton` where Triton is installed, or else by matmuls that give float32. A CPU has
+no such matmul, so there operands are widened first.
 """
 
 from collections.abc import Callable
@@ -34,15 +34,15 @@ if TYPE_CHECKING:
 
 Route = Literal["sample-gram", "group-gram", "direct", "mixed"]
 
-#: Called with the tiling and the sums of tiles, to make norms of later (`layerlens_core.profiling.gradients.triton`).
+#: Takes a tiling and its tiles' sums; `layerlens_core.profiling.gradients.triton.totals` makes squared norms of them.
 Defer = Callable[["Tiling", Tensor], None]
 
-#: What it costs to write an entry of a gradient and read it again, in multiplications: memory is slower than matmul.
+#: Writing an entry of a gradient and reading it again takes as long as this many multiplications.
 TRAFFIC = {"cpu": 25, "cuda": 350}
-#: How many times longer a multiplication for a part of a Gram matrix takes.
+#: How many times longer a multiplication takes where a Gram matrix is computed in strips.
 STRIPS = 1.2
-#: With kernels, how many times longer it takes to find ‖gᵢ‖² along with their sum, than that alone, and how many
-#: times longer a multiplication takes in a Gram matrix than in a gradient; measured on an H200.
+#: With Triton's kernels: how many times longer it takes to find ‖gᵢ‖² and ‖Σ gᵢ‖² than ‖Σ gᵢ‖² alone; and how many
+#: times longer a multiplication takes in a Gram matrix than in a gradient. Measured on an H200.
 BOTH, GRAM = 1.2, 1.5
 
 #: Compute capabilities of GPUs whose shared memory holds the kernels' tiles, 131 to 147 KB: A100, H100 and H200, B200.
@@ -51,7 +51,12 @@ ROOMY = {(8, 0), (9, 0), (10, 0), (10, 3)}
 
 @frozen(kw_only=True)
 class Wanted:
-    """What is wanted of a module: ‖gᵢ‖², ‖Σ gᵢ‖² of every group, Σ gᵢ of every group."""
+    """What is wanted of a module.
+
+    sample_squared_norms: ‖gᵢ‖².
+    group_sum_squared_norms: ‖Σ gᵢ‖² of every group.
+    group_sums: Σ gᵢ of every group.
+    """
 
     sample_squared_norms: bool
     group_sum_squared_norms: bool
@@ -72,8 +77,15 @@ def cheapest(
     wanted: Wanted, *, group_size: int, tokens: int, inputs: int, outputs: int, sharers: int = 1,
     device: str = "cpu", triton: bool = False,
 ) -> Route:  # fmt: skip
-    """The route with the least work a sample, by shapes alone. sharers: modules that share the inputs.
+    """The route with the least work a sample, by shapes alone.
 
+    wanted: what the route must give.
+    group_size: samples in a group.
+    tokens: of a sample.
+    inputs: width of the module's input.
+    outputs: width of its output.
+    sharers: modules that share the inputs.
+    device: type of device.
     triton: its kernels serve, for which half of a symmetric Gram matrix will do, and which write no gradients.
     """
     traffic = TRAFFIC.get(device, TRAFFIC["cuda"])
@@ -112,9 +124,16 @@ def reduce(
 ) -> Found:
     """What is wanted of the samples, which are whole groups.
 
-    weight: W [out, in], for Σ |W ⊙ Σ gᵢ|. total: Σ gᵢ over all samples is added to it [out, in]; to nothing of it
-    where memory runs out. Both go with the routes that form gradients.
-    defer: gets sums of tiles where these are what norms come from, which are then not computed here.
+    inputs: of the module.
+    gradients: of its outputs.
+    group_size: samples in a group.
+    wanted: what the route must give.
+    route: how to find it.
+    weight: W [out, in], for Σ |W ⊙ Σ gᵢ|; needs a route that forms gradients.
+    total: [out, in], to which Σ gᵢ over all samples is added; it is unchanged where memory runs out. Needs such a route
+        too.
+    defer: takes sums of tiles where squared norms come from these; the squared norms are then not computed here.
+
     Raises `ValueError` for a route that does not give all that is wanted.
     """
     if route not in wanted.routes:
@@ -152,7 +171,7 @@ def _triton() -> bool:
 
 
 def _by_gram(inputs: Rows, gradients: Rows, group_size: int, route: Route, defer: Defer | None) -> Found:
-    """‖gᵢ‖², and ‖Σ gᵢ‖² on the route that gives them, by Gram matrices; nothing where tiles are deferred."""
+    """‖gᵢ‖², and ‖Σ gᵢ‖² on the route that gives them, by Gram matrices; nothing where sums of tiles are deferred."""
     grouped = route == "group-gram"
     if not by_triton(inputs.rows, gradients.rows):
         return _inner(inputs, gradients, group_size, grouped=grouped)

@@ -8,8 +8,8 @@ from torch import Tensor
 #: What is prepared of an input.
 Prepared = TypeVar("Prepared")
 
-#: How many inputs are remembered. Those who share one come close together; layers that run attention and feed-forward
-#: side by side have another module between them.
+#: How many inputs are remembered. Modules that share one run close to each other; in layers that run attention and
+#: feed-forward side by side, a module of another input runs between them.
 REMEMBERED = 2
 
 
@@ -24,11 +24,11 @@ class _Known(Generic[Prepared]):
 class SharedInputs(Generic[Prepared]):
     """The last few inputs of a pass, with what was prepared from them.
 
-    Two tensors are the same where they look at the same memory in the same way and it was not written to in between.
-    An address alone would not tell: memory is freed and used again during recomputation, and a stale entry would
-    match. So every entry keeps its tensor alive, and its memory cannot be anybody else's.
+    Two tensors are the same where they view the same memory in the same way and it was not written to in between. An
+    address alone would not tell: memory is freed and used again during recomputation, and a stale entry would match. So
+    every entry keeps its tensor alive, so that no other tensor can get its memory.
 
-    made: how often something was prepared, and not found.
+    made: how often something had to be prepared because it was not found.
     """
 
     made: int = 0
@@ -40,7 +40,7 @@ class SharedInputs(Generic[Prepared]):
         return next((known.prepared for known in self._known if known.key == key), None)
 
     def remember(self, tensor: Tensor, prepared: Prepared) -> Prepared:
-        """Keep what was prepared from an input, in place of the oldest."""
+        """Keep what was prepared from an input, in place of the oldest entry, and return it."""
         self.made += 1
         self._known = [*self._known, _Known(_key(tensor), tensor, prepared)][-REMEMBERED:]
         return prepared

@@ -1,13 +1,13 @@
-"""Sketched norms of gradients: unbiased, with an error that they tell themselves.
+"""Sketched squared norms of gradients: unbiased, with an error that is estimated from the same sketch.
 
 For sample i's gradient gᵢ = bᵢᵀ aᵢ [out, in] and a matrix Ω [in, k] of independent random signs, E ‖gᵢ ω‖² = ‖gᵢ‖² for
-every column ω, since E ωωᵀ = I. So the mean over columns is an unbiased estimate of ‖gᵢ‖², and likewise of
-‖Σ gᵢ‖² over a group, and what the columns disagree on tells its variance (Hutchinson's estimator of tr gᵢᵀgᵢ; its
-variance is 2 Σ_{p≠q} (gᵢᵀgᵢ)²_pq for a column). Signs have the least variance of all entries that are independent,
-and are exact in every dtype.
+every column ω, since E ωωᵀ = I. So the mean over columns is an unbiased estimate of ‖gᵢ‖², and likewise of ‖Σ gᵢ‖² over
+a group, and how far the columns disagree tells its variance (Hutchinson's estimator of tr gᵢᵀgᵢ; its variance is 2
+Σ_{p≠q} (gᵢᵀgᵢ)²_pq for a column). Of all independent entries signs give the least variance, and they are exact in every
+dtype.
 
 The projected inputs aᵢΩ [T, k] are kept for the backward pass in place of the inputs [T, in], which a frozen linear
-module needs for nothing else. So neither arithmetic nor memory grows with T², or with in times out.
+module does not need for anything else. So neither arithmetic nor memory grows with T², or with in times out.
 
 Every group has an Ω of its own, drawn from the seed and the group's number. So the estimate converges as groups are
 added, does not depend on how they were batched, and is the same again in another process and on another device. All
@@ -25,7 +25,7 @@ from layerlens_core.profiling.gradients.gram import by_group, product
 from layerlens_core.profiling.gradients.routes import by_triton
 from layerlens_core.profiling.gradients.shared_inputs import SharedInputs
 
-#: Columns of Ω. The more, the smaller the error: by √ of the number.
+#: Columns of Ω; the error falls with the square root of their number.
 COLUMNS = 32
 #: Statistics that they give.
 SKETCHED = frozenset({"sample_norms", "gradient_norms"})
@@ -38,7 +38,7 @@ class Sketched:
     sample_squared_norms: ‖gᵢ‖² [..., samples].
     variances: of Σ‖gᵢ‖² over every group [..., groups].
     group_sum_squared_norms: ‖Σ gᵢ‖² [..., groups].
-    group_variances: of these [..., groups].
+    group_variances: of ‖Σ gᵢ‖² [..., groups].
     """
 
     sample_squared_norms: Tensor
@@ -48,7 +48,11 @@ class Sketched:
 
     @classmethod
     def of(cls, of_samples: Tensor, of_groups: Tensor) -> "Sketched":
-        """From what `column_squares` gave, for one module or, stacked, for several."""
+        """From what `column_squares` gave, for one module or, stacked, for several.
+
+        of_samples: ‖gᵢω‖² for every column ω [..., samples, k].
+        of_groups: ‖Σ gᵢω‖² for every column ω [..., groups, k].
+        """
         columns = of_samples.shape[-1]
         over_groups = of_samples.view(*of_groups.shape[:-1], -1, columns).sum(dim=-2)
         return cls(
@@ -63,7 +67,8 @@ class Sketched:
 class Projector:
     """Projects inputs, each once, however many modules share it.
 
-    columns: k, at least 2. seed: draws Ω, with a group's number and the width.
+    columns: k, at least 2.
+    seed: draws Ω, with a group's number and the width.
     """
 
     columns: int = COLUMNS
@@ -83,7 +88,11 @@ class Projector:
         self._shared.forget()
 
     def project(self, inputs: Tensor, rows: Tensor) -> Tensor:
-        """aᵢΩ [samples, T, k], in the dtype of the inputs. rows: the inputs as [samples, T, in]."""
+        """aᵢΩ [samples, T, k], in the dtype of the inputs.
+
+        inputs: as they came, by which shared ones are recognised.
+        rows: the inputs as [samples, T, in].
+        """
         found = self._shared.find(inputs)
         return found if found is not None else self._shared.remember(inputs, self._projected(rows.detach()))
 
@@ -128,14 +137,16 @@ def _signed(number: int) -> int:
 
 
 def _shifted(state: Tensor, shift: int) -> Tensor:
-    """Shifted to the right as a number without sign."""
+    """Shifted to the right as an unsigned number."""
     return state >> shift & ((1 << (64 - shift)) - 1)
 
 
 def column_squares(projected: Tensor, gradients: Tensor, group_size: int) -> tuple[Tensor, Tensor]:
     """Squared norms of the columns of gᵢΩ [samples, k], and of those of Σ gᵢΩ over groups [groups, k], float64.
 
-    projected: aᵢΩ [samples, T, k]. gradients: bᵢ [samples, T, out]. The samples are whole groups.
+    projected: aᵢΩ [samples, T, k], of whole groups.
+    gradients: of the outputs, bᵢ [samples, T, out].
+    group_size: samples in a group.
     """
     if by_triton(projected, gradients):
         from layerlens_core.profiling.gradients import triton

@@ -2,10 +2,10 @@
 
 For 16-bit operands on a CUDA device. Tiles are accumulated in float32 by the matrix units. Only one half of a symmetric
 Gram matrix is computed. The tiles of the inputs are kept, since several modules share them; those of the output
-gradients are multiplied with them and summed where they arise, and each leaves one number. Likewise a tile of a
-group's gradient leaves its Σ(·)² and Σ|W ⊙ ·| and is gone, so that nothing of [out, in] is written.
+gradients are multiplied with them and summed where they arise, so that of each tile one number is left. Likewise a tile
+of a group's gradient is reduced to its Σ(·)² and Σ|W ⊙ ·| where it arises, so that nothing of [out, in] is written.
 
-Beside batched matmuls this halves the arithmetic of ‖gᵢ‖² and takes a third off that of a pair's, and no Gram
+Compared with batched matmuls this halves the arithmetic of ‖gᵢ‖² and takes a third off that of a pair's, and no Gram
 matrix of output gradients goes through memory (docs/benchmarks.md).
 """
 
@@ -23,15 +23,15 @@ try:
 except ImportError:  # Triton before 3.3
     TensorDescriptor = None
 
-#: Programs that keep a large GPU busy; below it tiles of Gram matrices are smaller, so that there are more of them.
+#: Programs that keep a large GPU busy; where there are fewer, tiles of Gram matrices are made smaller and so more.
 ENOUGH = 72
-#: Tokens of a product that is over too soon to hide what comes before and after it.
+#: A product over at most this many tokens is over too soon to hide what comes before and after it.
 SHORT = 256
 
 
 @frozen(eq=False)
 class Tiling:
-    """Which tiles of the Gram matrices of a group of samples there are, and what each counts for.
+    """The tiles of the Gram matrices of a group of samples, and what each counts for.
 
     samples: of a group, or 1 where samples are taken singly.
     tokens: of a sample.
@@ -48,7 +48,13 @@ class Tiling:
 
     @classmethod
     def of(cls, samples: int, tokens: int, groups: int, device: torch.device) -> "Tiling":
-        """The tiling for groups of so many samples, all on one device."""
+        """The tiling for groups of equal size, on one device.
+
+        samples: in a group.
+        tokens: of a sample.
+        groups: how many.
+        device: that holds the samples.
+        """
         blocks = -(-tokens // 128)
         tiles = samples * blocks * (blocks + 1) // 2 + samples * (samples - 1) // 2 * blocks**2
         return _tiling(samples, tokens, 128 if tiles * groups >= ENOUGH else 64, device)
@@ -65,7 +71,7 @@ def _tiling(samples: int, tokens: int, block: int, device: torch.device) -> Tili
                     order.append((i, j, a * block, b * block))
                     often = 1.0 if i == j and a == b else 2.0
                     shares.append([often if i == j == sample else 0.0 for sample in range(samples)] + [often])
-    # Neighbours in time share rows, so that these are still in the cache: squares of eight by eight tiles.
+    # In squares of eight by eight tiles: tiles that follow each other share rows, which are then still in the cache.
     span = 8 * block
     near = sorted(range(len(order)), key=lambda k: (*order[k][:2], order[k][2] // span, order[k][3] // span, k))
     table = torch.tensor([order[k] for k in near], dtype=torch.int32, device=device)
@@ -75,7 +81,11 @@ def _tiling(samples: int, tokens: int, block: int, device: torch.device) -> Tili
 
 
 def gram_tiles(rows: Tensor, tiling: Tiling) -> Tensor:
-    """Tiles [groups, tiles, block, block] in float32 of rows [groups · samples, tokens, features]."""
+    """Tiles [groups, tiles, block, block] in float32.
+
+    rows: [groups · samples, tokens, features].
+    tiling: which tiles to compute.
+    """
     groups = len(rows) // tiling.samples
     tiles = torch.empty(
         groups, len(tiling.table), tiling.block, tiling.block, dtype=torch.float32, device=rows.device
@@ -85,9 +95,11 @@ def gram_tiles(rows: Tensor, tiling: Tiling) -> Tensor:
 
 
 def inner_products(tiles: Tensor, gradients: Tensor, tiling: Tiling) -> Tensor:
-    """What every tile adds up to [groups, tiles], float32, of which `totals` makes norms.
+    """The sum of every tile [groups, tiles], float32, of which `totals` makes squared norms.
 
-    tiles: of the inputs. gradients: of the outputs, [groups · samples, tokens, features].
+    tiles: of the inputs.
+    gradients: of the outputs, [groups · samples, tokens, features].
+    tiling: which tiles there are.
     """
     found = torch.empty(tiles.shape[:2], dtype=torch.float32, device=tiles.device)
     _launch(gradients, tiles, found, tiling, fused=True)
@@ -98,6 +110,7 @@ def totals(found: Tensor, tiling: Tiling) -> tuple[Tensor, Tensor]:
     """‖gᵢ‖² [..., groups · samples] and ‖Σ gᵢ‖² of every group [..., groups], float64.
 
     found: [..., groups, tiles], of one module or, stacked, of several: one small matmul for all of them.
+    tiling: which tiles there are.
     """
     squared_norms = found.double() @ tiling.shares
     return squared_norms[..., : tiling.samples].flatten(-2), squared_norms[..., tiling.samples]
@@ -110,7 +123,7 @@ def _launch(rows: Tensor, tiles: Tensor, found: Tensor, tiling: Tiling, *, fused
     tma = _by_tma(rows)
     blocks = TensorDescriptor.from_tensor(rows, [1, block, step]) if tma else rows
     with torch.cuda.device_of(rows):  # type: ignore[no-untyped-call]
-        # Two programs a processor, measured on an H200.
+        # So that two programs fit on a processor (measured on an H200).
         kernels.gram_kernel[(count, groups)](
             blocks, tiles, found, tiling.table, tiling.tokens, rows.shape[-1], tiling.samples, count,
             FUSED=fused, BLOCK=block, STEP=step, TMA=tma,
@@ -123,14 +136,18 @@ def sums(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """‖gᵢ‖² [samples], ‖Σ gᵢ‖² and Σ|W ⊙ Σ gᵢ| [groups], float64, at the arithmetic of the second alone.
 
-    inputs: [samples, tokens, in], of whole groups. gradients: [samples, tokens, out]. weight: W [out, in], in any
-    layout, or None. No gradient is written.
+    No gradient is written.
+
+    inputs: [samples, tokens, in], of whole groups.
+    gradients: of the outputs, [samples, tokens, out].
+    weight: W [out, in], in any layout, or None.
+    group: samples in a group.
     """
     inputs, gradients = inputs.contiguous(), gradients.contiguous()
     samples, tokens, width = inputs.shape
     height = gradients.shape[-1]
     tma = _by_tma(inputs) and _by_tma(gradients)
-    # Where products are short, two programs a processor, so that one reads W while another multiplies (on an H200).
+    # Where products are short, two programs share a processor: one reads W while the other multiplies (on an H200).
     short = group == 1 and tokens <= SHORT
     tall, wide, step = 128, 128 if short else 256, 64 if tma else 32
     x, d = inputs, gradients
@@ -167,7 +184,9 @@ def _has_tma(device: torch.device) -> bool:
 def column_squares(projected: Tensor, gradients: Tensor, group: int) -> tuple[Tensor, Tensor]:
     """Squared norms in float64 of the columns of gᵢΩ [samples, k], and of their sums over groups [groups, k].
 
-    projected: aᵢΩ [samples, tokens, k]. gradients: bᵢ [samples, tokens, out].
+    projected: aᵢΩ [samples, tokens, k].
+    gradients: of the outputs, bᵢ [samples, tokens, out].
+    group: samples in a group.
     """
     projected, gradients = projected.contiguous(), gradients.contiguous()
     samples, tokens, columns = projected.shape

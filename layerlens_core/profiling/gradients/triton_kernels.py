@@ -11,9 +11,9 @@ def gram_kernel(
     rows, tiles, found, table, tokens, features, samples, count,
     FUSED: tl.constexpr, BLOCK: tl.constexpr, STEP: tl.constexpr, TMA: tl.constexpr,
 ):  # fmt: skip
-    """One tile a program: of rows [groups · samples, tokens, features], stored, or multiplied with the stored one.
+    """Compute one tile a program, and store it; or, where ``FUSED``, store the sum of its products with the stored one.
 
-    rows: these, or descriptors of blocks [1, BLOCK, STEP] of them.
+    rows: [groups · samples, tokens, features], or descriptors of blocks [1, BLOCK, STEP] of them.
     """
     tile = tl.program_id(0)
     group = tl.program_id(1).to(tl.int64)
@@ -40,16 +40,17 @@ def sums_kernel(
     GROUP: tl.constexpr, WEIGHTED: tl.constexpr, OUT: tl.constexpr, IN: tl.constexpr, STEP: tl.constexpr,
     TMA: tl.constexpr,
 ):  # fmt: skip
-    """A tile [OUT, IN] of Σ gᵢ over a group a program: its Σ(·)² and Σ|W ⊙ ·|; and Σ(·)² of that of every gᵢ.
+    """One tile [OUT, IN] of a group's Σ gᵢ a program: its Σ(·)² and Σ|W ⊙ ·|; and Σ(·)² of the same tile of every gᵢ.
 
-    inputs, gradients: [samples, tokens, features], or descriptors of blocks [1, STEP, IN] and [1, STEP, OUT] of them.
+    inputs: [samples, tokens, features], or descriptors of blocks [1, STEP, IN] of them.
+    gradients: of the outputs, likewise, or descriptors of blocks [1, STEP, OUT].
     """
-    # Programs that run together take one tile of several groups, so that W is read once.
+    # Programs that run at the same time take one tile of several groups, so that W is read once.
     group = (tl.program_id(0) % groups).to(tl.int64)
     tile = tl.program_id(0) // groups
     tiles = tl.num_programs(0) // groups
     down, across = _place(tile, out_features, in_features, OUT, IN)
-    # Before the products, which hide how long it takes; but two tiles of products leave no registers for it.
+    # W is read before the products, which hide how long that takes; beside two tiles of products no registers are left.
     if WEIGHTED and GROUP == 1:
         w = _weights(weight, down, across, out_features, in_features, weight_rows, weight_columns, OUT, IN)
     whole = tl.zeros((OUT, IN), dtype=tl.float32)
@@ -78,7 +79,7 @@ def columns_kernel(
     projected, gradients, singly, together, tokens, features, columns,
     GROUP: tl.constexpr, COLUMNS: tl.constexpr, WIDE: tl.constexpr, STEP: tl.constexpr,
 ):  # fmt: skip
-    """One tile [WIDE, COLUMNS] of every gᵢΩ of a group a program: column sums of squares, and those of Σ gᵢΩ."""
+    """One tile [WIDE, COLUMNS] of a group's gᵢΩ a program: each column's Σ(·)², for every sample and for Σ gᵢΩ."""
     tile = tl.program_id(0)
     group = tl.program_id(1).to(tl.int64)
     ks = tl.arange(0, COLUMNS)
@@ -100,7 +101,7 @@ def _place(tile, out_features, in_features, OUT: tl.constexpr, IN: tl.constexpr)
     """The first row and column of a gradient that a tile covers."""
     across = tl.cdiv(in_features, IN)
     down = tl.cdiv(out_features, OUT)
-    # Programs that run together should read the same rows: eight rows of tiles at a time.
+    # Programs that run at the same time should read the same rows: eight rows of tiles at a time.
     band = tile // (8 * across)
     tall = min(down - band * 8, 8)
     return (band * 8 + (tile % (8 * across)) % tall) * OUT, ((tile % (8 * across)) // tall) * IN

@@ -16,11 +16,13 @@ from layerlens_core.profiling.model.weights import is_sharded
 def attached(
     model: PreTrainedModel, ears: Mapping[str, Ear], *, columns: int = 0, layers: Collection[str] = ()
 ) -> Iterator[None]:
-    """Let ears hear the modules of these names inside. The model is as before afterwards, also after an exception.
+    """Let ears hear their modules inside. The model is as before afterwards, also after an exception.
 
+    model: that holds the modules.
+    ears: by module name.
     columns: of what the ears keep of inputs, 0 where they keep the inputs.
-    layers: names of those that are compiled, but for any that holds a module that a compiled layer cannot let be heard,
-        say a quantised one.
+    layers: names of those to compile; a layer with a module that cannot be heard when it is compiled, such as a
+        quantised one, is not.
 
     Raises `ModelError` where none of the layers can be compiled.
     """
@@ -44,7 +46,7 @@ def compiler_failure(error: RuntimeError) -> str | None:
     if exceptions is None or not isinstance(error, exceptions.TorchDynamoException):
         return None
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    # The first line may say no more than who raised what comes next.
+    # The first line may only name what raised the error, with the message in the second.
     return " ".join(lines[: 2 if lines[0].endswith(":") else 1])
 
 

@@ -1,9 +1,9 @@
-"""Linear modules that `torch.compile` need not look into, and that are heard all the same.
+"""Linear modules in layers that `torch.compile` compiles, heard without the compiler looking into them.
 
 What lies between the linear modules (norms, rotations, activations, residual sums) is memory traffic: a quarter of a
-frozen pass on a large GPU. In a compiled layer it is fused, and what is cheap is computed again instead of kept. A hook
-in Python cannot be compiled, so a module in such a layer computes by an operator instead, opaque to the compiler, whose
-derivative is one too: that hands (inputs, ∂loss/∂output) to the listener and gives ∂loss/∂inputs.
+frozen pass on a large GPU. A compiled layer does it in fewer kernels, and computes again what is cheap instead of
+keeping it. A hook in Python cannot be compiled. So in such a layer a module computes by an operator that is opaque to
+the compiler, and so is its derivative: that hands (inputs, ∂loss/∂output) to the listener and gives ∂loss/∂inputs.
 
 Operators take no objects. So a module is found by the address of its weight when they run, and layers of one kind are
 compiled once.
@@ -23,14 +23,14 @@ from transformers.pytorch_utils import Conv1D
 
 from layerlens_core.profiling.hooks.tap import Ear, anchor
 
-#: Makes of inputs [..., in] what is kept of them [..., columns].
+#: Turns inputs [..., in] into what is kept of them [..., columns].
 Keep = Callable[[Tensor], Tensor]
 
-#: Lengths, masks and modes for which one layer's code may be compiled; beyond, it runs as it is.
+#: For how many lengths, masks and modes one layer's code may be compiled; for more it runs uncompiled.
 VARIANTS = 64
 
-#: How layers are compiled. Listeners keep tensors, and tell shared inputs by their memory: so no buffer that they may
-#: hold is written again.
+#: How layers are compiled. Listeners keep tensors, and recognise shared inputs by their memory; so no buffer that they
+#: may hold is written again.
 OPTIONS: dict[str, object] = {"options": {"allow_buffer_reuse": False, "inplace_buffers": False}}
 
 #: Inputs that are cheap to compute again from what the backward pass needs anyway are not kept for the listeners: on an
@@ -49,11 +49,11 @@ _OPERATORS.define("hear(Tensor gradient, Tensor kept, Tensor weight, bool uprigh
 
 
 def _kept(inputs: Tensor, columns: int) -> Tensor:
-    # One will do for all: what is kept of an input does not depend on the module.
+    # Any module's ear will do: what is kept of an input does not depend on the module.
     keep = next(iter(_EARS.values())).keep
     assert keep is not None
     found, shape = keep(inputs), (*inputs.shape[:-1], columns)
-    # Nothing where the rows have lost their sample, which the listener will see.
+    # Empty where rows cannot be attributed to samples, which the listener will see.
     return found.view(shape).clone() if found.numel() else inputs.new_empty(shape)
 
 
@@ -106,13 +106,16 @@ class _Linear(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         kept, weight = ctx.saved_tensors
         wanted = ctx.needs_input_grad[0]
-        # The compiler drops what nothing comes of, so the anchor's derivative must come of it where no other is wanted.
+        # The compiler drops an operator whose results are unused, so the anchor's derivative is always one of them.
         of_inputs, of_anchor = torch.ops.layerlens.hear(gradient, kept, weight, ctx.upright, wanted)
         return of_inputs if wanted else None, None, None, None, of_anchor, None
 
 
 class _Heard(nn.Module):
-    """Computes by the operators. columns: of what is kept of the inputs; 0 for the inputs themselves."""
+    """A linear module that computes by the operators.
+
+    columns: of what is kept of the inputs; 0 for the inputs themselves.
+    """
 
     anchor: Tensor
     columns: int
@@ -137,7 +140,7 @@ _HEARD: dict[type[nn.Module], type[_Heard]] = {nn.Linear: _HeardLinear, Conv1D: 
 
 
 def can_be_heard(module: nn.Module) -> bool:
-    """Whether the operators do what the module does: it is of a plain kind, without hooks, its weight at hand."""
+    """Whether the operators do what the module does: a plain linear module without hooks, its weight at hand."""
     weight = module.weight
     return (
         type(module) in _HEARD
@@ -149,9 +152,11 @@ def can_be_heard(module: nn.Module) -> bool:
 
 @contextmanager
 def compiled(layers: Sequence[nn.Module], ears: Mapping[nn.Module, Ear], columns: int) -> Iterator[None]:
-    """Run layers compiled inside, and hear these modules of theirs; afterwards all is as before.
+    """Run layers compiled inside, and hear modules of theirs; afterwards all is as before.
 
-    The modules can be heard (`can_be_heard`), and no two share a weight. columns: of what ears keep, 0 for nothing.
+    layers: to compile.
+    ears: by module; each can be heard (`can_be_heard`), and no two share a weight.
+    columns: of what the ears keep of inputs, 0 where they keep the inputs.
     """
     anchors: dict[torch.device, Tensor] = {}
     earlier = [(layer, vars(layer).get("_compiled_call_impl")) for layer in layers]

@@ -15,8 +15,9 @@ Listener = Callable[[Tensor, Tensor], None]
 class Ear:
     """What hears a module.
 
-    on_call: called whenever the module's forward runs, recomputation included. keep: makes of the input what is kept
-    for the listener in its place; None keeps the input.
+    listener: called in the backward pass.
+    on_call: called whenever the module's forward runs, recomputation included.
+    keep: turns the input into what is kept for the listener in its place; None keeps the input.
     """
 
     listener: Listener
@@ -27,10 +28,10 @@ class Ear:
 class _Tap(torch.autograd.Function):
     """The identity on ``output``, which hands (inputs, ∂loss/∂output) to a listener in the backward pass.
 
-    The module stays a black box that is linear in its weight, and all work happens in backward, so that it
-    happens once for every call also where checkpointing recomputes the forward pass.
+    The module stays a black box that is linear in its weight. All work happens in the backward pass, so that it happens
+    once for every call, also where checkpointing recomputes the forward pass.
 
-    factors: the node of autograd that keeps the factors of the inputs, where these are not kept; see `_factors`.
+    factors: the autograd node that keeps the factors of the inputs, where the inputs are not kept; see `_factors`.
     """
 
     @staticmethod
@@ -53,11 +54,11 @@ class _Tap(torch.autograd.Function):
 
 
 def _factors(inputs: Tensor) -> Any:
-    """The node of autograd that keeps both factors of which the inputs are the product, or None.
+    """The autograd node that keeps both factors of which the inputs are the product, or None.
 
     Such inputs (of a gated layer's down projection, often the widest of all) need not be kept: multiplied again in the
-    backward pass they are the same to the last bit. Not where hooks hand out what was saved, as in checkpointing: they
-    do so once.
+    backward pass they are the same to the last bit. Where hooks hand out what was saved, as in checkpointing, the
+    answer is None: they do so once only.
     """
     node: Any = inputs.grad_fn
     if type(node).__name__ != "MulBackward0" or torch._C._autograd._top_saved_tensors_default_hooks(True) is not None:
@@ -68,8 +69,8 @@ def _factors(inputs: Tensor) -> Any:
 def tap(module: nn.Module, ear: Ear) -> torch.utils.hooks.RemovableHandle:
     """Attach an ear to a module; remove the returned handle to detach it.
 
-    The weights may be frozen: an anchor keeps the output in the graph, so below the lowest tapped module nothing is
-    kept or computed.
+    The weights may be frozen: an anchor makes the output require a gradient, so that autograd keeps and computes
+    nothing below the lowest tapped module.
     """
     anchors: dict[torch.device, Tensor] = {}
 

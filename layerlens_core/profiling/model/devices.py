@@ -8,7 +8,7 @@ from layerlens_core.profiling.model.samples import Sample
 
 
 def input_device(model: PreTrainedModel) -> torch.device:
-    """Where the model takes its inputs, also when ``device_map`` spread it or offloaded its weights."""
+    """Where the model takes its inputs, also when ``device_map`` spread it over devices or offloaded its weights."""
     embeddings = model.get_input_embeddings()
     device: torch.device = next(embeddings.parameters()).device
     where = getattr(getattr(embeddings, "_hf_hook", None), "execution_device", None)

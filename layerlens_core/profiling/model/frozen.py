@@ -15,8 +15,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 def untouched(model: PreTrainedModel) -> Iterator[None]:
     """Frozen weights and evaluation mode inside; afterwards, also after an exception, all is as before.
 
-    What is kept: ``requires_grad`` and ``.grad`` of every parameter, the train or eval mode of every module,
-    and the random state of PyTorch on every device.
+    Restored are ``requires_grad`` and ``.grad`` of every parameter, the train or eval mode of every module, and the
+    random state of PyTorch on every device.
     """
     gradients = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
     modes = [(module, module.training) for module in model.modules()]
@@ -75,7 +75,7 @@ def _checkpoint_in_eval(
 
 
 def _reentrant_entry(model: PreTrainedModel) -> torch.utils.hooks.RemovableHandle:
-    """Reentrant checkpointing keeps a graph only where an input requires a gradient: make embeddings do so."""
+    """Make embeddings require a gradient: reentrant checkpointing keeps a graph only where an input requires one."""
 
     def require(_module: nn.Module, _args: Any, output: Tensor) -> None:
         if torch.is_grad_enabled() and isinstance(output, Tensor) and output.is_leaf:

@@ -16,7 +16,7 @@ from layerlens_core.values.profile import Task
 
 
 def task_of(model: PreTrainedModel) -> Task:
-    """The task that a model's class is made for. Raises `ModelError` where it is none that can be profiled."""
+    """The task that a model's class is made for. Raises `ModelError` where that cannot be profiled."""
     name = class_name(model)
     mappings: dict[Task, tuple[str, ...]] = {
         "sequence-classification": (
@@ -65,9 +65,13 @@ def count_labels(sample: Sample, task: Task) -> int:
 def per_sample_losses(model: PreTrainedModel, batch: Sample, task: Task, head: VocabularyHead | None = None) -> Tensor:
     """ℓᵢ [samples], in nats: the mean cross-entropy over sample i's labels, at least in float32.
 
-    ``batch`` is padded on the right. For a causal model label t is predicted from position t − 1, and only
-    where that position holds a token of the sample. head: computes no logits but the labelled positions'; None
-    computes all.
+    For a causal model label t is predicted from position t − 1, and only where that position holds a token of the
+    sample.
+
+    model: with a head for the task.
+    batch: on the model's device, padded on the right.
+    task: which loss is computed.
+    head: computes logits at labelled positions alone; None computes all.
     """
     run, targets = _prepared(model, batch, task)
     labelled = targets != IGNORED
@@ -84,7 +88,7 @@ def per_sample_losses(model: PreTrainedModel, batch: Sample, task: Task, head: V
 
 
 def vocabulary_head(model: PreTrainedModel, batch: Sample, task: Task) -> VocabularyHead | None:
-    """The head that computes labelled positions alone, tried on this batch; None where all must be computed."""
+    """The head that computes logits at labelled positions alone, tried on this batch; None where it needs all."""
     if task == "sequence-classification":
         return None
     run, targets = _prepared(model, batch, task)
@@ -92,7 +96,7 @@ def vocabulary_head(model: PreTrainedModel, batch: Sample, task: Task) -> Vocabu
 
 
 def _prepared(model: PreTrainedModel, batch: Sample, task: Task) -> tuple[Callable[[], Tensor], Tensor]:
-    """What gives the logits [samples, positions, classes], and the target at each of these positions."""
+    """What computes the logits [samples, positions, classes], and the target at each of these positions."""
     inputs = {key: value for key, value in batch.items() if key != "labels"}
     labels = batch.get("labels")
     if task == "causal-lm":
@@ -117,9 +121,9 @@ def _logits(model: PreTrainedModel, inputs: Sample, *, cache: bool) -> Tensor:
 
 
 def pad_token_id(model: PreTrainedModel, task: Task, batch: int) -> int:
-    """What to pad inputs with. Raises `ModelError` where the model needs to be told and is not."""
+    """What to pad inputs with. Raises `ModelError` where the model has to know its padding token and does not."""
     pad = model.config.get_text_config().pad_token_id
-    # Classifiers on decoders look for the last token that is not padding; they refuse batches otherwise.
+    # Classifiers on decoders look for the last token that is not padding; without its id they refuse batches.
     if pad is None and task == "sequence-classification" and batch > 1 and hasattr(model, "score"):
         raise ModelError(
             f"{type(model).__name__} has no padding token: set model.config.pad_token_id, or use micro_batch=1"

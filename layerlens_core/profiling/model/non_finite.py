@@ -1,4 +1,4 @@
-"""Where a number that is not finite came from, in words."""
+"""Where a number that is not finite arose, in words."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,12 @@ from layerlens_core.values.profile import Task
 
 
 def first_not_finite(model: PreTrainedModel, batch: Sample, task: Task) -> str:
-    """Which module's output is the first that is not finite. batch: on the model's device."""
+    """Which module's output is the first that is not finite.
+
+    model: to run again.
+    batch: on the model's device.
+    task: which loss is computed.
+    """
     culprits: list[str] = []
 
     def look(name: str, output: object) -> None:
@@ -37,7 +42,7 @@ def first_not_finite(model: PreTrainedModel, batch: Sample, task: Task) -> str:
 
 
 def named(samples: Sequence[Sample]) -> str:
-    """Samples by how they begin, since their numbers are those of no file."""
+    """Samples by their first tokens, since their numbers are not those of a file's rows."""
     ids = samples[0].get("input_ids")
     begin = "" if ids is None else f", of which the first begins with the tokens {ids[:8].tolist()}"
     return f"that batch's {len(samples)} samples{begin}"

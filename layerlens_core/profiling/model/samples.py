@@ -1,8 +1,8 @@
 """Samples: what the model is profiled on, one by one, whatever batches they came in.
 
-Batches are taken apart into samples without padding, and put together again as micro-batches padded on the
-right. So scores cannot depend on how samples were batched or on which side they were padded, and every model
-sees position 0 at a sample's first token.
+Batches are taken apart into samples without padding, and put together again as micro-batches padded on the right. So
+scores cannot depend on how samples were batched or on which side they were padded, and in every model a sample's first
+token is at position 0.
 """
 
 import hashlib
@@ -24,10 +24,11 @@ _TOKEN_KEYS = ("input_ids", "attention_mask", "token_type_ids")
 def split(batches: Iterable[Any], *, own_label_length: bool = False) -> list[Sample]:
     """Samples without padding from batches, single samples, a DataLoader or a datasets.Dataset.
 
-    Each item is a mapping of tensors or lists: a batch where ``input_ids`` (or ``pixel_values``) has a batch
-    dimension, else a sample. Raises `DataError` where an item is none of these.
+    batches: mappings of tensors or lists: a batch where ``input_ids`` (or ``pixel_values``) has a batch dimension, else
+        a sample.
+    own_label_length: labels are a sequence of their own (sequence to sequence), not one for each token of the input.
 
-    own_label_length: labels are a sequence of their own (sequence to sequence), not one a token of the input.
+    Raises `DataError` where an item is neither.
     """
     samples: list[Sample] = []
     for number, item in enumerate(batches):
@@ -75,7 +76,7 @@ def collate(samples: Sequence[Sample], pad_token_id: int) -> Sample:
 
 
 def tokens(sample: Sample) -> int:
-    """Tokens of a sample; pixels have no length."""
+    """Tokens of a sample; of pixels there are none to count."""
     ids = sample.get("input_ids")
     return 1 if ids is None else len(ids)
 

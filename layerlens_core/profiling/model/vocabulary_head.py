@@ -2,10 +2,10 @@
 
 A language model's logits [samples, T, vocabulary] in float32 are often the largest tensor of a pass, and most of them
 belong to positions without a label. A hook in front of the head picks the labelled positions out. Where the model
-hands on the head's logits as they are, the loss is then computed in chunks, each with its gradient, so that the
-logits are never there in full. Where it changes them (Gemma caps them, Cohere scales them), the model does that
-to the labelled positions' logits. Where neither gives what the model gives (a try on one sample says so), nothing
-is done.
+returns the head's logits unchanged, the loss is then computed some rows at a time, each with its gradient, so that the
+logits are never there in full. Where it changes them (Gemma caps them, Cohere scales them), the model does that to the
+labelled positions' logits. Where neither way gives the model's own logits (both are tried on one sample), the head is
+left alone.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 #: Entries of float32 logits that are held at once.
 HELD = {"cpu": 2**22, "cuda": 2**27}
-#: Hidden states are enlarged by this in the try: a cap on logits hardly shows in small ones.
+#: Hidden states are multiplied by this when the head is tried: a cap on logits hardly shows in small ones.
 _ENLARGED = 64.0
 _TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
 
@@ -29,7 +29,11 @@ Run = Callable[[], Tensor]
 
 @define(eq=False)
 class VocabularyHead:
-    """The head of a language model. chunked: the model's logits are the head's, so that chunks of them will do."""
+    """The head of a language model.
+
+    module: the head.
+    chunked: the model's logits are the head's, so that they can be computed some rows at a time.
+    """
 
     module: nn.Module
     chunked: bool
@@ -38,13 +42,15 @@ class VocabularyHead:
     def find(cls, model: PreTrainedModel, run: Run, positions: Tensor) -> "VocabularyHead | None":
         """The head, after a try; None where it must be left alone.
 
-        run: runs the model on a sample. positions: of labels, in the flattened samples and tokens [N].
+        model: that has the head.
+        run: runs the model on a sample.
+        positions: of labels, in the flattened samples and tokens [N].
         """
         module = model.get_output_embeddings()
         if not isinstance(module, nn.Module):
             return None
         head = cls(module, chunked=False)
-        positions = positions.flip(0)  # what depends on the neighbours will not be the same
+        positions = positions.flip(0)  # in another order, so that a head that mixes positions gives other logits
         try:
             with torch.no_grad():
                 hidden, logits = head._replaced(run, positions, keep=None, scale=_ENLARGED)
@@ -52,11 +58,16 @@ class VocabularyHead:
                 same = _same(head._selected(run, positions, scale=_ENLARGED), plain)
                 head.chunked = _same(module(hidden), plain)
         except (RuntimeError, ValueError, IndexError, TypeError):
-            return None  # its forward pass needs every position, in ways that only it knows
+            return None  # the forward pass needs every position
         return head if same else None
 
     def terms(self, run: Run, positions: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy [N], at least in float32, of targets [N] at positions [N] of samples and tokens, flattened."""
+        """Cross-entropy [N] at the labelled positions, at least in float32.
+
+        run: runs the model on a batch.
+        positions: of labels, in the flattened samples and tokens [N].
+        targets: the label at each position [N].
+        """
         if not self.chunked:
             logits = self._selected(run, positions)
             return cross_entropy(at_least_float32(logits), targets.to(logits.device), reduction="none")
@@ -65,16 +76,19 @@ class VocabularyHead:
         return result
 
     def _selected(self, run: Run, positions: Tensor, scale: float = 1.0) -> Tensor:
-        """The model's logits [N, vocabulary] at these positions. Raises `ValueError` where there are others."""
+        """The model's logits [N, vocabulary] at these positions. Raises `ValueError` where the model gives others."""
         hidden, logits = self._replaced(run, positions, keep=len(positions), scale=scale)
         if logits.shape[:-1] != (1, len(hidden)):
             raise ValueError(f"the model gives logits of shape {tuple(logits.shape)}")
         return logits[0]
 
     def _replaced(self, run: Run, positions: Tensor, *, keep: int | None, scale: float = 1.0) -> tuple[Tensor, Tensor]:
-        """Run with ``keep`` of the positions in front of the head, None for the model's own.
+        """Run the model with other hidden states before the head. Returns the states at all positions, and the logits.
 
-        Gives the hidden states at all positions [N, features], and the logits.
+        run: runs the model.
+        positions: in the flattened samples and tokens [N].
+        keep: how many of the positions the head gets; None gives it the model's own states.
+        scale: by which the states are multiplied.
         """
         seen: list[Tensor] = []
 
@@ -94,7 +108,7 @@ class VocabularyHead:
 
 
 class _Terms(torch.autograd.Function):
-    """Cross-entropy of each row, whose gradient is computed along with it, a chunk of rows at a time."""
+    """Cross-entropy of each row, whose gradient is computed along with it, some rows at a time."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, targets: Tensor, head: nn.Module) -> Tensor:

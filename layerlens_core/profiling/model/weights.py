@@ -1,4 +1,4 @@
-"""Reach a module's weight wherever it lies: at hand, sharded over processes, or offloaded."""
+"""Reach a module's weight wherever it lies: in the module, sharded over processes, or offloaded."""
 
 import hashlib
 from collections.abc import Callable
@@ -39,9 +39,14 @@ def digest(model: nn.Module) -> str:
 
 
 def dense_weight(module: nn.Module, target: LinearModule) -> Callable[[], Tensor]:
-    """What gives the weight as [out, in]. Raises `ModelError` where it is packed (quantised).
+    """A function that gives the weight as [out, in].
 
-    Where it is sharded or offloaded, it is at hand only while its layer runs, so in the backward pass.
+    Where the weight is sharded or offloaded, it is at hand only while its layer runs, so in the backward pass.
+
+    module: that holds the weight.
+    target: the same module in the inventory.
+
+    Raises `ModelError` where the weight is packed (quantised).
     """
     weight = module.weight
     assert isinstance(weight, Tensor)

@@ -1,9 +1,9 @@
 """axolotl: the initialised adapter, and keys that say the same (axolotl 0.19, ``utils/schemas/peft.py``).
 
 With ``lora_model_dir`` axolotl trains the adapter that is there, and warns unless the patterns in its configuration
-equal the adapter's. For DPO, IPO and KTO it builds LoRA from the keys instead, so both must be right: they are read
-from the adapter. A list of target modules is matched by the ends of names; a string is a pattern that must match the
-whole name.
+equal the adapter's. For DPO, IPO and KTO it builds LoRA from the keys instead. So both must be right, and the keys are
+read from the adapter. A list of target modules is matched by the ends of names; a string is a pattern that must match
+the whole name.
 """
 
 import json

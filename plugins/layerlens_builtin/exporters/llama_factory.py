@@ -2,8 +2,8 @@
 
 It has one ``lora_rank`` and no patterns, and matches ``lora_target`` by the ends of names, so the ranks must come from
 the adapter. With ``adapter_name_or_path`` and without ``create_new_adapter`` it trains the last adapter named, and
-reads none of ``lora_rank``, ``lora_alpha``, ``lora_dropout`` and ``lora_target``; they are left out, as they would say
-what does not happen.
+reads none of ``lora_rank``, ``lora_alpha``, ``lora_dropout`` and ``lora_target``; these are left out, since they would
+have no effect.
 """
 
 from pathlib import Path
@@ -16,8 +16,8 @@ FILE_NAME = "llama_factory.yaml"
 def export(request: ExportRequest) -> tuple[Path, ...]:
     """Write the adapter and ``llama_factory.yaml``.
 
-    Raises `PlanError` where the plan has other methods or another task, and `FileError` where LLaMA-Factory would
-    take the directory's name for several.
+    Raises `PlanError` where the plan has other methods or another task, and `FileError` where LLaMA-Factory would read
+    the directory's name as several names.
     """
     require_lora(request.plan, "LLaMA-Factory")
     require_causal(request.plan, "LLaMA-Factory")

@@ -1,4 +1,4 @@
-"""PEFT: the initialised adapter directory, which every trainer on PEFT takes ranks from."""
+"""PEFT: the initialised adapter directory, from which every trainer on PEFT takes the ranks."""
 
 from pathlib import Path
 

@@ -1,8 +1,8 @@
 """TRL: keys for its command line, as far as that goes (trl 1.16, ``ModelConfig``).
 
-SFTTrainer itself takes any model that ``apply`` made. Its command line has one rank for all modules and no pattern.
-What it has is ``lora_target_modules``, and a list of one entry becomes a string, which PEFT reads as a pattern that
-must match the whole name; so any choice of modules can be expressed, as long as they have one rank.
+SFTTrainer itself takes any model that ``apply`` made. Its command line has one rank for all modules and no pattern. But
+it has ``lora_target_modules``, and a list of one entry becomes a string, which PEFT reads as a pattern that must match
+the whole name; so any choice of modules can be expressed, as long as they have one rank.
 """
 
 from pathlib import Path

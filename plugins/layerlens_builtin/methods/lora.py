@@ -25,7 +25,7 @@ class _LoRA:
     def largest(self, layer: Layer) -> int:
         """At most `LARGEST_RANK`, and never more than the full rank of the layer's largest module.
 
-        Not of the smallest: a gate with one output would hold its whole layer at rank 1.
+        The smallest module does not limit it: a gate with one output would hold its whole layer at rank 1.
         """
         full = max((min(m.in_features, m.out_features) for m in layer.modules), default=0)
         return min(LARGEST_RANK, full)

@@ -1,7 +1,7 @@
 """LoRA on linear modules and on stacked experts, the latter through PEFT's ``target_parameters``.
 
-Every expert gets an A and a B of its own. PEFT adds their product to the stacked weights in every forward pass,
-whatever the number of tokens, so that its FLOPs and the memory of the sum are those of all experts.
+Every expert gets an A and a B of its own. In every forward pass PEFT adds the product of all of them to the stacked
+weights, whatever the number of tokens, so that its FLOPs and the memory of the sum are those of all experts.
 """
 
 from layerlens_builtin.methods import lora

@@ -1,8 +1,8 @@
-"""A short proxy fine-tune, and what each layer's share in it is worth.
+"""A short proxy fine-tune, and what each layer's adapters contribute to it.
 
-LoRA of one small rank is trained on every scored module for a few dozen steps; then each layer's adapters alone
-are switched off, and the rise of the held-out loss is that layer's score. It measures what fine-tuning does
-to a layer, not what one gradient promises, and it can be negative: such adapters did harm.
+LoRA of one small rank is trained on every scored module for a few dozen steps; then each layer's adapters alone are
+switched off, and the rise of the held-out loss is that layer's score. It measures what fine-tuning does to a layer, not
+what one gradient promises, and it can be negative: such adapters did harm.
 """
 
 from collections.abc import Iterator, Sequence

@@ -9,7 +9,7 @@ from layerlens_core.plugin import Entry, ModelError, SideModule
 
 
 class Bottleneck(SideModule):
-    """Beside a module that writes to the residual stream, of whose output it adds a correction.
+    """Stands beside a module that writes to the residual stream, and adds a correction to that module's output.
 
     The output is a tensor [..., m], or a tuple that begins with one. W_up and b_up are zero at first.
     """
@@ -52,7 +52,7 @@ class Bottleneck(SideModule):
         return 2 * entry.size * width + width + entry.size
 
     def forward(self, output: Tensor) -> Tensor:
-        """What the host wrote [..., m], corrected; in its dtype."""
+        """The host's output [..., m] with the correction added; in its dtype."""
         dtype = output.dtype
         for adapter in self.running():
             down, up = self.lora_down[adapter], self.lora_up[adapter]

@@ -21,7 +21,7 @@ from layerlens_core.plugin import Entry, ModelError, SideModule, calls_interface
 
 #: The name in transformers' attention interface; only attentions with a prefix are configured to use it.
 IMPLEMENTATION = "layerlens_prefix"
-#: Those that never ask for their own name; for them no attribute is exchanged while the model runs.
+#: Implementations that never ask for their own name; for them the configuration is not exchanged while the model runs.
 _INDIFFERENT = ("eager", "sdpa", "flex_attention")
 
 
@@ -38,7 +38,7 @@ class _Prefix(nn.Module):
 
 
 class GatedPrefix(SideModule):
-    """Beside an attention module, whose configuration it replaces by a copy that names our implementation.
+    """Stands beside an attention module, whose configuration it replaces by a copy that names our implementation.
 
     Keys and values are drawn from N(0, 1), gates are zero at first.
     """
@@ -89,7 +89,7 @@ class GatedPrefix(SideModule):
 
     @contextmanager
     def own_configuration(self, module: Any) -> Iterator[None]:
-        """The module with the model's own configuration, in which flash attention looks up which kernel it is."""
+        """Inside, the module has the model's own configuration, in which flash attention looks its kernel up."""
         if self.config._attn_implementation in _INDIFFERENT:
             yield
             return
@@ -100,7 +100,12 @@ class GatedPrefix(SideModule):
             module.config = replaced
 
     def forward(self, query: Tensor, output: Tensor, scaling: float | None) -> Tensor:
-        """The attention's output [B, T, H_q, d_v] with the prefix's added, for the query [B, H_q, T, d_k]."""
+        """The attention's output with the prefix's added.
+
+        query: [B, H_q, T, d_k].
+        output: of the attention [B, T, H_q, d_v].
+        scaling: of the products of queries and keys.
+        """
         dtype = output.dtype
         for adapter in self.running():
             prefix = self.lora_prefix[adapter]

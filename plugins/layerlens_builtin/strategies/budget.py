@@ -1,10 +1,10 @@
 """The best plan that a budget can buy: the multiple-choice knapsack over all candidates.
 
-Every unit is a group, every candidate an item, and the sum of predicted gains is the objective. Training
-deeper makes the frozen model itself dearer, so where FLOPs or memory are bounded every lowest trained layer is
-tried, with what is left after the model's own cost at that depth. One bound is solved by hulls and a price
-(`layerlens_native.knapsack`); several at once by HiGHS, through scipy. The certificate says how far the plan may be
-from the best one.
+Every unit is a group of the knapsack, every candidate an item, and the sum of predicted gains is the objective. The
+deeper training reaches, the more the frozen model itself costs. So where FLOPs or memory are bounded every lowest
+trained layer is tried, with what is left after the model's own cost at that depth. A single bound is solved by hulls
+and a price (`layerlens_native.knapsack`); several bounds by HiGHS, through scipy. The certificate says how far the plan
+may be from the best one.
 """
 
 import math
@@ -39,9 +39,12 @@ INFEASIBLE = 2
 
 @frozen(kw_only=True)
 class Choice:
-    """One candidate a unit, with the certificate: no choice within the limits gains more than ``bound``.
+    """One candidate for each unit, with the certificate.
 
-    prices: gain a unit of each bounded resource at which the bound is reached.
+    candidates: in the order of the units.
+    value: sum of their gains.
+    bound: no choice within the limits gains more.
+    prices: by bounded resource, the gain for each 1 of it at which the bound is reached.
     """
 
     candidates: tuple[Candidate, ...]
@@ -53,8 +56,10 @@ class Choice:
 def select(candidates: CandidateSet, limits: Limits, context: Context) -> Selection:
     """The candidates with the largest sum of predicted gains within the limits.
 
-    Option: ``exact`` (``true`` or ``false``), whether to search until the plan is an optimum; by default only
-    small problems are. Raises `BudgetError` where no plan fits, with the least that would do.
+    Option: ``exact`` (``true`` or ``false``), whether to search until the plan is an optimum; by default that is done
+    for small problems only.
+
+    Raises `BudgetError` where no plan fits, with the least bound that would do.
     """
     count = sum(len(unit.candidates) for unit in candidates.units)
     exact = _flag(context.options.get("exact"), default=count < EXACT_BELOW)
@@ -95,10 +100,10 @@ def best_choice(candidates: CandidateSet, limits: Limits, *, exact: bool) -> Cho
 
 
 def _alike(choice: Choice, candidates: CandidateSet, limits: Limits, *, exact: bool) -> Choice:
-    """The choice with one method for all units of equal utility, where the optimum would split them.
+    """The choice with one method for all units of equal utility, where the optimum would give them different ones.
 
-    Each method in turn is tried for all of them, and the best is kept; the bound is still the unrestricted one.
-    Where no single method fits, the split stays.
+    Each method in turn is tried for all of them, and the best is kept; the bound is still the unrestricted one. Where
+    no single method fits, they keep different ones.
     """
     classes: dict[float, list[int]] = {}
     for index, unit in enumerate(candidates.units):
@@ -127,7 +132,7 @@ def _alike(choice: Choice, candidates: CandidateSet, limits: Limits, *, exact: b
 
 
 def _left(limits: Limits, base: Cost) -> Limits | None:
-    """What the frozen model leaves for candidates, or None where it takes too much by itself."""
+    """What the frozen model leaves of the limits for candidates; None where it exceeds them by itself."""
     left = {name: bound - getattr(base, name) for name, bound in limits.bounds.items()}
     return None if min(left.values()) < 0 else Limits(**left)
 
@@ -157,7 +162,7 @@ def _solve(units: Sequence[Unit], lowest: int, limits: Limits, exact: bool) -> C
 
 
 def _with_highs(items: Sequence[Sequence[Candidate]], limits: Limits, exact: bool) -> Choice | None:
-    """Several bounds at once: HiGHS's branch and bound, and its own certificate."""
+    """The best choice under several bounds: HiGHS's branch and bound, and its own certificate."""
     import numpy
     from scipy.optimize import Bounds, LinearConstraint, milp
     from scipy.sparse import csr_array
@@ -182,7 +187,7 @@ def _with_highs(items: Sequence[Sequence[Candidate]], limits: Limits, exact: boo
     if result.x is None and result.status == INFEASIBLE:
         return None
     if result.x is None:
-        # Out of time without a plan is no proof that there is none: the bound must hold all the same.
+        # That time ran out without a plan is no proof that there is none; the bound must hold nevertheless.
         least = [min(group, key=lambda c: (c.cost.params, -c.gain)) for group in items]
         if not sum((c.cost for c in least), Cost()).within(limits):
             return None
@@ -195,7 +200,7 @@ def _with_highs(items: Sequence[Sequence[Candidate]], limits: Limits, exact: boo
         weights = result.x[position : position + len(group)]
         chosen.append(group[int(weights.argmax())])
         position += len(group)
-    # HiGHS keeps constraints to a tolerance; ours are hard.
+    # HiGHS keeps constraints within a tolerance; ours are hard.
     _shave(chosen, items, limits)
     value = math.fsum(candidate.gain for candidate in chosen)
     bound = max(-float(result.mip_dual_bound) * largest, value)
@@ -203,7 +208,7 @@ def _with_highs(items: Sequence[Sequence[Candidate]], limits: Limits, exact: boo
 
 
 def _shave(chosen: list[Candidate], items: Sequence[Sequence[Candidate]], limits: Limits) -> None:
-    """Give up the least gain until no bound is exceeded, should rounding have let one be; edits ``chosen``."""
+    """Where rounding let a bound be exceeded, give up the least gain until none is; edits ``chosen``."""
     while over := sum((c.cost for c in chosen), Cost()).exceeded(limits):
         name = over[0]
         swaps = [

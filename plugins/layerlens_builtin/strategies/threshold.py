@@ -24,7 +24,7 @@ from layerlens_core.plugin import (
 from layerlens_native.threshold import quantile
 from layerlens_native.threshold import select as reach
 
-#: By default the least useful tenth of the layers stays frozen: starving layers is costly, so it must be earned.
+#: By default only the least useful tenth of the layers stays frozen: a layer that is frozen wrongly costs much.
 FROZEN_SHARE = 0.1
 
 
@@ -101,7 +101,7 @@ def _numbers(text: str, what: str, methods: Sequence[str]) -> list[float]:
 
 
 def _attachable(unit: Unit, method: str, methods: Sequence[str]) -> str:
-    """The method, or the next lower one that can attach here."""
+    """The method, or the next lower one that can attach to this unit."""
     for lower in reversed(methods[: methods.index(method) + 1]):
         if unit.offers(lower):
             if lower != method:
@@ -134,8 +134,8 @@ def _drop_unaffordable(candidates: CandidateSet, methods: list[str], limits: Lim
 def _fit(candidates: CandidateSet, methods: Sequence[str], limits: Limits) -> list[dict[str, int]]:
     """The largest sizes, in proportion to utility, that keep every limit.
 
-    Where more than parameters are bounded, the limit on parameters is lowered until the others are kept too:
-    sizes, and with them all costs, only grow with it.
+    Where other resources than parameters are bounded too, the limit on parameters is lowered until their bounds hold.
+    Sizes, and with them all costs, only grow with that limit.
     """
     units = candidates.units
     trained = [index for index, method in enumerate(methods) if method != "none"]
@@ -240,7 +240,7 @@ def _alternative(
 ) -> tuple[str | None, float | None]:
     """The method beyond the nearest threshold, and the change of utility that leads there.
 
-    Upwards the threshold itself is enough; downwards the utility must fall below it.
+    Upwards it is enough to reach the threshold; downwards the utility must fall below it.
     """
     at = reach([utility], thresholds)[0]
     beyond = []

@@ -1,14 +1,15 @@
 """Marginal cost-benefit analysis over all candidates.
 
 The objective is  utility · G − Σₖ weightₖ · Cₖ,  with G the plan's share of the gain that the budget could buy and Cₖ
-its share of the budget for resource k (without one: of what the most expensive candidates take). So with equal
-weights for utility and cost, an increment pays while it gains more for its cost than the whole budget would on
-average. Each unit offers the increments along the upper concave hull of its (weighted cost, gain) points; they
-are taken by falling gain for their cost while their net worth is positive and they fit. Along a hull that ratio never
-rises, so no increment is worth taking without those before it. Increments to another method are taken by all units
-of equal utility or by none: equal units get equal methods. Where depth has a price, because FLOPs or memory are
-weighed or bounded, every lowest trained layer is tried and the best objective wins; units of equal utility are parted
-by depth only where nothing could be trained otherwise.
+its share of the budget for resource k (without one: of what the most expensive candidates take). So with equal weights
+for utility and cost, an increment pays while it gains more for its cost than the whole budget would on average.
+
+Each unit offers the increments along the upper concave hull of its (weighted cost, gain) points. They are taken in
+order of falling gain for their cost, while their net worth is positive and they fit. Along a hull that ratio never
+rises, so no increment is worth taking without those before it. Increments to another method are taken by all units of
+equal utility or by none: equal units get equal methods. Where depth has a price, because FLOPs or memory are weighted
+or bounded, every lowest trained layer is tried and the best objective wins; units of equal utility are separated by
+depth only where nothing could be trained otherwise.
 """
 
 import itertools
@@ -21,7 +22,7 @@ from layerlens_core.plugin import RESOURCES, Candidate, CandidateSet, Context, C
 
 #: The option of each resource's weight; ``cost`` is that of trainable parameters.
 WEIGHT_OPTIONS = {"params": "cost", "flops": "flops", "memory": "memory", "latency": "latency"}
-#: The weight of parameters where only other resources have one: what is free of those is still bought by parameters.
+#: The weight of parameters where only other resources have one, so that increments free of those are still ranked.
 TIE_BREAK = 1e-9
 DEFAULT_WEIGHTS = {"utility": 1.0, "cost": 0.5, "flops": 0.0, "memory": 0.0, "latency": 0.0}
 
@@ -30,8 +31,10 @@ DEFAULT_WEIGHTS = {"utility": 1.0, "cost": 0.5, "flops": 0.0, "memory": 0.0, "la
 class Scale:
     """The objective: what gains and costs are measured against, and their weights.
 
-    utility: worth of a unit of gain. prices: worth of a unit of each resource. axis: by resource, what hulls are over:
-    parameters, exactly, where nothing else has a price; else the prices, and parameters where those tie.
+    utility: worth of a gain of 1.
+    prices: by resource, worth of 1 of it.
+    axis: by resource, what it counts along the hulls: of parameters alone, exactly, where nothing else has a price;
+        else of all by their prices, and of parameters where those tie.
     """
 
     utility: float
@@ -49,7 +52,7 @@ class Scale:
             prices[name] = weights[WEIGHT_OPTIONS[name]] / whole if whole > 0 else 0.0
             wholes[name] = whole
         free = cls(utility=1.0, prices=dict.fromkeys(RESOURCES, 0.0), axis={"params": 1.0})
-        # Where the budget buys nothing, what there is to gain serves to say so.
+        # Where the budget buys nothing, gains are measured against all that there is to gain.
         best = _best(candidates, limits, free).objective or math.fsum(
             max(c.gain for c in unit.candidates) for unit in candidates.units
         )
@@ -73,9 +76,15 @@ class Scale:
 
 @frozen(kw_only=True)
 class Increment:
-    """A step along one unit's hull: what it adds in gain and cost, and the candidates that it leads from and to.
+    """A step along one unit's hull.
 
-    at: where it ends on the hull's axis. ratio: gain for its length on that axis.
+    unit: index of the unit.
+    gain: what it adds in gain.
+    cost: what it adds in cost.
+    before: the candidate that it leads from.
+    candidate: the candidate that it leads to.
+    at: where it ends on the hull's axis.
+    ratio: gain for its length on that axis.
     """
 
     unit: int
@@ -94,7 +103,12 @@ class Increment:
 
 @frozen(kw_only=True)
 class Spending:
-    """What was taken, what was refused and why, and the objective that came out."""
+    """What was bought, and what was not.
+
+    taken: by unit, the last increment taken.
+    refused: by unit, the increment that was refused, and why.
+    objective: what it comes to.
+    """
 
     taken: Mapping[int, Increment]
     refused: Mapping[int, tuple[Increment, str]]
@@ -102,10 +116,11 @@ class Spending:
 
 
 def select(candidates: CandidateSet, limits: Limits, context: Context) -> list[Decision]:
-    """One candidate a unit, by falling gain for its cost, while worth it and within the limits.
+    """One candidate for each unit, by falling gain for its cost, while it is worth it and within the limits.
 
     Options: ``utility``, ``cost``, ``flops``, ``memory`` and ``latency``, the weights of the objective, at least 0.
-    Raises `PlanError` for others.
+
+    Raises `PlanError` for other weights.
     """
     weights = {name: _weight(name, context) for name in DEFAULT_WEIGHTS}
     scale = Scale.of(candidates, limits, weights)
@@ -148,7 +163,7 @@ def _spend(
     }
     closed: dict[float, str] = {}
     objective = scale.net(0.0, depth - candidates.base(None))
-    # Among equal ratios the shorter way goes first, so that equal units grow together, and one after the other.
+    # Among equal ratios the smaller increment goes first, so that equal units grow in turn, step by step.
     steps = sorted(
         itertools.chain.from_iterable(hulls[lowest:]),
         key=lambda s: (-s.ratio, s.at, -units[s.unit].utility, str(s.before), str(s.candidate), s.unit),
@@ -159,7 +174,7 @@ def _spend(
     for step in steps:
         utility = units[step.unit].utility
         waiting = peers[_kind(step, units)]
-        # Equal utilities are to get equal methods: a step to another method is for all of them or for none.
+        # Units of equal utility get equal methods: an increment to another method is taken by all of them or by none.
         together = list(itertools.accumulate(reversed(waiting) if step.changes_method else [step.cost], initial=total))
         waiting.pop()
         if step.unit in refused:
@@ -184,7 +199,7 @@ def _spend(
 
 
 def _kind(step: Increment, units: Sequence[Unit]) -> tuple[float, str, str]:
-    """What steps of units of equal utility have in common."""
+    """What increments of units of equal utility have in common."""
     return units[step.unit].utility, str(step.before), str(step.candidate)
 
 
@@ -209,7 +224,7 @@ def _hull(index: int, unit: Unit, scale: Scale) -> list[Increment]:
         point = (at, unit.candidates[i])
         if points and point[1].gain <= points[-1][1].gain:
             continue  # dominated: costs at least as much and gives no more
-        # Points on a straight stretch stay: smaller steps leave less of the budget unspent.
+        # Points on a straight part of the hull are kept: smaller increments leave less of the budget unspent.
         while len(points) > 1 and _slope(points[-2], points[-1]) < _slope(points[-1], point):
             points.pop()
         points.append(point)
@@ -228,7 +243,7 @@ def _hull(index: int, unit: Unit, scale: Scale) -> list[Increment]:
 
 
 def _slope(a: tuple[float, Candidate], b: tuple[float, Candidate]) -> float:
-    """Gain for the way from one point of a hull to the next."""
+    """Gain for each 1 of length from one point of a hull to the next."""
     return (b[1].gain - a[1].gain) / (b[0] - a[0]) if b[0] > a[0] else math.inf
 
 
