@@ -151,14 +151,14 @@ def choose_device(device: str | None, workers: "Workers | None" = None) -> Any:
     """
     import torch
 
-    together = workers is not None and not workers.alone
+    several = workers is not None and not workers.alone
     if device is None and not torch.cuda.is_available():
         return torch.device("cpu")
     try:
         where: Any = torch.device(device or "cuda")
         if where.type == "meta":
             raise RuntimeError("it holds no data")
-        if together and where.type == "cuda":
+        if several and where.type == "cuda":
             if where.index is not None:
                 raise RuntimeError("several processes cannot share it; --device cuda gives each its own")
             where = _own_gpu()

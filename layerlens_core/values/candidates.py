@@ -19,9 +19,9 @@ class Target:
     fixed: trainable parameters that come with any size.
     per_size: trainable parameters of each step of size.
     flops: FLOPs of the forward pass, for each token and step of size.
-    flops_step: FLOPs of one forward pass for each step of size, whatever the number of tokens: of methods that compute
+    flops_pass: FLOPs of one forward pass for each step of size, whatever the number of tokens: of methods that compute
         a weight anew.
-    values_step: values that one forward pass keeps for any size, whatever the number of tokens: of the same methods.
+    values_pass: values that one forward pass keeps for any size, whatever the number of tokens: of the same methods.
     kept_bytes: bytes a token that LoRA's inputs take.
     kept_fixed: values a token that the forward pass keeps for the backward pass, at any size.
     kept: values a token that it keeps for each step of size.
@@ -33,8 +33,8 @@ class Target:
     fixed: int
     per_size: int
     flops: float = 0.0
-    flops_step: float = 0.0
-    values_step: float = 0.0
+    flops_pass: float = 0.0
+    values_pass: float = 0.0
     kept_bytes: float = 0.0
     kept_fixed: float = 0.0
     kept: float = 0.0
@@ -56,10 +56,10 @@ class Target:
         kept = self.kept_bytes + (self.kept_fixed + self.kept * size) * training.activation_bytes
         return Cost(
             params=params,
-            flops=3 * (self.flops + self.flops_step / training.tokens) * size,
+            flops=3 * (self.flops + self.flops_pass / training.tokens) * size,
             memory=params * training.bytes_per_parameter
             + kept * training.tokens
-            + self.values_step * training.activation_bytes,
+            + self.values_pass * training.activation_bytes,
             latency=self.seconds_fixed + self.seconds * size,
         )
 
@@ -206,9 +206,9 @@ class CandidateSet:
     def total(self, decisions: Iterable[Decision]) -> Cost:
         """The sum of what these decisions cost and of the frozen model's cost at their depth."""
         units = {unit.name: unit for unit in self.units}
-        return self.together((units[decision.unit], decision.cost) for decision in decisions)
+        return self.total_of((units[decision.unit], decision.cost) for decision in decisions)
 
-    def together(self, costs: Iterable[tuple[Unit, Cost]]) -> Cost:
+    def total_of(self, costs: Iterable[tuple[Unit, Cost]]) -> Cost:
         """The sum of these units' costs and of the frozen model's cost at their depth."""
         costs = tuple(costs)
         trained = [unit.depth for unit, cost in costs if cost.params > 0]

@@ -124,7 +124,8 @@ class Recorder:
     def count_call(self) -> None:
         """The module's forward ran; recomputation under checkpointing, in the backward pass, is no new call."""
         if self._in_forward:
-            self.sights = self.sights.merged(Sights(called=True))
+            if not self.sights.called:
+                self.sights = self.sights.merged(Sights(called=True))
             self._calls += 1
 
     def project(self, inputs: Tensor) -> Tensor:
@@ -145,7 +146,8 @@ class Recorder:
         inputs: [..., in], or what `project` kept of them.
         gradients: [..., out].
         """
-        self.sights = self.sights.merged(Sights(reached=True))
+        if not self.sights.reached:
+            self.sights = self.sights.merged(Sights(reached=True))
         if self.sights.lost_shape is not None:
             return
         inputs = inputs.detach()

@@ -64,20 +64,20 @@ class Rows:
             self._strips[first] = found
         return found
 
-    def gram(self, group: int, apart: int, *, keep: bool) -> Tensor:
-        """Gram matrices [groups · (group − apart), T, T] of samples i and i + apart of every group.
+    def gram(self, group_size: int, apart: int, *, keep: bool) -> Tensor:
+        """Gram matrices [groups · (group_size − apart), T, T] of samples i and i + apart of every group.
 
-        group: samples in a group.
+        group_size: samples in a group.
         apart: how far the two samples are apart.
         keep: remember the matrices for the next module.
         """
-        if (group, apart) in self._grams:
-            return self._grams[group, apart]
-        grouped = by_group(self.factor, group)
-        left, right = grouped[:, : group - apart], grouped[:, apart:]
+        if (group_size, apart) in self._grams:
+            return self._grams[group_size, apart]
+        grouped = by_group(self.factor, group_size)
+        left, right = grouped[:, : group_size - apart], grouped[:, apart:]
         found = product(left.flatten(0, 1), right.flatten(0, 1).mT)
         if keep:
-            self._grams[group, apart] = found
+            self._grams[group_size, apart] = found
         return found
 
     def tiles(self, tiling: "Tiling") -> Tensor:
@@ -105,10 +105,10 @@ def product(left: Tensor, right: Tensor, out: Tensor | None = None) -> Tensor:
     return multiply(left, right, out_dtype=torch.float32) if left.dtype in NARROW else multiply(left, right, out=out)
 
 
-def by_group(tensor: Tensor, group: int) -> Tensor:
-    """A tensor [samples, …] as [groups, group, …].
+def by_group(tensor: Tensor, group_size: int) -> Tensor:
+    """A tensor [samples, …] as [groups, group_size, …].
 
     tensor: of whole groups.
-    group: samples in a group.
+    group_size: samples in a group.
     """
-    return tensor.view(-1, group, *tensor.shape[1:])
+    return tensor.view(-1, group_size, *tensor.shape[1:])

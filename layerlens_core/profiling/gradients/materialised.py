@@ -53,7 +53,7 @@ def materialised(
         inputs, gradients = (by_group(part, group_size).flatten(1, 2) for part in (inputs, gradients))
         group_size = 1
     height, width = gradients.shape[2], inputs.shape[2]
-    few, rows = _pieces(groups, group_size, height, width, inputs.device.type)
+    few, rows = _parts(groups, group_size, height, width, inputs.device.type)
     # All memory is taken before anything is added. The kernel needs none later; its twin does, so another total serves.
     whole, buffer = total, None
     if inputs.dtype not in NARROW:
@@ -84,7 +84,7 @@ def materialised(
     return Found(sample_squared_norms=singles, group_sum_squared_norms=squares, weighted_sums=weighted)
 
 
-def _pieces(groups: int, group_size: int, height: int, width: int, device: str) -> tuple[int, int]:
+def _parts(groups: int, group_size: int, height: int, width: int, device: str) -> tuple[int, int]:
     """Groups and rows of gradients to form at once."""
     held = HELD.get(device, HELD["cuda"])
     few = min(max(held // (group_size * width * min(height, ROWS)), 1), groups)

@@ -178,8 +178,8 @@ def _by_gram(inputs: Rows, gradients: Rows, group_size: int, route: Route, defer
     from layerlens_core.profiling.gradients.triton import Tiling, inner_products, totals
 
     samples, tokens = inputs.rows.shape[:2]
-    together = group_size if grouped else 1
-    tiling = Tiling.of(together, tokens, samples // together, inputs.rows.device)
+    tiled = group_size if grouped else 1
+    tiling = Tiling.of(tiled, tokens, samples // tiled, inputs.rows.device)
     of_tiles = inner_products(inputs.tiles(tiling), gradients.rows, tiling)
     if defer is not None:
         defer(tiling, of_tiles)

@@ -100,8 +100,8 @@ class Projector:
         narrow = rows.dtype
         if not rows.is_cuda:  # a CPU multiplies 16-bit operands without a sum in float32
             rows = rows.to(torch.promote_types(narrow, torch.float32))
-        chunks = rows.reshape(len(self._groups), -1, rows.shape[-1])
-        return torch.bmm(chunks, self._signs(rows)).to(narrow).view(*rows.shape[:2], self.columns)
+        rows_by_group = rows.reshape(len(self._groups), -1, rows.shape[-1])
+        return torch.bmm(rows_by_group, self._signs(rows)).to(narrow).view(*rows.shape[:2], self.columns)
 
     def _signs(self, like: Tensor) -> Tensor:
         """Ω of every group [groups, in, k]."""

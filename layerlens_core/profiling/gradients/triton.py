@@ -132,7 +132,7 @@ def _launch(rows: Tensor, tiles: Tensor, found: Tensor, tiling: Tiling, *, fused
 
 
 def sums(
-    inputs: Tensor, gradients: Tensor, weight: Tensor | None, group: int = 1
+    inputs: Tensor, gradients: Tensor, weight: Tensor | None, group_size: int = 1
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """‖gᵢ‖² [samples], ‖Σ gᵢ‖² and Σ|W ⊙ Σ gᵢ| [groups], float64, at the arithmetic of the second alone.
 
@@ -141,19 +141,19 @@ def sums(
     inputs: [samples, tokens, in], of whole groups.
     gradients: of the outputs, [samples, tokens, out].
     weight: W [out, in], in any layout, or None.
-    group: samples in a group.
+    group_size: samples in a group.
     """
     inputs, gradients = inputs.contiguous(), gradients.contiguous()
     samples, tokens, width = inputs.shape
     height = gradients.shape[-1]
     tma = _by_tma(inputs) and _by_tma(gradients)
     # Where products are short, two programs share a processor: one reads W while the other multiplies (on an H200).
-    short = group == 1 and tokens <= SHORT
+    short = group_size == 1 and tokens <= SHORT
     tall, wide, step = 128, 128 if short else 256, 64 if tma else 32
     x, d = inputs, gradients
     if tma:
         x, d = (TensorDescriptor.from_tensor(x, [1, step, wide]), TensorDescriptor.from_tensor(d, [1, step, tall]))
-    groups, tiles = samples // group, -(-height // tall) * -(-width // wide)
+    groups, tiles = samples // group_size, -(-height // tall) * -(-width // wide)
     singly, found = (
         torch.empty(*shape, dtype=torch.float32, device=inputs.device)
         for shape in ((samples, tiles), (groups, tiles, 2))
@@ -162,12 +162,12 @@ def sums(
         kernels.sums_kernel[(groups * tiles,)](
             x, d, inputs if weight is None else weight, singly, found, groups, tokens, width, height,
             *((0, 0) if weight is None else weight.stride()),
-            GROUP=group, WEIGHTED=weight is not None, OUT=tall, IN=wide, STEP=step, TMA=tma,
+            GROUP=group_size, WEIGHTED=weight is not None, OUT=tall, IN=wide, STEP=step, TMA=tma,
             num_warps=4 if short else 8, num_stages=3 if tma else 4,
         )  # fmt: skip
-    together = found.sum(dim=1, dtype=torch.float64)
-    norms = together[:, 0] if group == 1 else singly.sum(dim=1, dtype=torch.float64)
-    return norms, together[:, 0], None if weight is None else together[:, 1]
+    of_groups = found.sum(dim=1, dtype=torch.float64)
+    of_samples = of_groups[:, 0] if group_size == 1 else singly.sum(dim=1, dtype=torch.float64)
+    return of_samples, of_groups[:, 0], None if weight is None else of_groups[:, 1]
 
 
 def _by_tma(rows: Tensor) -> bool:
@@ -181,25 +181,25 @@ def _has_tma(device: torch.device) -> bool:
     return torch.cuda.get_device_capability(device) >= (9, 0)
 
 
-def column_squares(projected: Tensor, gradients: Tensor, group: int) -> tuple[Tensor, Tensor]:
+def column_squares(projected: Tensor, gradients: Tensor, group_size: int) -> tuple[Tensor, Tensor]:
     """Squared norms in float64 of the columns of gᵢΩ [samples, k], and of their sums over groups [groups, k].
 
     projected: aᵢΩ [samples, tokens, k].
     gradients: of the outputs, bᵢ [samples, tokens, out].
-    group: samples in a group.
+    group_size: samples in a group.
     """
     projected, gradients = projected.contiguous(), gradients.contiguous()
     samples, tokens, columns = projected.shape
     features = gradients.shape[-1]
     padded, wide = max(16, triton.next_power_of_2(columns)), 128
     count = -(-features // wide)
-    singly, together = (
+    singly, grouped = (
         torch.empty(rows, count, padded, dtype=torch.float32, device=gradients.device)
-        for rows in (samples, samples // group)
+        for rows in (samples, samples // group_size)
     )
     with torch.cuda.device_of(gradients):  # type: ignore[no-untyped-call]
-        kernels.columns_kernel[(count, samples // group)](
-            projected, gradients, singly, together, tokens, features, columns,
-            GROUP=group, COLUMNS=padded, WIDE=wide, STEP=64, num_warps=4, num_stages=4,
+        kernels.columns_kernel[(count, samples // group_size)](
+            projected, gradients, singly, grouped, tokens, features, columns,
+            GROUP=group_size, COLUMNS=padded, WIDE=wide, STEP=64, num_warps=4, num_stages=4,
         )  # fmt: skip
-    return tuple(part.sum(dim=1, dtype=torch.float64)[:, :columns] for part in (singly, together))  # type: ignore[return-value]
+    return tuple(part.sum(dim=1, dtype=torch.float64)[:, :columns] for part in (singly, grouped))  # type: ignore[return-value]

@@ -76,7 +76,7 @@ def sums_kernel(
 
 @triton.jit
 def columns_kernel(
-    projected, gradients, singly, together, tokens, features, columns,
+    projected, gradients, singly, grouped, tokens, features, columns,
     GROUP: tl.constexpr, COLUMNS: tl.constexpr, WIDE: tl.constexpr, STEP: tl.constexpr,
 ):  # fmt: skip
     """One tile [WIDE, COLUMNS] of a group's gᵢΩ a program: each column's Σ(·)², for every sample and for Σ gᵢΩ."""
@@ -93,7 +93,7 @@ def columns_kernel(
             total = tl.dot(tl.trans(d), x, total)
         tl.store(singly + (sample * tl.num_programs(0) + tile) * COLUMNS + ks, tl.sum(total * total, axis=0))
         whole += total
-    tl.store(together + (group * tl.num_programs(0) + tile) * COLUMNS + ks, tl.sum(whole * whole, axis=0))
+    tl.store(grouped + (group * tl.num_programs(0) + tile) * COLUMNS + ks, tl.sum(whole * whole, axis=0))
 
 
 @triton.jit

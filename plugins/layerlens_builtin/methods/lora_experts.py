@@ -18,8 +18,8 @@ class _LoRAExperts(type(lora.METHOD)):  # type: ignore[misc]
                 name=weight.name,
                 fixed=0,
                 per_size=weight.experts * (weight.in_features + weight.out_features),
-                flops_step=4 * weight.experts * weight.in_features * weight.out_features,
-                values_step=weight.experts * weight.in_features * weight.out_features,
+                flops_pass=4 * weight.experts * weight.in_features * weight.out_features,
+                values_pass=weight.experts * weight.in_features * weight.out_features,
             )
             for weight in layer.experts
         )

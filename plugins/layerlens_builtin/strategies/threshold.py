@@ -115,7 +115,7 @@ def _drop_unaffordable(candidates: CandidateSet, methods: list[str], limits: Lim
     units = candidates.units
     dropped: set[int] = set()
     for index in sorted(range(len(units)), key=lambda i: (units[i].utility, -i)):
-        total = candidates.together((unit, unit.cheapest(m).cost) for unit, m in zip(units, methods, strict=True))
+        total = candidates.total_of((unit, unit.cheapest(m).cost) for unit, m in zip(units, methods, strict=True))
         if total.within(limits):
             break
         if methods[index] == "none":
@@ -142,7 +142,7 @@ def _fit(candidates: CandidateSet, methods: Sequence[str], limits: Limits) -> li
 
     def fits(sizes: Sequence[dict[str, int]]) -> bool:
         costs = ((unit, _cost(unit, m, s)) for unit, m, s in zip(units, methods, sizes, strict=True))
-        return candidates.together(costs).within(limits)
+        return candidates.total_of(costs).within(limits)
 
     sizes = _sizes(units, methods, limits.params)
     if fits(sizes) or not trained:

@@ -175,7 +175,7 @@ def _spend(
         utility = units[step.unit].utility
         waiting = peers[_kind(step, units)]
         # Units of equal utility get equal methods: an increment to another method is taken by all of them or by none.
-        together = list(itertools.accumulate(reversed(waiting) if step.changes_method else [step.cost], initial=total))
+        totals = list(itertools.accumulate(reversed(waiting) if step.changes_method else [step.cost], initial=total))
         waiting.pop()
         if step.unit in refused:
             continue
@@ -184,7 +184,7 @@ def _spend(
             refused[step.unit] = (step, f"its gain is worth {worth:.3g} and its cost {price:.3g}")
         elif step.changes_method and utility in closed:
             refused[step.unit] = (step, closed[utility])
-        elif over := [name for name in limits.bounds if any(name in cost.exceeded(limits) for cost in together)]:
+        elif over := [name for name in limits.bounds if any(name in cost.exceeded(limits) for cost in totals)]:
             cause = f"it does not fit into what is left of {' and '.join(over)}"
             if step.changes_method and waiting:
                 cause += f" for all {len(waiting) + 1} layers of equal utility"
