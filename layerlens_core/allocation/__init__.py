@@ -1,0 +1,1 @@
+"""From a profile to a plan: utilities, candidates, limits, decisions, and why."""

@@ -1,0 +1,1 @@
+"""Costs that are measured instead of counted: kept activations, and latency."""

@@ -1,0 +1,1 @@
+"""Rules that combine metrics into one utility."""

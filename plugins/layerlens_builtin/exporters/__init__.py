@@ -1,0 +1,1 @@
+"""Ways to hand a plan to a trainer."""

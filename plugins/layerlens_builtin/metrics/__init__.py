@@ -1,0 +1,1 @@
+"""Signals that say what a module or a layer is worth."""

@@ -1,0 +1,1 @@
+"""Rules that choose a method and a size for every unit."""
