@@ -53,7 +53,7 @@ def check_refused(model, inventory, method):
     assert all(default().load("method", method).largest(layer) == 0 for layer in inventory.layers)
     known = [layer for layer in inventory.layers if layer.attentions] if method == "prefix" else []
     if known:
-        plan, error = refusing_prefix(model, inventory, known[0], plan_with), ModelError
+        plan, error = refusing_prefix(model, inventory, known[0]), ModelError
         expected = f"{known[0].attentions[0].name}.*does not leave its attention to transformers' attention interface"
     else:
         plan, error, expected = plan_with(model, {layer.name: (method, SIZES[method])}), PlanError, "trains nothing"
