@@ -10,81 +10,20 @@ from typing import Any
 
 import click.testing
 import pytest
-import torch
-import transformers
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
+import zoo
 from layerlens_core import cli
-
-WORDS = (
-    "the", "a", "red", "green", "old", "new", "small", "large", "cat", "dog", "bird", "tree", "house", "river", "sees",
-    "finds", "likes", "wants", "keeps", "loses", "and", "or", "but", "then", "now", "here", "there", "slowly",
-)  # fmt: skip
-SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-_SIZES = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 4, "num_attention_heads": 2}
-_TOKENS = {
-    "vocab_size": len(SPECIAL) + len(WORDS),
-    "pad_token_id": 0,
-    "bos_token_id": 2,
-    "eos_token_id": 3,
-    "max_position_embeddings": 64,
-}
-
-
-def _tokenizer(template: str) -> transformers.PreTrainedTokenizerFast:
-    vocabulary = {word: i for i, word in enumerate((*SPECIAL, *WORDS))}
-    words = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    words.post_processor = processors.TemplateProcessing(
-        single=template, special_tokens=[(name, vocabulary[name]) for name in ("[CLS]", "[SEP]")]
-    )
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=words,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        bos_token="[CLS]",
-        cls_token="[CLS]",
-        eos_token="[SEP]",
-        sep_token="[SEP]",
-        mask_token="[MASK]",
-    )
-
-
-def _llama() -> transformers.PreTrainedModel:
-    return transformers.LlamaForCausalLM(transformers.LlamaConfig(**_SIZES, **_TOKENS))
-
-
-def _bert() -> transformers.PreTrainedModel:
-    return transformers.BertForMaskedLM(transformers.BertConfig(**_SIZES, **_TOKENS))
-
-
-def _t5() -> transformers.PreTrainedModel:
-    config = transformers.T5Config(
-        d_model=16, d_ff=24, d_kv=8, num_layers=2, num_heads=2, decoder_start_token_id=0, **_TOKENS
-    )
-    return transformers.T5ForConditionalGeneration(config)
-
-
-_MODELS: dict[str, tuple[Callable[[], transformers.PreTrainedModel], str]] = {
-    "llama": (_llama, "$A"),
-    "bert": (_bert, "[CLS] $A [SEP]"),
-    "t5": (_t5, "$A [SEP]"),
-}
+from zoo.words import TEMPLATES, WORDS, tokenizer
 
 
 @pytest.fixture(scope="session")
 def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The saved models, each in a folder of its family's name."""
     root = tmp_path_factory.mktemp("models")
-    for name, (build, template) in _MODELS.items():
-        torch.manual_seed(0)
-        model = build()
-        with torch.no_grad():
-            for parameter in model.parameters():
-                if parameter.dim() > 1:
-                    parameter.normal_(0.0, 0.2)
-        model.save_pretrained(root / name)
-        _tokenizer(template).save_pretrained(root / name)
+    for name, template in TEMPLATES.items():
+        folder = root / name.removesuffix("-words")
+        zoo.build(name, spread=0.2).save_pretrained(folder)
+        tokenizer(template).save_pretrained(folder)
     return root
 
 
