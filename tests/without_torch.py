@@ -1,8 +1,8 @@
 """A selection of tests for pytest's ``-p``: those that need no torch, run where torch cannot be imported.
 
-Modules, and folders whose conftest, import torch (or what stands on it) are left out and counted as skipped. So are
+Modules that import torch, or what stands on it, are skipped, and folders whose conftest does are left out whole. So are
 tests that carry the marker ``torch``, since they import it as they run, and ``slow`` ones. Any other test that tries to
-import torch fails.
+import torch fails. Processes that a test starts are not held to it.
 """
 
 import ast
