@@ -2,7 +2,10 @@
 
 import pytest
 
+from bert_profile import bert_profile
 from layerlens_core import errors
+from layerlens_core.allocation.allocate import allocate
+from layerlens_core.allocation.budget import Budget
 from layerlens_core.errors import LayerLensError, first_line, nearest
 
 
@@ -33,3 +36,8 @@ def test_the_nearest_name_is_a_hint_where_there_is_one(name, hint):
 )
 def test_somebody_elses_error_is_told_in_a_line(error, line):
     assert first_line(error) == line
+
+
+def test_all_errors_have_one_root():
+    with pytest.raises(LayerLensError):
+        allocate(bert_profile([1]), budget=Budget(params=1))
