@@ -20,8 +20,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from layerlens_core.profiling.engine.settings import Execution, Settings
+
+if TYPE_CHECKING:
+    import torch
+    import transformers
+
+    from layerlens_core.profiling.engine.measure import Measurements
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -29,6 +36,7 @@ sys.path.insert(0, str(ROOT))
 TINY = {"width": 32, "layers": 2, "tokens": 16, "samples": 20, "batch": 4, "vocabulary": 97, "repeats": 2}
 NEEDS = ("gradient_norms", "weight_gradient")
 TOLERANCE = 1e-5
+ARMS = ("one", "data-parallel", "sharded")
 
 
 def parse() -> argparse.Namespace:
@@ -73,24 +81,28 @@ def launch(arguments: argparse.Namespace) -> int:
     return max(abs(process.wait()) for process in started)
 
 
-def work(arguments: argparse.Namespace) -> int:
+def build(arguments: argparse.Namespace) -> "transformers.PreTrainedModel":
+    """A random Llama-shaped model, the same in each process."""
     import torch
     import transformers
+
+    config = transformers.LlamaConfig(
+        hidden_size=arguments.width, intermediate_size=arguments.width * 11 // 4,
+        num_hidden_layers=arguments.layers, num_attention_heads=max(arguments.width // 64, 1),
+        num_key_value_heads=max(arguments.width // 64, 1), vocab_size=arguments.vocabulary,
+        max_position_embeddings=max(arguments.tokens, 64), pad_token_id=0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    return transformers.LlamaForCausalLM(config).to(getattr(torch, arguments.dtype)).eval()
+
+
+def work(arguments: argparse.Namespace) -> int:
+    import torch
 
     from layerlens_core.inspection.inspect import inspect
     from layerlens_core.profiling.distributed.sharding import shard
     from layerlens_core.profiling.distributed.workers import ALONE, Workers, by_torchrun, joined
     from layerlens_core.profiling.engine.measure import Measurements, measure
-
-    def build() -> transformers.PreTrainedModel:
-        config = transformers.LlamaConfig(
-            hidden_size=arguments.width, intermediate_size=arguments.width * 11 // 4,
-            num_hidden_layers=arguments.layers, num_attention_heads=max(arguments.width // 64, 1),
-            num_key_value_heads=max(arguments.width // 64, 1), vocab_size=arguments.vocabulary,
-            max_position_embeddings=max(arguments.tokens, 64), pad_token_id=0,
-        )  # fmt: skip
-        torch.manual_seed(0)
-        return transformers.LlamaForCausalLM(config).to(getattr(torch, arguments.dtype)).eval()
 
     generator = torch.Generator().manual_seed(1)
     tokens = torch.randint(1, arguments.vocabulary, (arguments.samples, arguments.tokens), generator=generator)
@@ -100,17 +112,16 @@ def work(arguments: argparse.Namespace) -> int:
         torch.cuda.set_device(device)
         torch.backends.cuda.matmul.allow_tf32 = False
 
-    def gather(model: transformers.PreTrainedModel, workers: Workers) -> Measurements:
-        settings = Settings(needs=NEEDS, micro_batch=arguments.batch, directions=arguments.directions)
-        return measure(model, targets, samples, "causal-lm", settings, Execution(workers=workers))
-
     with joined(by_torchrun()) as workers:
-        whole, spread = build(), build()
+        whole, spread = build(arguments), build(arguments)
         inventory = inspect(whole)
-        targets = inventory.modules
         parameters = sum(parameter.numel() for parameter in whole.parameters())
         whole.to(device)
         shard(spread, inventory, device, workers)
+        settings = Settings(needs=NEEDS, micro_batch=arguments.batch, directions=arguments.directions)
+
+        def gather(model: "transformers.PreTrainedModel", together: Workers) -> Measurements:
+            return measure(model, inventory.modules, samples, "causal-lm", settings, Execution(workers=together))
 
         def timed(arm: str) -> tuple[float, Measurements | None]:
             workers.gather(None)  # all begin at once
@@ -127,51 +138,65 @@ def work(arguments: argparse.Namespace) -> int:
                 torch.cuda.synchronize()
             return max(workers.gather(time.perf_counter() - began if found else 0.0)), found
 
-        arms = ("one", "data-parallel", "sharded")
-        results = {arm: timed(arm)[1] for arm in arms}  # also warms up
-        seconds: dict[str, list[float]] = {arm: [] for arm in arms}
+        results = {arm: timed(arm)[1] for arm in ARMS}  # also warms up
+        seconds: dict[str, list[float]] = {arm: [] for arm in ARMS}
         for _ in range(arguments.repeats):
-            for arm in arms:
+            for arm in ARMS:
                 seconds[arm].append(timed(arm)[0])
-        peak = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else float("nan")
         if workers.rank:
             return 0
+        print(described(arguments, workers.world_size, device, parameters))
+        return report(arguments, compared(results, seconds))
 
-        one = results["one"]
-        assert one is not None
-        rows = {}
-        for arm in arms:
-            ratios = [alone / took for alone, took in zip(seconds["one"], seconds[arm], strict=True)]
-            found = results[arm]
-            assert found is not None
-            rows[arm] = {
-                "speed-up": statistics.median(ratios), "least": min(ratios), "largest": max(ratios),
-                "seconds": statistics.median(seconds[arm]), "off": difference(one, found),
-            }  # fmt: skip
-        name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
+
+def described(arguments: argparse.Namespace, processes: int, device: "torch.device", parameters: int) -> str:
+    """On what was measured, and how much memory it took."""
+    import torch
+    import transformers
+
+    name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
+    peak = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else float("nan")
+    return (
+        f"{processes} × {name}, torch {torch.__version__}, transformers {transformers.__version__}, "
+        f"{parameters / 1e6:,.1f} M parameters in {arguments.dtype}, "
+        f"{arguments.samples} × {arguments.tokens} tokens, micro-batch {arguments.batch}, "
+        f"{arguments.repeats} repeats, peak {peak:.1f} GiB"
+    )
+
+
+def compared(results: "dict[str, Measurements | None]", seconds: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+    """By arm: how much faster than one process, in how many seconds, and how far the scores are off."""
+    one = results["one"]
+    assert one is not None
+    rows = {}
+    for arm in ARMS:
+        ratios = [alone / took for alone, took in zip(seconds["one"], seconds[arm], strict=True)]
+        found = results[arm]
+        assert found is not None
+        rows[arm] = {
+            "speed-up": statistics.median(ratios), "least": min(ratios), "largest": max(ratios),
+            "seconds": statistics.median(seconds[arm]), "off": difference(one, found),
+        }  # fmt: skip
+    return rows
+
+
+def report(arguments: argparse.Namespace, rows: dict[str, dict[str, float]]) -> int:
+    """Print the table, and write it where that was asked for; the exit status."""
+    print("| arm | speed-up | seconds | largest relative difference of a score |\n|---|---|---|---|")
+    for arm, row in rows.items():
         print(
-            f"{workers.size} × {name}, torch {torch.__version__}, transformers {transformers.__version__}, "
-            f"{parameters / 1e6:,.1f} M parameters in {arguments.dtype}, "
-            f"{arguments.samples} × {arguments.tokens} tokens, micro-batch {arguments.batch}, "
-            f"{arguments.repeats} repeats, peak {peak:.1f} GiB"
+            f"| {arm} | {row['speed-up']:.2f} ({row['least']:.2f}–{row['largest']:.2f}) | {row['seconds']:.2f} | "
+            f"{row['off']:.1e} |"
         )
-        print("| arm | speed-up | seconds | largest relative difference of a score |\n|---|---|---|---|")
-        for arm, row in rows.items():
-            print(
-                f"| {arm} | {row['speed-up']:.2f} ({row['least']:.2f}–{row['largest']:.2f}) | {row['seconds']:.2f} | "
-                f"{row['off']:.1e} |"
-            )
-        if arguments.json:
-            arguments.json.write_text(
-                json.dumps({"arguments": {k: str(v) for k, v in vars(arguments).items()}, **rows})
-            )
-        wrong = [arm for arm, row in rows.items() if row["off"] > TOLERANCE and arguments.dtype == "float32"]
-        slow = rows["data-parallel"]["speed-up"] < arguments.at_least
-        print(f"scores {'differ: ' + ', '.join(wrong) if wrong else 'agree'}; speed-up {'too small' if slow else 'ok'}")
-        return int(bool(wrong) or slow)
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"arguments": {k: str(v) for k, v in vars(arguments).items()}, **rows}))
+    wrong = [arm for arm, row in rows.items() if row["off"] > TOLERANCE and arguments.dtype == "float32"]
+    slow = rows["data-parallel"]["speed-up"] < arguments.at_least
+    print(f"scores {'differ: ' + ', '.join(wrong) if wrong else 'agree'}; speed-up {'too small' if slow else 'ok'}")
+    return int(bool(wrong) or slow)
 
 
-def difference(one: "Measurements", other: "Measurements") -> float:  # type: ignore[name-defined]  # noqa: F821
+def difference(one: "Measurements", other: "Measurements") -> float:
     """The largest relative difference of any module's score."""
     worst = 0.0
     for a, b in zip(one.statistics, other.statistics, strict=True):

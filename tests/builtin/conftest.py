@@ -1,40 +1,14 @@
-"""Profiles made by hand: a BERT-shaped model whose layers score what a test says."""
+"""Profiles made by hand, for every test of a strategy."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import pytest
 
-from layerlens_core.demo.scenarios import bert_layer
-from layerlens_core.values.inventory import Inventory
+from bert_profile import bert_profile
 from layerlens_core.values.profile import Profile
-from layerlens_core.values.scores import RawScores
 
 
 @pytest.fixture
 def make_profile() -> Callable[..., Profile]:
-    """A profile whose layers have these raw scores; ``granularity="module"`` spreads them over the modules."""
-
-    def make(scores: Sequence[float], *, width: int = 96, granularity: str = "layer") -> Profile:
-        layers = tuple(bert_layer(i, width) for i in range(len(scores)))
-        inventory = Inventory(
-            architecture="BertModel", model_type="bert", parameters=10**6 * len(layers), layers=layers
-        )
-        if granularity == "layer":
-            values = {layer.name: score for layer, score in zip(layers, scores, strict=True)}
-        else:
-            values = {
-                module.name: score * (position + 1) / 21
-                for layer, score in zip(layers, scores, strict=True)
-                for position, module in enumerate(layer.modules)
-            }
-        return Profile(
-            inventory=inventory,
-            task="masked-lm",
-            scores=(RawScores(metric="given", unit="1", granularity=granularity, values=values),),
-            statistics=(),
-            data="none",
-            samples=2,
-            loss=1.0,
-        )
-
-    return make
+    """See `bert_profile`."""
+    return bert_profile

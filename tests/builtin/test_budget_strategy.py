@@ -91,6 +91,7 @@ def brute_force(candidates: CandidateSet, limits: Limits) -> float:
     return best
 
 
+@pytest.mark.slow
 def test_no_strategy_ever_exceeds_a_budget_on_two_thousand_instances(registry):
     draw = random.Random(0)
     selects = {name: registry.load("strategy", name) for name in STRATEGIES}
@@ -190,6 +191,7 @@ def test_a_margin_flips_the_decision_and_less_does_not(make_profile, strategy):
                 assert decision.runner_up.startswith(after.method)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_flips_by_penalty_and_by_budget_are_real(make_profile, strategy):
     methods = ("none", "prefix", "adapter", "lora")

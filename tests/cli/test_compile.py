@@ -9,6 +9,7 @@ import pytest
 from layerlens_core.values.profile import Profile
 
 
+@pytest.mark.slow
 def test_compiled_layers_give_the_same_scores(
     layerlens: Any, model: Callable[[str], str], write: Callable[..., str], tmp_path: Path
 ) -> None:

@@ -41,6 +41,7 @@ CASES: dict[str, tuple[str, str, str, Callable[[random.Random], dict[str, str]]]
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_an_example_trains_the_planned_model(
     run: Callable[[str], Path],

@@ -76,6 +76,7 @@ def test_keys_come_with_the_adapter_that_they_name(
     assert f"# LayerLens plan {Plan.load(finished_runs['llama']).id} for" in text
 
 
+@pytest.mark.slow
 def test_trl_trains_what_was_exported_for_its_command_line(
     layerlens: Any,
     uniform: Path,

@@ -87,6 +87,7 @@ def test_an_interrupted_allocation_leaves_the_plan(
     assert {path.name: path.read_bytes() for path in there.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_a_real_signal_leaves_what_to_resume_from(model: Model, data: Data, tmp_path: Path) -> None:
     row = {"text": "the red cat sees a small dog"}
     (tmp_path / "long.jsonl").write_text((json.dumps(row) + "\n") * 20_000)

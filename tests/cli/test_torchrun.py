@@ -59,6 +59,7 @@ def errors(text: str) -> list[str]:
     return [line for line in text.splitlines() if line and not line.startswith(("[W", "[rank", "W1"))]
 
 
+@pytest.mark.slow
 def test_torchrun_plans_as_one_process_does(layerlens: Any, model: Model, data: Data, tmp_path: Path) -> None:
     asked = ("plan", model("llama"), "--data", data("text"), *OPTIONS, "--device", "cpu")
     layerlens.ok(*asked, "--out", tmp_path / "one")
@@ -74,6 +75,7 @@ def test_torchrun_plans_as_one_process_does(layerlens: Any, model: Model, data: 
     assert json.loads(done.stdout)["schema"] == "layerlens/plan"  # one process printed
 
 
+@pytest.mark.slow
 def test_a_sharded_model_gets_the_scores_of_a_whole_one(
     layerlens: Any, model: Model, data: Data, tmp_path: Path
 ) -> None:

@@ -52,6 +52,7 @@ def test_nested_messages_survive_parquet(tmp_path: Path) -> None:
     assert read_rows(tmp_path / "rows.parquet") == rows
 
 
+@pytest.mark.torch
 def test_a_saved_dataset_is_read(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     datasets = pytest.importorskip("datasets")
     datasets.disable_progress_bars()
@@ -96,6 +97,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, content: bytes,
     assert len(str(caught.value).splitlines()) == 1
 
 
+@pytest.mark.torch
 def test_a_directory_without_a_dataset_is_named(tmp_path: Path) -> None:
     pytest.importorskip("datasets")
     with pytest.raises(DataError, match=r"is neither a data file nor a dataset that can be loaded"):

@@ -112,6 +112,7 @@ def test_a_python_without_sources_is_told(library: Path) -> None:
         standard_library_docstrings()
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from attrs import frozen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,36 +33,70 @@ def draw(shape, dtype, seed):
     return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
 
 
+@frozen(kw_only=True)
+class Case:
+    """Gradients of so many groups of samples, and which sums over them are asked for.
+
+    apart: rows and columns of a larger matrix that the gradients are cut from. layout: of the weight's memory.
+    """
+
+    groups: int
+    group: int
+    rows: int
+    columns: int
+    apart: int
+    dtype: torch.dtype
+    layout: str
+    what: frozenset[str]
+
+    @property
+    def gradients(self):
+        whole = (self.groups * self.group, self.rows + self.apart, self.columns + self.apart)
+        return draw(whole, self.dtype, self.columns)[:, self.apart :, self.apart :]
+
+    @property
+    def weight(self):
+        weight = draw((self.rows, self.columns), self.dtype, 1)
+        return weight.T.contiguous().T if self.layout == "columns" else weight
+
+
+cases = st.builds(
+    Case,
+    groups=st.integers(0, 3),
+    group=st.integers(1, 4),
+    rows=st.integers(1, 5),
+    columns=st.sampled_from([1, 2, 31, 32, 33, 100, 1023, 1024, 1025, 2100]),
+    apart=st.integers(0, 2),
+    dtype=st.sampled_from([torch.float32, torch.float64, torch.bfloat16]),
+    layout=st.sampled_from(["rows", "columns"]),
+    what=st.frozensets(st.sampled_from(WHAT)),
+)
+
+
 @pytest.mark.parametrize("implementation", [pytest.param("native", marks=native), "pure"])
 @settings(max_examples=100, deadline=None)
-@given(
-    groups=st.integers(0, 3), group=st.integers(1, 4), rows=st.integers(1, 5),
-    columns=st.sampled_from([1, 2, 31, 32, 33, 100, 1023, 1024, 1025, 2100]), apart=st.integers(0, 2),
-    dtype=st.sampled_from([torch.float32, torch.float64, torch.bfloat16]), layout=st.sampled_from(["rows", "columns"]),
-    what=st.sets(st.sampled_from(WHAT)),
-)  # fmt: skip
-def test_the_sums_are_those_of_the_definition(implementation, groups, group, rows, columns, apart, dtype, layout, what):
-    gradients = draw((groups * group, rows + apart, columns + apart), dtype, columns)[:, apart:, apart:]
-    weight, total = draw((rows, columns), dtype, 1), draw((rows, columns), dtype, 2)
-    if layout == "columns":
-        weight = weight.T.contiguous().T
-    expected = obvious(gradients, group, weight, total)
+@given(cases)
+def test_the_sums_are_those_of_the_definition(implementation, case):
+    gradients, weight, total = case.gradients, case.weight, draw((case.rows, case.columns), case.dtype, 2)
+    expected = obvious(gradients, case.group, weight, total)
     sums = {
-        "total": total.clone(), "singles": torch.ones(groups * group, dtype=torch.float64),
-        "squares": torch.ones(groups, dtype=torch.float64), "weighted": torch.ones(groups, dtype=torch.float64),
+        "total": total.clone(), "singles": torch.ones(len(gradients), dtype=torch.float64),
+        "squares": torch.ones(case.groups, dtype=torch.float64),
+        "weighted": torch.ones(case.groups, dtype=torch.float64),
     }  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gradient_sums, "IMPLEMENTATION", implementation)
         patch.setattr(gradient_sums, "THREADS", torch.get_num_threads())
-        gradient_sums.accumulate(gradients, group=group, weight=weight, **{name: sums[name] for name in what})
-    narrow = 1e-6 if implementation == "native" and layout == "rows" else 1e-5
-    precision = {torch.float32: narrow, torch.float64: 1e-13, torch.bfloat16: 0.05}[dtype]
+        asked = {name: sums[name] for name in case.what}
+        gradient_sums.accumulate(gradients, group=case.group, weight=weight, **asked)
+    narrow = 1e-6 if implementation == "native" and case.layout == "rows" else 1e-5
+    precision = {torch.float32: narrow, torch.float64: 1e-13, torch.bfloat16: 0.05}[case.dtype]
     for name in WHAT:
         if name == "total":
-            truth = expected["total"] if name in what else total.double()
+            truth = expected["total"] if name in case.what else total.double()
             assert torch.allclose(sums["total"].double(), truth, rtol=precision, atol=precision * 4)
         else:
-            truth = 1 + expected[name] if name in what else torch.ones_like(sums[name])
+            truth = 1 + expected[name] if name in case.what else torch.ones_like(sums[name])
             assert torch.allclose(sums[name], truth, rtol=precision)
 
 

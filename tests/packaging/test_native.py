@@ -12,6 +12,10 @@ import layerlens_native
 
 #: Every public module of the package chooses between a kernel and its twin.
 KERNELS = sorted({each.name for each in pkgutil.iter_modules(layerlens_native.__path__) if each.name[0] != "_"})
+#: Of them, sums over gradients take tensors.
+each_kernel = pytest.mark.parametrize(
+    "kernel", [pytest.param(name, marks=pytest.mark.torch) if name == "gradient_sums" else name for name in KERNELS]
+)
 
 IMPLEMENTATIONS = """
 import json, sys
@@ -37,7 +41,7 @@ def test_the_kernels_are_those_in_the_sources():
 
 
 @pytest.mark.skipif(os.environ.get("LAYERLENS_PURE") == "1", reason="LAYERLENS_PURE=1 asks for the twins")
-@pytest.mark.parametrize("kernel", KERNELS)
+@each_kernel
 def test_this_process_uses_the_native_kernel(kernel):
     """Without it everything works, only slower: nothing else would tell."""
     implementation = import_module(f"layerlens_native.{kernel}").IMPLEMENTATION
@@ -45,11 +49,12 @@ def test_this_process_uses_the_native_kernel(kernel):
 
 
 @pytest.mark.skipif(os.environ.get("LAYERLENS_PURE") != "1", reason="LAYERLENS_PURE=1 is not set")
-@pytest.mark.parametrize("kernel", KERNELS)
+@each_kernel
 def test_this_process_uses_the_twin_that_was_asked_for(kernel):
     assert import_module(f"layerlens_native.{kernel}").IMPLEMENTATION == "pure"
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("variables", [{}, {"LAYERLENS_PURE": "0"}, {"LAYERLENS_PURE": ""}])
 def test_the_native_kernels_are_the_default(python, variables):
     chosen, modules = implementations(python, **variables)
@@ -57,6 +62,7 @@ def test_the_native_kernels_are_the_default(python, variables):
     assert modules == [f"layerlens_native._{name}" for name in KERNELS]
 
 
+@pytest.mark.torch
 def test_the_pure_twins_are_chosen_by_the_environment(python):
     chosen, modules = implementations(python, LAYERLENS_PURE="1")
     assert chosen == dict.fromkeys(KERNELS, "pure")

@@ -20,9 +20,12 @@ SOURCES = (".gitignore", "LICENSE", "README.md", "layerlens_core", "native", "pl
 #: What the registry and the command line need at run time; torch and the like are not among it.
 SMALL_DEPENDENCIES = ("attr", "attrs", "click", "pluggy")
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("cmake") is None and importlib.util.find_spec("cmake") is None, reason="building needs cmake"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        shutil.which("cmake") is None and importlib.util.find_spec("cmake") is None, reason="building needs cmake"
+    ),
+]
 
 
 @frozen

@@ -9,6 +9,7 @@ from layerlens_core.errors import BudgetError, LayerLensError, PluginError
 from layerlens_core.plugin import (
     AggregatorProvider,
     CandidateSet,
+    Certificate,
     Context,
     ExporterProvider,
     Inventory,
@@ -19,10 +20,13 @@ from layerlens_core.plugin import (
     MetricProvider,
     ModuleStatistics,
     RawScores,
+    Selection,
     StrategyProvider,
     hookimpl,
     strategy,
 )
+from layerlens_core.plugin.discovery import Plugin
+from layerlens_core.plugin.guard import Origin, blamed
 from layerlens_core.plugin.registry import Registry
 
 STATISTICS = ModuleStatistics(module="layers.0.q", weights=6, samples=4, groups=2, group_size=2, sum_squared_norm=0.0)
@@ -183,8 +187,34 @@ def test_an_aggregator_is_named_through_the_core_too():
         aggregate([scores], inventory, combine=combine, aggregator="boom")
 
 
+def test_a_selection_whose_decisions_fail_half_way_is_the_strategys_fault():
+    def decisions():
+        yield "a"
+        raise ValueError("no second")
+
+    def select(*_arguments):
+        return Selection(decisions=decisions(), certificate=Certificate(value=1.0, bound=1.0))
+
+    with pytest.raises(PluginError, match="strategy 'mine' .* failed: ValueError: no second"):
+        load(strategy("mine", select), "strategy")("units", "limits", "context")
+
+
+def test_what_was_done_is_said_in_the_callers_words():
+    origin = Origin("method", "own", Plugin(name="mine", distribution="layerlens-plugin-mine"))
+    with (
+        pytest.raises(
+            PluginError, match=r"method 'own' of plugin mine \(layerlens-plugin-mine\) cannot be built on L0: "
+        ),
+        blamed(origin, on="L0", does="cannot be built"),
+    ):
+        raise ValueError("odd")
+
+
 def test_what_is_guarded_still_does_what_it_did():
     assert load(metric(lambda statistics: 2.5), "metric")(STATISTICS) == 2.5
     assert load(strategy("mine", lambda *_: iter("ab")), "strategy")(1, 2, 3) == ("a", "b")
+    proven = Selection(decisions=iter("ab"), certificate=Certificate(value=1.0, bound=2.0))
+    found = load(strategy("mine", lambda *_: proven), "strategy")(1, 2, 3)
+    assert (found.decisions, found.certificate) == (("a", "b"), proven.certificate)
     guarded = load(method(None), "method")
     assert (guarded.notch, guarded.half, guarded.targets(LAYER), guarded.largest(LAYER)) == (1, 8.0, (), 4)

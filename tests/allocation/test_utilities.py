@@ -139,14 +139,6 @@ def test_normalizers_by_hand():
         normalize(values, "shares")  # type: ignore[arg-type]
 
 
-def test_modules_add_up_to_layers_by_sum_or_by_weights():
-    values = {"L0.a": 1.0, "L0.b": 2.0, "L1.b": 5.0}
-    summed = RawScores(metric="s", unit="1", granularity="module", values=values)
-    assert summed.by_layer(inventory(2)) == {"L0": 3.0, "L1": 5.0}
-    mean = RawScores(metric="m", unit="1", granularity="module", values=values, reduction="weighted_mean")
-    assert mean.by_layer(inventory(2)) == {"L0": (6 * 1.0 + 24 * 2.0) / 30, "L1": 5.0}
-
-
 def test_metrics_that_score_different_layers_are_refused():
     one, other = by_layer("a", [1.0, 2.0]), RawScores(metric="b", unit="1", granularity="layer", values={"L0": 1.0})
     with pytest.raises(ScoreError, match="score different units: L1"):

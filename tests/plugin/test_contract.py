@@ -4,12 +4,12 @@ import attrs
 import pytest
 
 import layerlens_core as ll
+from bert_profile import bert_profile
 from layerlens_core.allocation.allocate import allocate
 from layerlens_core.allocation.budget import Budget
-from layerlens_core.errors import BudgetError, LayerLensError, PlanError
+from layerlens_core.errors import BudgetError, PlanError
 from layerlens_core.plugin.registry import Registry
 from layerlens_core.values.costs import Cost
-from layerlens_core.values.profile import Profile
 
 
 def all_lora(candidates, limits, context):
@@ -22,8 +22,8 @@ def allocate_with(profile, select, **arguments):
     return allocate(profile, strategy="mine", registry=registry, **arguments)
 
 
-def test_a_function_is_a_strategy(make_profile):
-    plan = allocate_with(make_profile([1, 2]), all_lora)
+def test_a_function_is_a_strategy():
+    plan = allocate_with(bert_profile([1, 2]), all_lora)
     assert [(d.method, d.size, d.reason) for d in plan.decisions] == [("lora", 2, "always")] * 2
     assert plan.request.strategy == "mine"
 
@@ -50,29 +50,12 @@ def change(**fields):
         (change(sizes={"bert.encoder.layer.0.output.dense": -1}), "sizes must name|at least 0"),
     ],
 )
-def test_a_strategy_that_breaks_the_contract_is_named(make_profile, select, message):
+def test_a_strategy_that_breaks_the_contract_is_named(select, message):
     with pytest.raises(PlanError, match=message) as caught:
-        allocate_with(make_profile([1, 2]), select)
+        allocate_with(bert_profile([1, 2]), select)
     assert "'mine'" in str(caught.value)
 
 
-def test_a_strategy_that_overspends_is_refused(make_profile):
+def test_a_strategy_that_overspends_is_refused():
     with pytest.raises(BudgetError, match=r"'mine' spent 6,912 .* above the limit of 5,000"):
-        allocate_with(make_profile([1, 2]), all_lora, budget=Budget(params=5000))
-
-
-def test_a_profile_and_a_plan_survive_their_files(make_profile, tmp_path):
-    profile = make_profile([3, 1, 2], granularity="module")
-    plan = allocate(profile)
-    profile.save(tmp_path)
-    plan.save(tmp_path)
-    assert Profile.load(tmp_path) == profile
-    assert ll.Plan.load(tmp_path) == plan
-    assert ll.Plan.load(tmp_path).id == plan.id
-    assert allocate(Profile.load(tmp_path)) == plan
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["plan.json", "profile.json"]
-
-
-def test_all_errors_have_one_root(make_profile):
-    with pytest.raises(LayerLensError):
-        allocate(make_profile([1]), budget=Budget(params=1))
+        allocate_with(bert_profile([1, 2]), all_lora, budget=Budget(params=5000))

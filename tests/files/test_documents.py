@@ -1,0 +1,93 @@
+"""Documents: attrs values as JSON, whole and equal to the byte; what is wrong with a file is told in a line."""
+
+import json
+import math
+
+import pytest
+from attrs import field, frozen
+
+from layerlens_core.errors import FileError
+from layerlens_core.files import documents
+
+
+@frozen(kw_only=True)
+class Part:
+    name: str
+    size: int = 1
+
+
+@frozen(kw_only=True)
+class Whole:
+    parts: tuple[Part, ...]
+    weights: dict[str, float] = field(factory=dict)
+    note: str | None = None
+
+
+WHOLE = Whole(parts=(Part(name="ü", size=2), Part(name="b")), weights={"b": 0.1, "a": 1e-300})
+
+
+def write(path, value=WHOLE):
+    documents.write(path, value, schema="test/whole", version=3)
+
+
+def read(path):
+    return documents.read(path, Whole, schema="test/whole", version=3)
+
+
+def test_a_value_survives(tmp_path):
+    write(tmp_path / "whole.json")
+    assert read(tmp_path / "whole.json") == WHOLE
+
+
+def test_equal_values_give_equal_bytes_with_schema_and_version(tmp_path):
+    write(tmp_path / "one")
+    write(tmp_path / "other", Whole(parts=WHOLE.parts, weights=dict(reversed(WHOLE.weights.items()))))
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
+    document = json.loads((tmp_path / "one").read_text(encoding="utf-8"))
+    assert (document["schema"], document["version"]) == ("test/whole", 3)
+    assert list(document) == sorted(document)
+
+
+def test_a_number_that_json_does_not_have_leaves_the_old_file(tmp_path):
+    write(tmp_path / "whole.json")
+    with pytest.raises(ValueError, match="Out of range float values are not JSON compliant"):
+        write(tmp_path / "whole.json", Whole(parts=(), weights={"a": math.nan}))
+    assert read(tmp_path / "whole.json") == WHOLE
+    assert [path.name for path in tmp_path.iterdir()] == ["whole.json"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"schema": "test/other"}, "is not a test/whole file"),
+        ({"version": 2}, "is of version 2; this LayerLens reads version 3"),
+        ({"surprise": 1}, "is damaged: extra fields found (surprise)"),
+        ({"parts": [{"size": 1}]}, "is damaged: required field missing"),
+        ({"parts": [{"name": "a", "size": "many"}]}, "is damaged: "),
+        ({"weights": 5}, "is damaged: "),
+    ],
+)
+def test_what_is_wrong_with_a_document_is_told(tmp_path, change, said):
+    path = tmp_path / "whole.json"
+    write(path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(FileError) as caught:
+        read(path)
+    assert str(caught.value).startswith(f"{path} {said}")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"{", "is not valid JSON"), (b"\xff\xfe", "is not valid JSON"), (b"[]", "is not a test/whole file")],
+)
+def test_what_is_no_document_is_told(tmp_path, content, said):
+    (tmp_path / "whole.json").write_bytes(content)
+    with pytest.raises(FileError, match=said):
+        read(tmp_path / "whole.json")
+
+
+def test_a_file_that_is_not_there_asks_for_the_run(tmp_path):
+    with pytest.raises(FileError, match=r"whole\.json does not exist; is .* the directory of a run\?"):
+        read(tmp_path / "whole.json")
+    with pytest.raises(FileError, match=r"cannot be read: .*; is .* the directory of a run\?"):
+        read(tmp_path)

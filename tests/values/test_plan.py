@@ -1,0 +1,128 @@
+"""The plan: what it says of itself, how it tells another model, and that it survives its file."""
+
+import json
+
+import attrs
+import pytest
+
+from layerlens_core.errors import FileError
+from layerlens_core.values.costs import Cost, Limits, Training
+from layerlens_core.values.decisions import Certificate, Decision
+from layerlens_core.values.inventory import Head, Inventory, Layer, LinearModule
+from layerlens_core.values.plan import Plan
+from layerlens_core.values.request import DEFAULT_SCALE, Request
+
+
+def module(name, in_features=4, out_features=8):
+    layer = name.partition(".")[0]
+    return LinearModule(name=name, layer=layer, kind="linear", in_features=in_features, out_features=out_features)
+
+
+def inventory(*modules, heads=(), architecture="Toy", model_type="toy"):
+    layers = tuple(Layer(name=each.layer, modules=(each,)) for each in modules)
+    return Inventory(
+        architecture=architecture, model_type=model_type, parameters=1_000, layers=layers, heads=tuple(heads)
+    )
+
+
+PLANNED = inventory(module("L0.w"), module("L1.w"), heads=[Head(name="score", parameters=1_234)])
+
+
+@pytest.fixture
+def plan():
+    cost = Cost(params=24, flops=48.0, memory=96.0)
+    return Plan(
+        architecture=PLANNED.architecture,
+        fingerprint=PLANNED.fingerprint,
+        shapes=PLANNED.shapes,
+        task="causal-lm",
+        request=Request(
+            strategy="budget",
+            budget=("params=100",),
+            weights={"fisher": 1.0},
+            methods=("none", "lora"),
+            options={"exact": "1"},
+            penalties={"lora": 1.5},
+            training=Training(batch=1, dtype="bfloat16"),
+        ),
+        limits=Limits(params=100),
+        cost=cost,
+        decisions=(
+            Decision(unit="L0", method="none", size=0, sizes={}, utility=0.25, cost=Cost(), reason="too dear"),
+            Decision(
+                unit="L1", method="lora", size=2, sizes={"L1.w": 2, "L1.v": 0}, utility=0.75, cost=cost, reason="best",
+                runner_up="none", margin=-0.5,
+            ),
+        ),
+        certificate=Certificate(value=0.5, bound=0.625),
+        heads=PLANNED.heads,
+        directions="0" * 64,
+    )  # fmt: skip
+
+
+def test_a_plan_sums_up_what_it_trains(plan):
+    assert (plan.parameters, plan.limit, plan.head_parameters, plan.scale) == (24, 100, 1_234, DEFAULT_SCALE)
+    assert plan.certificate.gap == pytest.approx(0.2)
+
+
+def test_sizes_are_those_of_one_method_without_the_places_that_got_nothing(plan):
+    assert plan.sizes("lora") == {"L1.w": 2}
+    assert plan.sizes("prefix") == {}
+
+
+def test_a_plan_survives_its_file_to_the_byte(plan, tmp_path):
+    path = plan.save(tmp_path / "run")
+    loaded = Plan.load(tmp_path / "run")
+    assert loaded == plan
+    assert loaded.id == plan.id
+    first = path.read_bytes()
+    assert loaded.save(tmp_path / "run").read_bytes() == first
+
+
+def test_the_id_is_of_the_whole_plan(plan):
+    assert len(plan.id) == 16
+    assert attrs.evolve(plan, task="masked-lm").id != plan.id
+    first, last = plan.decisions
+    reworded = attrs.evolve(plan, decisions=(first, attrs.evolve(last, reason="another")))
+    assert reworded.id != plan.id
+
+
+def test_a_plan_with_a_field_that_nobody_knows_is_damaged(plan, tmp_path):
+    path = plan.save(tmp_path)
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps({**document, "surprise": 1}))
+    with pytest.raises(FileError, match=r"plan\.json is damaged: extra fields found \(surprise\)"):
+        Plan.load(tmp_path)
+
+
+def test_the_planned_model_differs_in_nothing(plan):
+    assert plan.difference(PLANNED) is None
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (inventory(module("L0.w")), "it has no module L1.w (1 planned modules are missing)"),
+        (
+            inventory(module("L0.w", in_features=5), module("L1.w")),
+            "L0.w is of in features 5, out features 8 where planned was in features 4, out features 8 (1 modules",
+        ),
+        (
+            inventory(module("L0.w"), module("L1.w"), module("L2.w")),
+            "it has L2.w, which was not there (1 modules",
+        ),
+        (inventory(module("L0.w"), module("L1.w")), "its heads are none, planned were score of 1,234 parameters"),
+        (
+            inventory(module("L0.w"), module("L1.w"), heads=PLANNED.heads, model_type="other"),
+            "its modules are the same, but it is of another kind, or they are in another order",
+        ),
+        (
+            inventory(module("L1.w"), module("L0.w"), heads=PLANNED.heads),
+            "its modules are the same, but it is of another kind, or they are in another order",
+        ),
+    ],
+)
+def test_another_model_is_told_by_what_differs(plan, other, said):
+    message = plan.difference(attrs.evolve(other, architecture="Another"))
+    assert message.startswith("the plan is for another model: Toy, but this is Another; ")
+    assert said in message
