@@ -195,16 +195,14 @@ def test_a_selection_whose_decisions_fail_half_way_is_the_strategys_fault():
     def select(*_arguments):
         return Selection(decisions=decisions(), certificate=Certificate(value=1.0, bound=1.0))
 
-    with pytest.raises(PluginError, match="strategy 'mine' .* failed: ValueError: no second"):
+    with pytest.raises(PluginError, match=r"strategy 'mine' .* failed: ValueError: no second"):
         load(strategy("mine", select), "strategy")("units", "limits", "context")
 
 
 def test_what_was_done_is_said_in_the_callers_words():
     origin = Origin("method", "own", Plugin(name="mine", distribution="layerlens-plugin-mine"))
     with (
-        pytest.raises(
-            PluginError, match=r"method 'own' of plugin mine \(layerlens-plugin-mine\) cannot be built on L0: "
-        ),
+        pytest.raises(PluginError, match=r"method 'own' of plugin mine .* cannot be built on L0: ValueError: odd"),
         blamed(origin, on="L0", does="cannot be built"),
     ):
         raise ValueError("odd")
