@@ -159,22 +159,12 @@ def profile_with(
         used = [sample for sample in given if count_labels(sample, task) > 0][: measured.samples]
     activations = measure_activations(model, inventory, used, task, batch=min(measured.micro_batch, SAMPLES))
     workers = execution.workers
-    scores = []
-    for metric in metrics:
-        if metric.provider.active:
-            active = ActiveProfile(
-                model=model,
-                inventory=inventory,
-                scored=_scored_layers(inventory, measured),
-                samples=tuple(used),
-                task=task,
-                micro_batch=measured.micro_batch,
-                seed=options.seed,
-                progress=_reporting(report, metric.name),
-            )
-            scores.append(metric.active(active, workers))
-        else:
-            scores.append(metric.passive(measured.statistics))
+    scores = [
+        metric.active(_active_profile(model, inventory, used, measured, options, task, report, metric.name), workers)
+        if metric.provider.active
+        else metric.passive(measured.statistics)
+        for metric in metrics
+    ]
     scored = [statistics.module for statistics in measured.statistics]
     stability = stabilities(metrics, inventory, measured.ledger, scored, options.seed)
     result = Profile(
@@ -258,6 +248,29 @@ def _measured(
         enough=lambda ledger, scored: settled(
             stabilities(ranked, inventory, ledger, scored, options.seed), len(ranked)
         ),
+    )
+
+
+def _active_profile(
+    model: PreTrainedModel,
+    inventory: Inventory,
+    samples: Sequence[Sample],
+    measured: Measurements,
+    options: ProfileOptions,
+    task: Task,
+    report: Progress,
+    metric: str,
+) -> ActiveProfile:
+    """What a metric gets that runs the model itself."""
+    return ActiveProfile(
+        model=model,
+        inventory=inventory,
+        scored=_scored_layers(inventory, measured),
+        samples=tuple(samples),
+        task=task,
+        micro_batch=measured.micro_batch,
+        seed=options.seed,
+        progress=_reporting(report, metric),
     )
 
 

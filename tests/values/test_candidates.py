@@ -31,7 +31,7 @@ def unit(name="L0", utility=0.5, depth=0):
 
 def test_a_target_costs_what_its_sizes_take():
     target = Target(
-        name="w", fixed=3, per_size=7, flops=5.0, flops_step=100.0, values_step=50.0, kept_bytes=11.0, kept_fixed=2.0,
+        name="w", fixed=3, per_size=7, flops=5.0, flops_pass=100.0, values_pass=50.0, kept_bytes=11.0, kept_fixed=2.0,
         kept=4.0, seconds_fixed=0.25, seconds=0.5,
     )  # fmt: skip
     cost = target.cost(2, STEP)
