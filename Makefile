@@ -24,6 +24,7 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy -p layerlens_plugin_costbenefit
+	$(BIN)/mypy tests
 	$(BIN)/lint-imports
 
 check: $(STAMP)

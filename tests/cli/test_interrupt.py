@@ -21,7 +21,7 @@ Data = Callable[[str], str]
 def interrupted_in_the_second_batch(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Raise as Ctrl-C does, while the model runs."""
     calls: list[int] = []
-    real = passes.per_sample_losses
+    real = passes.per_sample_losses  # type: ignore[attr-defined]
 
     def losses(*arguments: Any) -> Any:
         calls.append(len(calls))

@@ -67,7 +67,7 @@ def test_majority_share_is_the_accuracy_of_the_most_frequent_label(parts: Parts)
 @pytest.fixture
 def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A small standard library of our own."""
-    monkeypatch.setattr(corpus.sysconfig, "get_path", lambda _name: str(tmp_path))
+    monkeypatch.setattr("sysconfig.get_path", lambda _name: str(tmp_path))
     return tmp_path
 
 

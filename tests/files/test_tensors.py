@@ -7,7 +7,7 @@ import pytest
 
 from layerlens_core.files import tensors
 
-ARRAYS = {"b": np.arange(6, dtype=np.float32).reshape(2, 3), "a": np.array([1, -2], dtype=np.int64)}
+ARRAYS: tensors.Arrays = {"b": np.arange(6, dtype=np.float32).reshape(2, 3), "a": np.array([1, -2], dtype=np.int64)}
 HEADER = {"schema": "test", "version": 1, "seed": 7}
 
 

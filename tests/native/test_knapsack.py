@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from layerlens_native import _knapsack, _knapsack_py
+from layerlens_native import _knapsack, _knapsack_py  # type: ignore[attr-defined]
 from layerlens_native.knapsack import Infeasible, solve
 
 item = st.tuples(st.integers(0, 60), st.integers(0, 100))

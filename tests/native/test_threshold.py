@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layerlens_native import _threshold, _threshold_py
+from layerlens_native import _threshold, _threshold_py  # type: ignore[attr-defined]
 from layerlens_native.threshold import quantile, select
 
 finite = st.floats(allow_nan=False, allow_infinity=False)

@@ -2,6 +2,7 @@
 
 import ast
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,7 +77,7 @@ def test_every_hook_brings_its_providers(hook, provider):
     found = Registry()
     found.register(plugin(**{hook: lambda: [provider]}))
     assert found.providers(HOOKS[hook]) == {"own": provider}
-    loaded = found.load(HOOKS[hook], "own")
+    loaded: Any = found.load(HOOKS[hook], "own")
     if hook == "layerlens_methods":
         assert (loaded.notch, loaded.targets(Layer(name="L0", modules=()))) == (3, ())
     else:

@@ -100,7 +100,7 @@ def train(how, dtype, device, out=None, *, rank=0, world=1):
     if how == "ddp":
         model = DistributedDataParallel(wrapped)
     elif how.startswith("fsdp"):
-        mesh = dist.init_device_mesh(device, (world,))
+        mesh = dist.device_mesh.init_device_mesh(device, (world,))
         if how == "fsdp":
             for layer in wrapped.get_base_model().model.layers:
                 fully_shard(layer, mesh=mesh)

@@ -185,7 +185,7 @@ def test_a_bfloat16_model_keeps_its_tensors_and_sums_them_wide(monkeypatch):
     from layerlens_core.profiling.engine import recorder
 
     seen: list[tuple[torch.Tensor, torch.Tensor, int]] = []
-    plain = recorder.reduce
+    plain = recorder.reduce  # type: ignore[attr-defined]
 
     def spied(inputs, gradients, **options):
         seen.append((inputs.rows.clone(), gradients.rows.clone(), options["group_size"]))
