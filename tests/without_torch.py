@@ -1,8 +1,8 @@
 """A selection of tests for pytest's ``-p``: those that need no torch, run where torch cannot be imported.
 
 Modules that import torch, or what stands on it, are skipped, and folders whose conftest does are left out whole. So are
-tests that carry the marker ``torch``, since they import it as they run, and ``slow`` ones. Any other test that tries to
-import torch fails. Processes that a test starts are not held to it.
+tests that carry the marker ``torch``, since they import it as they run, that use a fixture which makes models, and
+``slow`` ones. Any other test that tries to import torch fails. Processes that a test starts are not held to it.
 """
 
 import ast
@@ -14,6 +14,10 @@ import pytest
 
 #: torch, and libraries that import it.
 OUT_OF_REACH = ("accelerate", "peft", "torch", "transformers", "trl")
+#: What tests share that stands on them.
+SHARED = ("adaptation", "families", "profiling", "zoo")
+#: Fixtures that make models.
+FIXTURES = frozenset({"models_dir"})
 
 
 class Blocker(MetaPathFinder):
@@ -44,7 +48,8 @@ def pytest_configure() -> None:
 
 def pytest_unconfigure() -> None:
     """Afterwards all is as it was."""
-    sys.meta_path.remove(_BLOCKER)
+    if _BLOCKER in sys.meta_path:
+        sys.meta_path.remove(_BLOCKER)
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
@@ -58,13 +63,18 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
             imported |= {alias.name.partition(".")[0] for alias in statement.names}
         elif isinstance(statement, ast.ImportFrom):
             imported.add((statement.module or "").partition(".")[0])
-    return True if imported & set(OUT_OF_REACH) else None
+    return True if imported & {*OUT_OF_REACH, *SHARED} else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect what is marked, and from here on let imports fail."""
-    marked = [item for item in items if item.get_closest_marker("torch") or item.get_closest_marker("slow")]
-    if marked:
-        config.hook.pytest_deselected(items=marked)
-        items[:] = [item for item in items if item not in marked]
+    needing = [item for item in items if _needs_torch(item) or item.get_closest_marker("slow")]
+    if needing:
+        config.hook.pytest_deselected(items=needing)
+        items[:] = [item for item in items if item not in needing]
     _BLOCKER.collecting = False
+
+
+def _needs_torch(item: pytest.Item) -> bool:
+    """Whether a test is marked so, or uses a fixture that makes models, through others too."""
+    return item.get_closest_marker("torch") is not None or bool(FIXTURES & set(getattr(item, "fixturenames", ())))

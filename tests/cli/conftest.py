@@ -2,23 +2,23 @@
 
 import csv
 import json
-import random
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import click.testing
 import pytest
 
-import zoo
-from layerlens_core import cli
-from zoo.words import TEMPLATES, WORDS, tokenizer
+from cli.in_process import Layerlens
+from cli.rows import rows_of
 
 
 @pytest.fixture(scope="session")
 def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The saved models, each in a folder of its family's name."""
+    import zoo  # here, so that tests of the command line that need no model need no torch
+    from zoo.words import TEMPLATES, tokenizer
+
     root = tmp_path_factory.mktemp("models")
     for name, template in TEMPLATES.items():
         folder = root / name.removesuffix("-words")
@@ -41,26 +41,6 @@ def own_model(models_dir: Path, tmp_path: Path) -> Callable[[str], Path]:
         return Path(shutil.copytree(models_dir / name, tmp_path / f"own-{name}"))
 
     return copy
-
-
-def sentence(draw: random.Random, words: int) -> str:
-    return " ".join(draw.choices(WORDS, k=words))
-
-
-def rows_of(form: str, count: int = 12) -> list[dict[str, Any]]:
-    """Rows of a form, with texts of different lengths."""
-    draw = random.Random(1)
-    rows: list[dict[str, Any]] = []
-    for number in range(count):
-        text, other = sentence(draw, 5 + number % 7), sentence(draw, 3 + number % 4)
-        rows.append(
-            {
-                "text": {"text": text},
-                "labelled": {"text": text, "label": ("cat", "dog", "bird")[number % 3]},
-                "pairs": {"prompt": text, "completion": other},
-            }[form]
-        )
-    return rows
 
 
 @pytest.fixture(scope="session")
@@ -88,44 +68,6 @@ def write(tmp_path: Path) -> Callable[[str, Sequence[Mapping[str, Any]]], str]:
         return str(path)
 
     return make
-
-
-class Layerlens:
-    """``layerlens`` in this process: what it printed, and how it ended."""
-
-    def __call__(self, *arguments: object) -> click.testing.Result:
-        return click.testing.CliRunner().invoke(cli.main, [str(argument) for argument in arguments])
-
-    def ok(self, *arguments: object) -> click.testing.Result:
-        """A command that must end well."""
-        result = self(*arguments)
-        assert result.exit_code == 0, result.output
-        return result
-
-    def refused(self, *arguments: object, out: Path | None = None) -> str:
-        """The message, for people, of a command that must refuse its input and write nothing to ``out``."""
-        before = listing(out) if out is not None else None
-        result = self(*arguments)
-        assert result.exit_code == 2, result.output
-        assert result.exception is None or isinstance(result.exception, SystemExit)
-        assert result.stdout == ""
-        assert "Traceback" not in result.stderr
-        message = result.stderr
-        if message.startswith("Error: "):  # one of ours, not click's usage
-            assert len(message.strip().splitlines()) <= 2, message
-            assert len(message) < 600, message
-        if out is not None:
-            assert listing(out) == before
-        return message
-
-
-def listing(path: Path) -> dict[str, bytes] | None:
-    """What lies in a directory, hidden files too; None where there is none."""
-    if not path.exists():
-        return None
-    if path.is_file():
-        return {"": path.read_bytes()}
-    return {str(p.relative_to(path)): p.read_bytes() if p.is_file() else b"" for p in sorted(path.rglob("*"))}
 
 
 @pytest.fixture

@@ -85,7 +85,7 @@ def test_unknown_names_are_refused_with_the_nearest_one(
         ["--normalizer", "shares"],
         ["--aggregator", "weighted-men"],
         ["--budget", "params=abc"],
-        ["--device", "toaster"],
+        pytest.param(["--device", "toaster"], marks=pytest.mark.torch),  # which knows devices
     ],
 )
 def test_a_typing_error_does_not_cost_the_loading_of_the_model(

@@ -2,12 +2,9 @@
 
 from transformers import PreTrainedTokenizerFast
 
+from word_list import WORDS
 from zoo.tiny_model import kind
 
-WORDS = (
-    "the", "a", "red", "green", "old", "new", "small", "large", "cat", "dog", "bird", "tree", "house", "river", "sees",
-    "finds", "likes", "wants", "keeps", "loses", "and", "or", "but", "then", "now", "here", "there", "slowly",
-)  # fmt: skip
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _SIZES = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 4, "num_attention_heads": 2}
 _TOKENS = {
