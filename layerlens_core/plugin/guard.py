@@ -8,7 +8,7 @@ the cause chained to it.
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any
 
 import attrs
 from attrs import frozen
@@ -19,8 +19,6 @@ from layerlens_core.plugin.protocols import Method
 from layerlens_core.values.candidates import Target
 from layerlens_core.values.decisions import Selection
 from layerlens_core.values.inventory import Layer
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 @frozen
