@@ -146,8 +146,14 @@ def configure(entries: Mapping[str, Entry], *, scale: float, heads: Collection[s
 def lora_config(plan: Plan) -> LoraConfig:
     """PEFT's own configuration of a plan of LoRA alone.
 
-    Raises `PlanError` where the plan holds other methods.
+    Raises `PlanError` where the plan holds other methods, and for models with stacked experts: PEFT rewrites patterns
+    of some of them, so that only what is built tells what a configuration means.
     """
+    if any("experts" in shape for shape in plan.shapes.values()):
+        raise PlanError(
+            f"{plan.architecture} has stacked experts, for which PEFT rewrites patterns of names; apply the plan, and "
+            "save what was built"
+        )
     others = sorted({d.method for d in plan.decisions} - LORA_METHODS - {"none"})
     if others:
         raise PlanError(f"the plan uses {', '.join(others)}, which PEFT's LoraConfig cannot express")

@@ -1,4 +1,4 @@
-"""Change a model, and be able to restore it."""
+"""Change a model, and be able to restore it (`layerlens_core.profiling.model.frozen` is for using it as it is)."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

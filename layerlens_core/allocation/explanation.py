@@ -1,4 +1,4 @@
-"""Why a layer got its method and size: the numbers of the trace, without the model."""
+"""Why a layer got its method and size: the numbers of the trace, and what would change it, decided anew; no model."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

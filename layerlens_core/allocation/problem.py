@@ -7,9 +7,8 @@ import attrs
 from attrs import frozen
 
 from layerlens_core import tracing
-from layerlens_core.allocation.budget import Budget, readable, spell
+from layerlens_core.allocation.budget import Budget, References, readable, spell
 from layerlens_core.allocation.build import build_candidates
-from layerlens_core.allocation.references import References
 from layerlens_core.allocation.utilities import aggregate
 from layerlens_core.errors import BudgetError, PlanError, nearest
 from layerlens_core.plugin.contract import check_decisions

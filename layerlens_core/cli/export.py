@@ -47,6 +47,8 @@ def command(run: Path, to: str, model: str, out: Path, overwrite: bool, init: "I
     )
     written = export(request)
     if not isinstance(written, tuple) or not all(isinstance(path, Path) and path.is_file() for path in written):
-        raise PluginError(f"exporter {to!r} must return a tuple of the paths that it wrote, but returned {written!r}")
+        returned = f"{written!r}" if isinstance(written, tuple) else f"a {type(written).__name__}"
+        origin = default().origin("exporter", to)
+        raise PluginError(f"{origin} must return a tuple of the paths that it wrote, but returned {returned}")
     for path in written:
         click.echo(path)

@@ -31,7 +31,7 @@ def command(as_json: bool) -> None:
         status = click.style(plugin.status, fg=colours[plugin.status])
         click.echo(f"  {plugin.name:<16} {status}  {plugin.distribution} {plugin.version}")
         if plugin.cause:
-            click.echo(f"  {'':<16} {plugin.cause}")
+            click.echo(f"  {'':<16} {plugin.cause}" + (f"  ({plugin.where})" if plugin.where else ""))
     for conflict in registry.conflicts:
         click.secho(f"  {conflict}", fg="red")
 

@@ -1,1 +1,1 @@
-"""Training data as people have it: rows of text in a file, and what a task makes of them."""
+"""What people bring: rows of text in a file, the model that they name, and what a task makes of both."""

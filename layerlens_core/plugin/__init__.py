@@ -2,8 +2,8 @@
 
 A metric, an aggregator, a strategy, a method or an exporter is a provider record (`MetricProvider` …) whose ``load``
 returns a function or an object of one of the protocols (`Score` …). A marked hook (`hookimpl`) yields the records.
-docs/plugins.md goes through all of it. Names are imported when they are first used, and only those for metrics that run
-the model, and for the modules of methods, import torch.
+docs/plugins.md goes through all of it. Names are imported when they are first used. Those for metrics that run the
+model, `SideModule`, `Entry`, `calls_interface` and `lora_config` import torch; all others do not.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""What a metric gets that runs the model itself (an active metric)."""
+"""What an active metric gets, one that runs the model itself."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import redirect_stdout
 from importlib.metadata import EntryPoint, entry_points
@@ -28,6 +29,7 @@ class Plugin:
     version: of the distribution.
     status: ``"loaded"``, ``"failed"`` or ``"blocked"``.
     cause: why it is not loaded.
+    where: file and line at which the plugin failed, unless the cause says all.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Plugin:
     version: str = ""
     status: str = "loaded"
     cause: str = ""
+    where: str = ""
 
     def __str__(self) -> str:
         return f"{self.name} ({self.distribution})" if self.distribution != self.name else self.name
@@ -66,7 +69,7 @@ def discover(blocked: Iterable[str] = ()) -> Iterator[tuple[Plugin, list[Provide
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            yield evolve(plugin, status="failed", cause=describe(error)), []
+            yield evolve(plugin, status="failed", cause=describe(error), where=place_of(error)), []
         else:
             yield plugin, providers
 
@@ -125,6 +128,12 @@ def describe(error: BaseException) -> str:
     if isinstance(error, PluginError):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def place_of(error: BaseException) -> str:
+    """File and line of the last step into an error; nothing for our own, which say all in their words."""
+    steps = [step for step in traceback.extract_tb(error.__traceback__) if not step.filename.startswith("<frozen ")]
+    return "" if isinstance(error, PluginError) or not steps else f"{steps[-1].filename}:{steps[-1].lineno}"
 
 
 def _distribution(point: EntryPoint) -> tuple[str, str]:

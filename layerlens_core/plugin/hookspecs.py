@@ -6,13 +6,13 @@ through the entry-point group ``layerlens``. A whole plugin::
     from layerlens_core.plugin import MetricProvider, hookimpl
 
     def coherence(statistics):
-        return statistics.mean_gradient_squared_norm / statistics.fisher
+        return statistics.mean_gradient_squared_norm / statistics.fisher if statistics.fisher else 0.0
 
     @hookimpl
     def layerlens_metrics():
         yield MetricProvider(
             name="coherence", summary="share of the gradient that samples agree on", unit="1",
-            needs=("gradient_norms",), load=lambda: coherence,
+            needs=("gradient_norms",), reduction="weighted_mean", load=lambda: coherence,
         )
 
 Every hook is called once, when the plugin is loaded, without arguments, and returns an iterable of provider records.

@@ -5,11 +5,12 @@ without arguments that imports whatever is heavy and returns the working object 
 Listing plugins never calls ``load``, so it never imports torch.
 """
 
+import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from attrs import field, frozen
-from attrs.validators import in_, instance_of, matches_re
+from attrs.validators import in_, instance_of
 
 from layerlens_core.values.scores import Reduction
 from layerlens_core.values.statistics import STATISTICS
@@ -21,8 +22,15 @@ if TYPE_CHECKING:
 Kind = Literal["metric", "aggregator", "strategy", "method", "exporter"]
 
 
+def _lower_case(_instance: object, _attribute: object, value: object) -> None:
+    if not isinstance(value, str) or re.fullmatch(r"[a-z][a-z0-9_-]*", value) is None:
+        raise ValueError(
+            f"a provider is named {value!r}, but names are of lower-case letters, digits, - and _, such as 'own-metric'"
+        )
+
+
 def _name() -> Any:
-    return field(validator=[instance_of(str), matches_re(r"[a-z][a-z0-9_-]*")])
+    return field(validator=_lower_case)
 
 
 def _names(values: Iterable[str]) -> tuple[str, ...]:
@@ -130,7 +138,7 @@ class ExporterProvider:
 
 Provider = MetricProvider | AggregatorProvider | StrategyProvider | MethodProvider | ExporterProvider
 
-#: Kind of provider -> record type. The hook of a kind is ``layerlens_<kind>s``.
+#: Kind of provider -> record type. `layerlens_core.plugin.hookspecs.HOOKS` has the hook of each kind.
 KINDS: dict[Kind, type[Any]] = {
     "metric": MetricProvider,
     "aggregator": AggregatorProvider,

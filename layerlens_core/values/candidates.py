@@ -15,7 +15,7 @@ class Target:
 
     "Each step of size" is what a size larger by 1 adds.
 
-    name: qualified name of the module.
+    name: qualified name of the module, or of the parameter that stacked experts share.
     fixed: trainable parameters that come with any size.
     per_size: trainable parameters of each step of size.
     flops: FLOPs of the forward pass, for each token and step of size.

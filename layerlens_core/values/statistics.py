@@ -16,8 +16,8 @@ STATISTICS = {
     "spectrum": "leading singular values of the mean gradient",
 }
 
-#: By field of `ModuleStatistics`, the statistics that gather it, each by itself; fields that are always there are not
-#: listed.
+#: By field of `ModuleStatistics`, the statistics any one of which gathers it. Fields that are always there are left
+#: out.
 FIELDS = {
     "sum_squared_norm": frozenset({"sample_norms", "gradient_norms"}),
     "sum_fourth_power": frozenset({"sample_norms", "gradient_norms"}),
@@ -59,7 +59,7 @@ class SketchError:
 
 @frozen(kw_only=True)
 class ModuleStatistics:
-    """Sums over the calibration samples for one module; None for what no metric asked for.
+    """Sums over the samples for one module; None for what no metric asked for.
 
     module: qualified name.
     weights: number of elements of W.
@@ -113,7 +113,7 @@ class ModuleStatistics:
 
     @property
     def fisher_standard_error(self) -> float:
-        """Standard error of `fisher` over the calibration samples."""
+        """Standard error of `fisher` over the samples."""
         return _standard_error(self.fisher, _gathered(self.sum_fourth_power, "sample_norms"), self.samples)
 
     @property

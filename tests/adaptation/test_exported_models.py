@@ -24,6 +24,7 @@ from layerlens_builtin.exporters.trl import export as export_trl
 from layerlens_core.adaptation.apply import apply
 from layerlens_core.adaptation.attached import lora_layers
 from layerlens_core.adaptation.config import lora_config
+from layerlens_core.errors import PlanError
 from layerlens_core.inspection.inspect import inspect
 from layerlens_core.plugin.export import ExportRequest
 from layerlens_core.values.profile import Profile
@@ -172,6 +173,12 @@ def test_the_plain_configuration_builds_what_apply_builds(name, uniform):
     assert made_of(built) == made_of(applied) == {n: (r, float(plan.scale)) for n, r in plan.sizes("lora").items()}
     trained = [{n for n, p in model.named_parameters() if p.requires_grad} for model in (built, applied)]
     assert trained[0] == trained[1]
+
+
+def test_a_model_with_stacked_experts_has_no_plain_configuration():
+    model = zoo.build("mixtral")
+    with pytest.raises(PlanError, match="MixtralForCausalLM has stacked experts"):
+        lora_config(plan_of(model, mixed_ranks(model)))
 
 
 def test_the_saved_configuration_is_the_plain_one(tmp_path):

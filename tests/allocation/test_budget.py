@@ -4,9 +4,8 @@ from fractions import Fraction
 
 import pytest
 
-from layerlens_core.allocation.budget import Budget, spell
+from layerlens_core.allocation.budget import Budget, References, spell
 from layerlens_core.allocation.flops import depth_costs
-from layerlens_core.allocation.references import References
 from layerlens_core.errors import BudgetError
 from layerlens_core.values.costs import RESOURCES, Limits, Training
 from layerlens_core.values.inventory import Inventory, Layer, LinearModule

@@ -1,10 +1,13 @@
 """Discovery: each plugin is loaded alone, in sorted order, and what goes wrong with one is its own cause."""
 
+import importlib
+
 import pytest
 
 import layerlens_core as ll
 from layerlens_core.errors import PluginError
 from layerlens_core.plugin import registry
+from layerlens_core.plugin.discovery import place_of
 from layerlens_core.plugin.hookspecs import hookimpl
 from layerlens_core.plugin.providers import StrategyProvider
 from layerlens_core.plugin.registry import Registry
@@ -84,3 +87,19 @@ def test_a_hook_of_a_later_layerlens_may_be_marked_optional():
     type(mixed).layerlens_dreams = staticmethod(hookimpl(optionalhook=True)(lambda: unused()))
     ll.register(mixed)
     assert "mine" in registry.default().names("strategy")
+
+
+def test_where_a_plugin_failed_is_told_unless_our_own_words_say_all(tmp_path):
+    source = tmp_path / "careless.py"
+    source.write_text("first = 1\nsecond = first / 0\n", encoding="utf-8")
+    with pytest.raises(ZeroDivisionError) as caught:
+        exec(compile(source.read_text(encoding="utf-8"), str(source), "exec"))
+    assert place_of(caught.value) == f"{source}:2"
+    assert place_of(PluginError("it implements no hook")) == ""
+    assert place_of(ValueError("never raised")) == ""
+
+
+def test_where_is_a_line_that_somebody_can_open():
+    with pytest.raises(ModuleNotFoundError) as caught:
+        importlib.import_module("nothing_of_this_name")
+    assert "frozen" not in place_of(caught.value)

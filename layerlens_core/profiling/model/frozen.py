@@ -1,4 +1,4 @@
-"""Use a model without leaving a trace on it."""
+"""Use a model as it is, without leaving a trace on it (`layerlens_core.adaptation.snapshot` is for changing it)."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
