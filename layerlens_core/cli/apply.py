@@ -1,7 +1,7 @@
 """``layerlens apply``: an initialised adapter directory from a plan."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -10,7 +10,7 @@ from layerlens_core.cli.options import run_argument, start_options
 if TYPE_CHECKING:
     from layerlens_core.adaptation.apply import Init
     from layerlens_core.values.plan import Plan
-    from layerlens_core.values.profile import Profile
+    from layerlens_core.values.profile import Profile, Task
 
 
 @click.command("apply", short_help="Write an adapter directory that is ready to train.")
@@ -19,14 +19,16 @@ if TYPE_CHECKING:
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory of the adapter.")
 @click.option("--overwrite", is_flag=True, help="Write into a directory that holds files already.")
 @start_options
-def command(run: Path, model: str, out: Path, overwrite: bool, init: "Init", seed: int) -> None:
+def command(
+    run: Path, model: str, out: Path, overwrite: bool, init: "Init", seed: int, trust_remote_code: bool
+) -> None:
     """Attach the plan of RUN to the model and write the initialised adapter, in PEFT's format."""
     from layerlens_core.values.plan import Plan
     from layerlens_core.values.profile import Profile
 
     plan, profile = Plan.load(run), Profile.load(run)
     check_free(out, model, overwrite)
-    write_adapter(run, plan, profile, model, out, init=init, seed=seed)
+    write_adapter(run, plan, profile, model, out, init=init, seed=seed, trust_remote_code=trust_remote_code)
     click.echo(out)
 
 
@@ -50,7 +52,15 @@ def check_free(out: Path, model: str, overwrite: bool) -> None:
 
 
 def write_adapter(
-    run: Path, plan: "Plan", profile: "Profile", model: str, out: Path, *, init: "Init", seed: int
+    run: Path,
+    plan: "Plan",
+    profile: "Profile",
+    model: str,
+    out: Path,
+    *,
+    init: "Init",
+    seed: int,
+    trust_remote_code: bool = False,
 ) -> tuple[Path, ...]:
     """Load the model, apply the plan of the run, write the adapter whole or not at all; returns its files."""
     import torch
@@ -63,8 +73,9 @@ def write_adapter(
 
     check_applicable(plan)
     read_directions_of(plan, init, run)
-    read_config(model)
-    loaded = load(model, profile.task, labels=profile.labels, seed=seed).model  # type: ignore[arg-type]
+    read_config(model, trust_remote_code=trust_remote_code)
+    task = cast("Task", profile.task)
+    loaded = load(model, task, labels=profile.labels, seed=seed, trust_remote_code=trust_remote_code).model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         wrapped = apply(loaded, plan, init=init, directions=run)

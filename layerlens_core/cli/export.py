@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory of the files.")
 @click.option("--overwrite", is_flag=True, help="Write into a directory that holds files already.")
 @start_options
-def command(run: Path, to: str, model: str, out: Path, overwrite: bool, init: "Init", seed: int) -> None:
+def command(
+    run: Path, to: str, model: str, out: Path, overwrite: bool, init: "Init", seed: int, trust_remote_code: bool
+) -> None:
     """Write what a trainer needs for the plan of RUN: an initialised adapter, its own configuration keys, or both.
 
     A trainer that cannot express the plan is refused, and nothing is written.
@@ -42,7 +44,9 @@ def command(run: Path, to: str, model: str, out: Path, overwrite: bool, init: "I
         model=model,
         out=out,
         init=init,
-        adapter=lambda: write_adapter(run, plan, profile, model, out, init=init, seed=seed),
+        adapter=lambda: write_adapter(
+            run, plan, profile, model, out, init=init, seed=seed, trust_remote_code=trust_remote_code
+        ),
         say=say,
     )
     written = export(request)

@@ -38,6 +38,7 @@ class ProfileArguments:
     latency: bool
     device: str | None
     dtype: str
+    trust_remote_code: bool
 
 
 def run_profile(
@@ -84,7 +85,14 @@ def _prepare(model: str, arguments: ProfileArguments, rehearse: "Callable[[Prepa
         samples=arguments.samples if isinstance(arguments.samples, int) else arguments.samples[1],
         max_length=arguments.max_length,
     )
-    prepared = prepare(model, arguments.data, options, seed=arguments.seed, dtype=arguments.dtype)
+    prepared = prepare(
+        model,
+        arguments.data,
+        options,
+        seed=arguments.seed,
+        dtype=arguments.dtype,
+        trust_remote_code=arguments.trust_remote_code,
+    )
     if prepared.untrained and is_first():
         say(
             f"Warning: {model} has no {', '.join(prepared.untrained[:3])}{' …' if prepared.untrained[3:] else ''} "

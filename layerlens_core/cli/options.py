@@ -66,6 +66,10 @@ output_options = _several(
     click.option("--overwrite", is_flag=True, help="Replace the run that is there."),
 )
 
+trust_option = click.option(
+    "--trust-remote-code", is_flag=True, help="Run the Python files that come with the model. Read them first."
+)
+
 data_options = _several(
     click.option("--data", required=True, help="JSONL, CSV or Parquet file, dataset directory or name."),
     click.option("--text-field", help="Field that holds the text."),
@@ -109,6 +113,7 @@ profile_options = _several(
     click.option(
         "--dtype", type=click.Choice(["auto", "float32", "bfloat16", "float64"]), default="auto", show_default=True
     ),
+    trust_option,
 )  # fmt: skip
 
 decision_options = _several(
@@ -159,6 +164,7 @@ start_options = _several(
         help="How LoRA's A starts: gradient takes the leading directions in RUN.",
     ),
     click.option("--seed", type=SEED, default=0, show_default=True, help="Of the adapters' initial weights."),
+    trust_option,
 )
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")

@@ -42,7 +42,12 @@ def traced(run: Path, command: str, arguments: Mapping[str, Any], *, keep_profil
 
     started = time.monotonic()
     with tracing.to_file(run, run_id=uuid.uuid4().hex[:12], keep_profile=keep_profile):
-        given = {key: value for key, value in arguments.items() if value not in (None, ()) and value is not False}
+        # Whether code that came with the model ran is told either way.
+        given = {
+            key: value
+            for key, value in arguments.items()
+            if value not in (None, ()) and (value is not False or key == "trust_remote_code")
+        }
         plain = {key: list(value) if isinstance(value, tuple) else str(value) for key, value in given.items()}
         tracing.run_started(command, plain, versions())
         tracing.plugins_seen(default())

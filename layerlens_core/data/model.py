@@ -55,12 +55,19 @@ class Loaded:
     drawn: tuple[str, ...] = ()
 
 
-def read_config(source: str) -> Any:
-    """A model's configuration, from a local directory or the hub. Raises `ModelError`."""
+def read_config(source: str, *, trust_remote_code: bool = False) -> Any:
+    """A model's configuration.
+
+    source: a local directory or a hub id.
+    trust_remote_code: whether to run Python files that come with the model.
+
+    Raises `ModelError`, where it needs such files too.
+    """
     check_source(source)
     try:
-        return AutoConfig.from_pretrained(source)
+        return AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
     except Exception as error:
+        _refuse_code(source, error)
         what = (
             f"the model {source}"
             if Path(source).exists()
@@ -95,7 +102,15 @@ def choose_task(config: Any, form: Form, wanted: Task | None = None) -> Task:
     return task
 
 
-def load(source: str, task: Task, *, labels: Sequence[str] = (), seed: int = 0, dtype: str = "auto") -> Loaded:
+def load(
+    source: str,
+    task: Task,
+    *,
+    labels: Sequence[str] = (),
+    seed: int = 0,
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
+) -> Loaded:
     """The model with the head that the task needs, and its tokenizer.
 
     source: a local directory or a hub id.
@@ -103,10 +118,13 @@ def load(source: str, task: Task, *, labels: Sequence[str] = (), seed: int = 0, 
     labels: class names of a classifier.
     seed: of weights that the checkpoint lacks.
     dtype: to load the model in; ``auto`` takes the checkpoint's.
+    trust_remote_code: whether to run Python files that come with the model.
 
     Raises `ModelError` where model or tokenizer cannot be loaded.
     """
-    options: dict[str, Any] = {"dtype": dtype}
+    # Left unset, transformers asks at a terminal, and a "y" meant for something else runs a stranger's file.
+    trust = {"trust_remote_code": trust_remote_code}
+    options: dict[str, Any] = {"dtype": dtype, **trust}
     if labels:
         options |= {
             "num_labels": len(labels),
@@ -120,10 +138,12 @@ def load(source: str, task: Task, *, labels: Sequence[str] = (), seed: int = 0, 
                 torch.manual_seed(seed)
                 model, found = _AUTO_CLASSES[task].from_pretrained(source, output_loading_info=True, **options)
         except Exception as error:
+            _refuse_code(source, error)
             raise ModelError(f"the model {source} cannot be loaded for {task}: {first_line(error)}") from error
         try:
-            tokenizer = AutoTokenizer.from_pretrained(source)
+            tokenizer = AutoTokenizer.from_pretrained(source, **trust)
         except Exception as error:
+            _refuse_code(source, error)
             raise ModelError(
                 f"the model {source} has no tokenizer that can be loaded ({first_line(error).rstrip(': ')}); "
                 "save it beside the model with tokenizer.save_pretrained"
@@ -133,6 +153,15 @@ def load(source: str, task: Task, *, labels: Sequence[str] = (), seed: int = 0, 
         model.config.get_text_config().pad_token_id = pad
     drawn = {*found["missing_keys"], *(mismatched[0] for mismatched in found["mismatched_keys"])}
     return Loaded(model=model, tokenizer=tokenizer, drawn=tuple(sorted(drawn)))
+
+
+def _refuse_code(source: str, error: Exception) -> None:
+    """Raises `ModelError` in our words where transformers says that the model brings its own code."""
+    if "trust_remote_code=True" in str(error):
+        raise ModelError(
+            f"the model {source} brings Python files of its own, and nothing of a model is run unasked; read them, and "
+            "use --trust-remote-code if you trust them"
+        ) from error
 
 
 @contextmanager

@@ -64,6 +64,7 @@ def prepare(
     *,
     seed: int = 0,
     dtype: str = "auto",
+    trust_remote_code: bool = False,
 ) -> Prepared:
     """Load a model and draw samples for it.
 
@@ -74,16 +75,17 @@ def prepare(
     options: how rows become samples.
     seed: of the draw, and of weights that the checkpoint lacks.
     dtype: to load the model in; ``auto`` takes the checkpoint's.
+    trust_remote_code: whether to run Python files that come with the model.
 
     Raises `DataError` and `ModelError`.
     """
-    config = read_config(model)
+    config = read_config(model, trust_remote_code=trust_remote_code)
     rows = read_rows(data) if isinstance(data, str) else data
     classify = None if options.task is None else options.task == "sequence-classification"
     fields = find_fields(rows, text=options.text_field, label=options.label_field, classify=classify)
     task = choose_task(config, fields.form, options.task)
     labels = _classes(config, label_names(rows, fields.label)) if task == "sequence-classification" else []
-    loaded = load(model, task, labels=labels, seed=seed, dtype=dtype)
+    loaded = load(model, task, labels=labels, seed=seed, dtype=dtype, trust_remote_code=trust_remote_code)
     chosen = choose(len(rows), options.samples, seed)
     encoded = encode(
         [rows[i] for i in chosen],
