@@ -65,6 +65,7 @@ def apportion(claims: Sequence[Claim], limit: int | None) -> list[int]:
     return notches
 
 
-def _priority(claim: Claim, notches: int, index: int) -> tuple[float, int, int]:
-    # Among equal claims (all of utility 0, say) the one that holds less comes first.
-    return (-claim.utility / (notches + 1), notches, index)
+def _priority(claim: Claim, notches: int, index: int) -> tuple[float, int, float, int]:
+    # Among equal quotients (all of utility 0, say) the claim that holds less comes first, and then the one of larger
+    # utility: utilities that differ in the last place have quotients that round to the same number.
+    return (-claim.utility / (notches + 1), notches, -claim.utility, index)

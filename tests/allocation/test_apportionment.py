@@ -1,5 +1,7 @@
 """Sizes in proportion to utility: against a slow reference, and what must always hold."""
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +20,7 @@ def one_at_a_time(values: list[float], step: int, most: int, limit: int) -> list
     notches, left = [1] * len(values), limit - step * len(values)
     while left >= step and any(n < most for n in notches):
         open_ = [i for i in range(len(values)) if notches[i] < most]
-        best = max(open_, key=lambda i: (values[i] / (notches[i] + 1), -notches[i], -i))
+        best = max(open_, key=lambda i: (values[i] / (notches[i] + 1), -notches[i], values[i], -i))
         notches[best] += 1
         left -= step
     return notches
@@ -44,6 +46,15 @@ def test_the_limit_is_hard_and_larger_utilities_never_get_less(specs, budget):
         assert 1 <= n <= c.most
         for d, m in zip(claims, notches, strict=True):
             assert not (c.utility > d.utility and n < m and n < c.most), "outgrown by one of smaller utility"
+
+
+@given(st.floats(0.01, 1), st.integers(0, 64), st.booleans())
+def test_utilities_that_differ_in_the_last_place_are_in_order_too(value, more, smaller_first):
+    # Their quotients by some numbers of notches round to the same float.
+    pair = [math.nextafter(value, 0), value]
+    first, second = apportion([claim(v) for v in (pair if smaller_first else pair[::-1])], 20 + 10 * more)
+    larger, smaller = (second, first) if smaller_first else (first, second)
+    assert larger - smaller in (0, 1)
 
 
 @given(st.lists(utilities, min_size=1, max_size=8), st.integers(0, 300), st.integers(1, 100))

@@ -4,7 +4,7 @@ import math
 
 import attrs
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from layerlens_core.allocation.allocate import allocate
@@ -77,11 +77,21 @@ def test_one_layer_and_zero_scores_give_sensible_plans(make_profile):
 
 
 @pytest.mark.parametrize("granularity", ["layer", "module"])
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@settings(
+    suppress_health_check=[*settings().suppress_health_check, HealthCheck.function_scoped_fixture], max_examples=60
+)
 @given(
     scores=st.lists(st.floats(0.01, 100), min_size=2, max_size=12),
     budget=st.integers(3_000, 400_000),
     every=st.booleans(),
+)
+@example(
+    scores=[
+        *(1.5, 99.99999999999999, 1.5, 1.5, 100.0, 99.99999999999999),  # one unit in the last place apart
+        *(77.4009611909672, 1.01, 100.0, 99.0),
+    ],
+    budget=184_052,
+    every=True,
 )
 def test_the_budget_is_kept_and_used_and_sizes_follow_utility(make_profile, granularity, scores, budget, every):
     profile = make_profile(scores, granularity=granularity)

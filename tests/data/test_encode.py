@@ -94,7 +94,9 @@ def test_the_loss_is_on_the_completion_and_its_end(tokenizer: Make) -> None:
     assert sample["attention_mask"].tolist() == [1] * 6
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, suppress_health_check=[*settings().suppress_health_check, HealthCheck.function_scoped_fixture]
+)
 @given(prompt=st.integers(0, 40), completion=st.integers(1, 40), max_length=st.integers(2, 30))
 def test_something_of_the_completion_is_always_kept(
     tokenizer: Make, prompt: int, completion: int, max_length: int

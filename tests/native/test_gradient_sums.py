@@ -74,7 +74,7 @@ cases = st.builds(
 
 
 @pytest.mark.parametrize("implementation", [pytest.param("native", marks=native), "pure"])
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(cases)
 def test_the_sums_are_those_of_the_definition(implementation, case):
     gradients, weight, total = case.gradients, case.weight, draw((case.rows, case.columns), case.dtype, 2)
@@ -101,7 +101,7 @@ def test_the_sums_are_those_of_the_definition(implementation, case):
 
 
 @pytest.mark.parametrize("implementation", [pytest.param("native", marks=native), "pure"])
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     samples=st.integers(0, 3), rows=st.integers(0, 5), columns=st.sampled_from([1, 7, 48, 400]),
     once=st.none() | st.integers(0, 6), apart=st.integers(0, 2), dtype=st.sampled_from([torch.float32, torch.float64]),

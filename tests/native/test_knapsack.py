@@ -62,7 +62,7 @@ def test_exact_reaches_the_optimum_on_five_hundred_small_instances():
         assert quick.bound >= optimum * (1 - 1e-12)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(groups, st.integers(0, 250), st.booleans())
 def test_the_budget_is_hard_and_the_certificate_holds(choices, budget, exact):
     optimum = brute_force(choices, budget)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import zoo
@@ -11,7 +11,6 @@ from layerlens_core.profiling.profile import profile
 from zoo.profiled import build, samples
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(-5, 5), min_size=3, max_size=12), st.randoms(use_true_random=False))
 def test_rank_correlation_is_scipys(one, draw):
     from scipy.stats import spearmanr

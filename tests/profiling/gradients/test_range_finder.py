@@ -38,7 +38,7 @@ def tokens(decay, *, count, width, height, seed=0):
     return left @ (weights[:, None] * right), left @ down
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(rank=st.integers(1, 8), batches=st.integers(1, 5), seed=st.integers(0, 99))
 def test_a_gradient_of_low_rank_is_found_exactly(rank, batches, seed):
     x, d = tokens(0.5, count=rank, width=280, height=300, seed=seed)

@@ -65,7 +65,7 @@ def cases():
     )  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(cases())
 def test_every_route_gives_the_definition(case):
     """By pieces and strips of every size, with the native kernel and without."""
