@@ -1,6 +1,6 @@
 """What the commands that run a model share: load it, draw samples, profile, under torchrun too."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -59,11 +59,9 @@ def run_profile(
     directions: where to write the side file of singular vectors.
     rehearse: called between loading and the long work, so that what it raises is not raised only after that.
     """
-    from layerlens_core.plugin.registry import default
+    check_at_once(model, metrics, arguments)
     from layerlens_core.profiling.distributed.workers import by_torchrun, joined
 
-    for name in metrics:
-        default().get("metric", name)  # an unknown name should not cost the loading of the model
     try:
         with joined(by_torchrun()) as workers:
             where = workers.agreed(lambda: choose_device(arguments.device, workers))
@@ -73,6 +71,30 @@ def run_profile(
         if checkpoints(out) and is_first():
             say("\ninterrupted; the same command with --resume goes on from where it was")
         raise
+
+
+def check_at_once(model: str, metrics: Iterable[str], arguments: ProfileArguments) -> None:
+    """Raises for what names and options tell already, before torch is imported, which takes seconds.
+
+    model: a local directory or a hub id.
+    metrics: their names; none for the default.
+    arguments: the command line's options.
+
+    Raises `ModelError`, `DataError` and `PluginError`.
+    """
+    from layerlens_core.data.source import check_data, check_source
+    from layerlens_core.plugin.registry import default
+    from layerlens_core.values.scores import DEFAULT_METRICS
+    from layerlens_core.values.statistics import check_sketched
+
+    providers = [default().get("metric", name) for name in tuple(metrics) or DEFAULT_METRICS]
+    check_source(model)
+    check_data(arguments.data)
+    needs = {need for provider in providers for need in provider.needs}
+    if arguments.spectrum:
+        needs.add("spectrum")
+    if needs and arguments.scores != "exact":
+        check_sketched(needs, directions=arguments.directions)
 
 
 def _prepare(model: str, arguments: ProfileArguments, rehearse: "Callable[[Prepared], object] | None") -> "Prepared":
@@ -117,7 +139,8 @@ def _profile(
 
     from layerlens_core.profiling.distributed import sharding
     from layerlens_core.profiling.engine.settings import Execution
-    from layerlens_core.profiling.profile import DEFAULT_METRICS, ProfileOptions, profile_with
+    from layerlens_core.profiling.profile import ProfileOptions, profile_with
+    from layerlens_core.values.scores import DEFAULT_METRICS
 
     options = ProfileOptions(
         metrics=tuple(metrics) or DEFAULT_METRICS,

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from layerlens_core.data.source import check_data
 from layerlens_core.errors import DataError, first_line
 
 Row = dict[str, Any]
-SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 _JSON_NAMES = {list: "array", str: "string", int: "number", float: "number", bool: "boolean", type(None): "null"}
 
 
@@ -21,17 +21,13 @@ def read_rows(source: str | Path, *, split: str = "train") -> list[Row]:
 
     Raises `DataError` where nothing is there, where it is empty, or where a line cannot be read (with its number).
     """
+    check_data(str(source))
     path = Path(source)
     if path.is_file():
         readers = {".jsonl": _jsonl, ".json": _jsonl, ".csv": _csv, ".parquet": _parquet}
-        reader = readers.get(path.suffix.lower())
-        if reader is None:
-            raise DataError(f"{path} is not of a known kind; there are: {', '.join(SUFFIXES)}")
-        rows = list(reader(path))
+        rows = list(readers[path.suffix.lower()](path))
     elif path.is_dir():
         rows = _dataset(path, split)
-    elif path.suffix.lower() in SUFFIXES or str(source).startswith((".", "/", "~")):
-        raise DataError(f"the data file {source} does not exist")
     else:
         rows = _dataset(source, split)
     if not rows:

@@ -28,12 +28,10 @@ from layerlens_core.profiling.model.weights import is_sharded
 from layerlens_core.profiling.scoring import Metric, load_metrics, stabilities
 from layerlens_core.values.inventory import Inventory, Skipped
 from layerlens_core.values.profile import Profile, Task, versions
+from layerlens_core.values.scores import DEFAULT_METRICS
 
 #: Exact squared gradient norms; sketches with confidence intervals; or sketches, and exact where the ranking is open.
 Scores = Literal["exact", "sketch", "auto"]
-
-#: The passive signal with the best evidence: shares of squared gradient norms starve modules, this one less so.
-DEFAULT_METRICS = ("weight_gradient",)
 
 
 class Progress(Protocol):

@@ -14,6 +14,9 @@ Granularity = Literal["layer", "module"]
 #: How a layer's score follows from its modules': their sum, or their mean weighted by the number of weights.
 Reduction = Literal["sum", "weighted_mean"]
 
+#: The passive signal with the best evidence: shares of squared gradient norms starve modules, this one less so.
+DEFAULT_METRICS = ("weight_gradient",)
+
 
 def _numbers(_instance: object, attribute: object, value: Mapping[str, float]) -> None:
     for name, score in value.items():

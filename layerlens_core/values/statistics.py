@@ -5,8 +5,11 @@ Notation: gᵢ = ∂ℓᵢ/∂W is the gradient of sample i's own mean loss with
 """
 
 import math
+from collections.abc import Collection
 
 from attrs import frozen
+
+from layerlens_core.errors import DataError
 
 #: Statistics that a metric may ask for, with what they are. Only what some metric asks for is gathered.
 STATISTICS = {
@@ -15,6 +18,9 @@ STATISTICS = {
     "weight_gradient": "Σ over groups of mean |W ⊙ ḡ| and of its square",
     "spectrum": "leading singular values of the mean gradient",
 }
+
+#: Those that random projections estimate (`layerlens_core.profiling.gradients.sketches`).
+SKETCHED = frozenset({"sample_norms", "gradient_norms"})
 
 #: By field of `ModuleStatistics`, the statistics any one of which gathers it. Fields that are always there are left
 #: out.
@@ -30,6 +36,20 @@ FIELDS = {
     "sum_squared_weight_gradient": frozenset({"weight_gradient"}),
     "spectrum": frozenset({"spectrum"}),
 }
+
+
+def check_sketched(needs: Collection[str], *, directions: bool = False) -> None:
+    """Raises `DataError` where sketches do not give everything that is asked for.
+
+    needs: statistics.
+    directions: whether leading singular vectors are asked for.
+    """
+    if directions or not SKETCHED.issuperset(needs):
+        asked = sorted({*needs, *(["directions"] if directions else [])})
+        raise DataError(
+            f"sketches give {' and '.join(sorted(SKETCHED))} alone, but asked for were {', '.join(asked)}; "
+            "use --scores exact, or metrics such as fisher"
+        )
 
 
 @frozen

@@ -1,9 +1,11 @@
-"""What can be said of a model's name before anything heavy is imported."""
+"""What can be said of names of models and data before anything heavy is imported."""
+
+import os
 
 import pytest
 
-from layerlens_core.data.source import check_source
-from layerlens_core.errors import ModelError
+from layerlens_core.data.source import check_data, check_source
+from layerlens_core.errors import DataError, ModelError
 
 
 def test_a_saved_model_and_a_name_on_the_hub_pass(tmp_path):
@@ -34,3 +36,27 @@ def test_a_name_that_begins_like_a_path_is_not_looked_for_on_the_hub(tmp_path, m
     monkeypatch.chdir(tmp_path / "here")
     with pytest.raises(ModelError, match="does not exist"):
         check_source(name)
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.JSON", "rows.csv", "rows.parquet"])
+def test_data_files_directories_and_names_of_datasets_pass(tmp_path, name):
+    (tmp_path / name).touch()
+    check_data(str(tmp_path / name))
+    check_data(str(tmp_path))
+    check_data("somebody/dataset")
+
+
+@pytest.mark.parametrize("source", ["./rows", "../rows.jsonl", "~/rows", "rows.csv", "folder/rows.parquet"])
+def test_what_is_meant_as_a_file_must_be_there(tmp_path, monkeypatch, source):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=f"the data file {source} does not exist"):
+        check_data(source)
+
+
+def test_data_of_an_unknown_kind_and_pipes_are_refused(tmp_path):
+    (tmp_path / "rows.txt").touch()
+    with pytest.raises(DataError, match=r"is not of a known kind; there are: \.jsonl, \.json, \.csv, \.parquet"):
+        check_data(str(tmp_path / "rows.txt"))
+    os.mkfifo(tmp_path / "rows.jsonl")
+    with pytest.raises(DataError, match="is neither a file nor a directory"):
+        check_data(str(tmp_path / "rows.jsonl"))

@@ -11,7 +11,7 @@ from layerlens_core.profiling.distributed.workers import ALONE, Workers
 from layerlens_core.profiling.engine.micro_batch import Samples
 from layerlens_core.profiling.gradients.range_finder import LEADING
 from layerlens_core.profiling.gradients.routes import Route
-from layerlens_core.profiling.gradients.sketches import SKETCHED
+from layerlens_core.values.statistics import check_sketched
 
 #: Called with the number of samples done and the number of all.
 Progress = Callable[[int, int], None]
@@ -58,12 +58,10 @@ class Settings:
         """Raises `DataError` where no measurement can have these settings."""
         if self.group_size < 1 or (self.micro_batch != "auto" and self.micro_batch < 1):
             raise DataError(f"group and micro_batch are at least 1, but are {self.group_size} and {self.micro_batch}")
-        if self.sketch_columns and (self.sketch_columns < 2 or self.directions or not self.needs <= SKETCHED):
-            asked = sorted({*self.needs, *(["directions"] if self.directions else [])})
-            raise DataError(
-                f"sketches have at least 2 columns and give {' and '.join(sorted(SKETCHED))} alone, but asked for were "
-                f"{self.sketch_columns} columns and {', '.join(asked)}; use --scores exact, or metrics such as fisher"
-            )
+        if self.sketch_columns == 1:
+            raise DataError("sketches have at least 2 columns, whose difference tells their error, but asked for was 1")
+        if self.sketch_columns:
+            check_sketched(self.needs, directions=self.directions)
 
     @property
     def texts(self) -> dict[str, str]:

@@ -27,8 +27,6 @@ from layerlens_core.profiling.gradients.shared_inputs import SharedInputs
 
 #: Columns of Ω; the error falls with the square root of their number.
 COLUMNS = 32
-#: Statistics that they give.
-SKETCHED = frozenset({"sample_norms", "gradient_norms"})
 
 
 @frozen(kw_only=True)
