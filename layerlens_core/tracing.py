@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from layerlens_core.errors import FileError
 from layerlens_core.files import atomic
+from layerlens_core.files.json_text import parse
 from layerlens_core.files.run import TRACE
 
 if TYPE_CHECKING:
@@ -197,8 +198,8 @@ def read(run: Path) -> list[dict[str, Any]]:
     events = []
     for number, line in enumerate(lines, start=1):
         try:
-            event = json.loads(line)
-        except json.JSONDecodeError as error:
+            event = parse(line)
+        except ValueError as error:
             raise FileError(f"{path}, line {number}, is not valid JSON: {error}") from None
         if not isinstance(event, dict) or "event" not in event:
             raise FileError(f"{path}, line {number}, is no event of a trace")

@@ -1,6 +1,5 @@
 """Adapters on disk: found, checked before a model is touched, and compared with what was loaded."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME, get_peft_model_sta
 
 from layerlens_core.adaptation.config import PEFT_TYPE, VERSION
 from layerlens_core.errors import FileError, ModelError, first_line
+from layerlens_core.files.json_text import parse
 
 
 def find_adapter(source: str | Path) -> Path:
@@ -33,7 +33,7 @@ def check_adapter(directory: Path) -> frozenset[str]:
     """The names of an adapter's tensors. Raises `FileError` where one of its files is missing, damaged or foreign."""
     path, weights = directory / CONFIG_NAME, directory / SAFETENSORS_WEIGHTS_NAME
     try:
-        config: Any = json.loads(path.read_text(encoding="utf-8"))
+        config: Any = parse(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise FileError(f"{path} is damaged: {first_line(error)}") from None
     kind = config.get("peft_type") if isinstance(config, dict) else None

@@ -53,8 +53,7 @@ def apply(
             f"apply takes a model of transformers as it was loaded, not {type(model).__name__}; "
             "compile or wrap it afterwards"
         )
-    if not plan.scale > 0:
-        raise PlanError(f"the plan's scale α/r is {plan.scale:g}; it must be above 0")
+    plan.check()
     check_applicable(plan)
     inventory = inspect(model)
     if (difference := plan.difference(inventory)) is not None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from layerlens_core.data.source import check_data
 from layerlens_core.errors import DataError, first_line
+from layerlens_core.files.json_text import parse
 
 Row = dict[str, Any]
 _JSON_NAMES = {list: "array", str: "string", int: "number", float: "number", bool: "boolean", type(None): "null"}
@@ -47,11 +48,13 @@ def _jsonl(path: Path) -> Iterator[Row]:
 
 def _json_row(line: str, path: Path, number: int) -> Row:
     try:
-        row = json.loads(line)
+        row = parse(line)
     except json.JSONDecodeError as error:
         raise DataError(
             f"{path}, line {number}, is no JSON: {error.msg} at column {error.colno}; each line must be one JSON object"
         ) from None
+    except ValueError as error:
+        raise DataError(f"{path}, line {number}, cannot be read: {error}") from None
     if not isinstance(row, dict):
         raise DataError(
             f"{path}, line {number}, is a JSON {_JSON_NAMES[type(row)]}; each line must be one JSON object, "

@@ -1,12 +1,14 @@
 """The documents of a run: JSON with a schema name and a version."""
 
 import json
+import math
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from layerlens_core.errors import FileError
 from layerlens_core.files.atomic import replacing
+from layerlens_core.files.json_text import parse
 
 T = TypeVar("T")
 
@@ -22,12 +24,12 @@ def write(path: Path, value: object, *, schema: str, version: int) -> None:
 def read(path: Path, kind: type[T], *, schema: str, version: int) -> T:
     """Read what `write` wrote. Raises `FileError` where the file is missing, damaged or of another version."""
     try:
-        document: Any = json.loads(path.read_text(encoding="utf-8"))
+        document: Any = parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FileError(f"{path} does not exist; is {path.parent} the directory of a run?") from None
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error.strerror}; is {path.parent} the directory of a run?") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise FileError(f"{path} is not valid JSON: {error}") from None
     if not isinstance(document, dict) or document.get("schema") != schema:
         raise FileError(f"{path} is not a {schema} file")
@@ -38,7 +40,7 @@ def read(path: Path, kind: type[T], *, schema: str, version: int) -> T:
     try:
         fields = {name: value for name, value in document.items() if name not in ("schema", "version")}
         structured: T = _converter().structure(fields, kind)
-    except (cattrs.errors.BaseValidationError, KeyError, TypeError, ValueError) as error:
+    except (cattrs.errors.BaseValidationError, KeyError, TypeError, ValueError, ArithmeticError) as error:
         details = "; ".join(cattrs.transform_error(error)[:3]) if isinstance(error, Exception) else str(error)
         raise FileError(f"{path} is damaged: {details}") from error
     return structured
@@ -48,4 +50,25 @@ def read(path: Path, kind: type[T], *, schema: str, version: int) -> T:
 def _converter() -> Any:
     from cattrs.preconf.json import make_converter
 
-    return make_converter(forbid_extra_keys=True)
+    converter = make_converter(forbid_extra_keys=True)
+    # cattrs would call these types, and so read 6.9 as 6, true as 1 and 5 as "5". Its messages name type and place.
+    converter.register_structure_hook(int, lambda value, _: _exactly(int, value))
+    converter.register_structure_hook(str, lambda value, _: _exactly(str, value))
+    converter.register_structure_hook(bool, lambda value, _: _exactly(bool, value))
+    converter.register_structure_hook(float, lambda value, _: _finite(value))
+    return converter
+
+
+def _exactly(kind: type, value: object) -> object:
+    if type(value) is not kind:
+        raise TypeError(kind)
+    return value
+
+
+def _finite(value: object) -> float:
+    if type(value) not in (int, float):
+        raise TypeError(float)
+    number = float(value)  # type: ignore[arg-type]
+    if not math.isfinite(number):
+        raise ValueError(number)
+    return number

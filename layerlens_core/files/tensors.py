@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from layerlens_core.files.atomic import replacing
+from layerlens_core.files.json_text import parse
 
 _KEY = "layerlens"
 
@@ -47,7 +48,7 @@ def header_of(content: bytes) -> dict[str, Any]:
     length = int.from_bytes(content[:8], "little")
     if len(content) < 8 + length:
         raise ValueError("the file is shorter than its header")
-    header = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][_KEY])
+    header = parse(parse(content[8 : 8 + length])["__metadata__"][_KEY])
     if not isinstance(header, dict):
         raise ValueError("the metadata is no mapping")
     return header

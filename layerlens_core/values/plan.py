@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
 from attrs import frozen
 
+from layerlens_core.errors import FileError, PlanError
 from layerlens_core.files import documents
 from layerlens_core.files.run import PLAN
 from layerlens_core.values.costs import Cost, Limits
@@ -120,8 +122,52 @@ class Plan:
 
     @classmethod
     def load(cls, run: str | Path) -> "Plan":
-        """Read the plan of a run. Raises `FileError`."""
-        return documents.read(Path(run) / PLAN, cls, schema=SCHEMA, version=VERSION)
+        """Read the plan of a run. Raises `FileError`, where it contradicts itself too."""
+        path = Path(run) / PLAN
+        plan = documents.read(path, cls, schema=SCHEMA, version=VERSION)
+        try:
+            plan.check()
+        except PlanError as error:
+            raise FileError(f"{path} was changed or damaged: {error}") from None
+        return plan
+
+    def check(self) -> None:
+        """Raises `PlanError` where the plan contradicts itself, in names, sizes, sums or limits."""
+        if not self.scale > 0:
+            raise PlanError(f"the plan's scale α/r is {self.scale:g}; it must be above 0")
+        units: set[str] = set()
+        places: set[str] = set()
+        for decision in self.decisions:
+            _check_decision(decision, self.shapes)
+            if decision.unit in units:
+                raise PlanError(f"{decision.unit} is decided twice")
+            units.add(decision.unit)
+            if twice := places & decision.sizes.keys():
+                raise PlanError(f"{min(twice)} is decided twice, in {decision.unit} and before")
+            places |= decision.sizes.keys()
+        if (params := sum(decision.parameters for decision in self.decisions)) != self.parameters:
+            raise PlanError(
+                f"the plan is for {self.parameters:,} trainable parameters, but its decisions are for {params:,}"
+            )
+        for name in self.cost.exceeded(self.limits):
+            raise PlanError(
+                f"it plans {getattr(self.cost, name):,.10g} of {name}, above its own limit of "
+                f"{self.limits.bounds[name]:,.10g}"
+            )
+
+
+def _check_decision(decision: Decision, shapes: Mapping[str, Mapping[str, int]]) -> None:
+    where = f"the decision on {decision.unit}"
+    if not math.isfinite(decision.utility):
+        raise PlanError(f"{where} has a utility of {decision.utility}")
+    if min(decision.size, *decision.sizes.values(), 0) < 0:
+        raise PlanError(f"{where} has a size below 0")
+    if (decision.method == "none") != (decision.parameters == 0):
+        raise PlanError(f"{where} is {decision.method}, with {decision.parameters:,} trainable parameters")
+    if any(amount < 0 for amount in attrs.astuple(decision.cost)):
+        raise PlanError(f"{where} has a cost below 0")
+    if unknown := sorted(decision.sizes.keys() - shapes.keys()):
+        raise PlanError(f"{where} gives {unknown[0]} a size, which is no place of the planned model")
 
 
 def _spell(shape: Mapping[str, int]) -> str:

@@ -20,7 +20,7 @@ from layerlens_core.allocation.budget import Budget
 from layerlens_core.errors import ModelError, PlanError, PluginError
 from layerlens_core.inspection.inspect import inspect
 from layerlens_core.inspection.linear import linear_kind
-from layerlens_core.values.costs import Cost
+from layerlens_core.values.costs import Cost, Limits
 from layerlens_core.values.profile import Profile
 from layerlens_core.values.scores import RawScores
 from zoo.plans import mixed_ranks, plan_of
@@ -284,5 +284,14 @@ def test_a_plan_that_trains_nothing_is_refused():
 def test_a_plan_whose_ranks_do_not_add_up_is_refused():
     model = zoo.build("llama")
     plan = plan_of(model, mixed_ranks(model))
-    edited = attrs.evolve(plan, cost=plan.cost + Cost(params=1))
+    more = attrs.evolve(plan.decisions[0], cost=plan.decisions[0].cost + Cost(params=1))
+    edited = attrs.evolve(plan, decisions=(more, *plan.decisions[1:]), cost=plan.cost + Cost(params=1))
     refused(model, edited, PlanError, f"for {edited.parameters:,} .* but its sizes take {plan.parameters:,}")
+
+
+def test_a_plan_above_its_own_limits_is_refused():
+    model = zoo.build("llama")
+    plan = plan_of(model, mixed_ranks(model))
+    bounded = attrs.evolve(plan, limits=Limits(params=plan.parameters))
+    refused(model, attrs.evolve(bounded, limits=Limits(params=plan.parameters - 1)), PlanError, "above its own limit")
+    apply(model, bounded)

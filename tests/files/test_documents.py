@@ -65,6 +65,18 @@ def test_a_number_that_json_does_not_have_leaves_the_old_file(tmp_path):
         ({"parts": [{"size": 1}]}, "is damaged: required field missing"),
         ({"parts": [{"name": "a", "size": "many"}]}, "is damaged: "),
         ({"weights": 5}, "is damaged: "),
+        ({"parts": [{"name": "a", "size": 6.9}]}, "is damaged: invalid value for type, expected int @ $.parts[0].size"),
+        ({"parts": [{"name": "a", "size": "6"}]}, "is damaged: invalid value for type, expected int @ $.parts[0].size"),
+        (
+            {"parts": [{"name": "a", "size": True}]},
+            "is damaged: invalid value for type, expected int @ $.parts[0].size",
+        ),
+        ({"parts": [{"name": 5}]}, "is damaged: invalid value for type, expected str @ $.parts[0].name"),
+        ({"weights": {"a": "0.5"}}, "is damaged: invalid value for type, expected float @ $.weights['a']"),
+        ({"weights": {"a": True}}, "is damaged: invalid value for type, expected float @ $.weights['a']"),
+        ({"weights": {"a": math.inf}}, "is damaged: invalid value for type, expected float @ $.weights['a']"),
+        ({"weights": {"a": 10**400}}, "is damaged: "),
+        ({"note": ["a"]}, "is damaged: "),
     ],
 )
 def test_what_is_wrong_with_a_document_is_told(tmp_path, change, said):
@@ -78,7 +90,13 @@ def test_what_is_wrong_with_a_document_is_told(tmp_path, change, said):
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"{", "is not valid JSON"), (b"\xff\xfe", "is not valid JSON"), (b"[]", "is not a test/whole file")],
+    [
+        (b"{", "is not valid JSON"),
+        (b"\xff\xfe", "is not valid JSON"),
+        (b"[]", "is not a test/whole file"),
+        (b"[" * 200_000, "is not valid JSON: it is nested too deeply"),
+        (b'{"schema": ' + b"9" * 5_000 + b"}", "is not valid JSON: Exceeds the limit"),
+    ],
 )
 def test_what_is_no_document_is_told(tmp_path, content, said):
     (tmp_path / "whole.json").write_bytes(content)

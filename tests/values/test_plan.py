@@ -1,11 +1,13 @@
 """The plan: what it says of itself, how it tells another model, and that it survives its file."""
 
 import json
+import math
+import re
 
 import attrs
 import pytest
 
-from layerlens_core.errors import FileError
+from layerlens_core.errors import FileError, PlanError
 from layerlens_core.values.costs import Cost, Limits, Training
 from layerlens_core.values.decisions import Certificate, Decision
 from layerlens_core.values.inventory import Head, Inventory, Layer, LinearModule
@@ -50,7 +52,7 @@ def plan():
         decisions=(
             Decision(unit="L0", method="none", size=0, sizes={}, utility=0.25, cost=Cost(), reason="too dear"),
             Decision(
-                unit="L1", method="lora", size=2, sizes={"L1.w": 2, "L1.v": 0}, utility=0.75, cost=cost, reason="best",
+                unit="L1", method="lora", size=2, sizes={"L1.w": 2}, utility=0.75, cost=cost, reason="best",
                 runner_up="none", margin=-0.5,
             ),
         ),
@@ -66,6 +68,8 @@ def test_a_plan_sums_up_what_it_trains(plan):
 
 
 def test_sizes_are_those_of_one_method_without_the_places_that_got_nothing(plan):
+    first, last = plan.decisions
+    plan = attrs.evolve(plan, decisions=(first, attrs.evolve(last, sizes={"L1.w": 2, "L1.v": 0})))
     assert plan.sizes("lora") == {"L1.w": 2}
     assert plan.sizes("prefix") == {}
 
@@ -85,6 +89,48 @@ def test_the_id_is_of_the_whole_plan(plan):
     first, last = plan.decisions
     reworded = attrs.evolve(plan, decisions=(first, attrs.evolve(last, reason="another")))
     assert reworded.id != plan.id
+
+
+def _first(**changes):
+    return lambda plan: {"decisions": (attrs.evolve(plan.decisions[0], **changes), plan.decisions[1])}
+
+
+def _last(**changes):
+    return lambda plan: {"decisions": (plan.decisions[0], attrs.evolve(plan.decisions[1], **changes))}
+
+
+CONTRADICTIONS = [
+    (lambda plan: {"cost": plan.cost + Cost(params=1)}, "for 25 trainable parameters, but its decisions are for 24"),
+    (lambda plan: {"limits": Limits(params=23)}, "it plans 24 of params, above its own limit of 23"),
+    (lambda plan: {"limits": Limits(flops=47.0)}, "it plans 48 of flops, above its own limit of 47"),
+    (lambda plan: {"decisions": (plan.decisions[1],) * 2}, "L1 is decided twice"),
+    (_first(unit="L1"), "L1 is decided twice"),
+    (_first(sizes={"L1.w": 0}), "L1.w is decided twice, in L1 and before"),
+    (_last(sizes={"L9.w": 2}), "the decision on L1 gives L9.w a size, which is no place of the planned model"),
+    (_last(sizes={"L1.w": -2}), "the decision on L1 has a size below 0"),
+    (_last(size=-1), "the decision on L1 has a size below 0"),
+    (_last(method="none"), "the decision on L1 is none, with 24 trainable parameters"),
+    (_first(method="lora"), "the decision on L0 is lora, with 0 trainable parameters"),
+    (_last(cost=Cost(params=24, memory=-1.0)), "the decision on L1 has a cost below 0"),
+    (lambda plan: {"request": attrs.evolve(plan.request, scale=0)}, "scale α/r is 0; it must be above 0"),
+]
+
+
+@pytest.mark.parametrize(("change", "said"), CONTRADICTIONS)
+def test_a_plan_that_contradicts_itself_is_not_read(plan, tmp_path, change, said):
+    plan.check()
+    changed = attrs.evolve(plan, **change(plan))
+    with pytest.raises(PlanError, match=re.escape(said)):
+        changed.check()
+    changed.save(tmp_path)
+    with pytest.raises(FileError, match=rf"plan\.json was changed or damaged: .*{re.escape(said)}"):
+        Plan.load(tmp_path)
+
+
+def test_a_utility_that_is_no_number_is_refused(plan):
+    first, last = plan.decisions
+    with pytest.raises(PlanError, match="the decision on L0 has a utility of nan"):
+        attrs.evolve(plan, decisions=(attrs.evolve(first, utility=math.nan), last)).check()
 
 
 def test_a_plan_with_a_field_that_nobody_knows_is_damaged(plan, tmp_path):
