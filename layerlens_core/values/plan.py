@@ -162,8 +162,8 @@ def _check_decision(decision: Decision, shapes: Mapping[str, Mapping[str, int]])
         raise PlanError(f"{where} has a utility of {decision.utility}")
     if min(decision.size, *decision.sizes.values(), 0) < 0:
         raise PlanError(f"{where} has a size below 0")
-    if (decision.method == "none") != (decision.parameters == 0):
-        raise PlanError(f"{where} is {decision.method}, with {decision.parameters:,} trainable parameters")
+    if decision.method == "none" and decision.parameters:
+        raise PlanError(f"{where} is none, with {decision.parameters:,} trainable parameters")
     if any(amount < 0 for amount in attrs.astuple(decision.cost)):
         raise PlanError(f"{where} has a cost below 0")
     if unknown := sorted(decision.sizes.keys() - shapes.keys()):

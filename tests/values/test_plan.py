@@ -110,7 +110,6 @@ CONTRADICTIONS = [
     (_last(sizes={"L1.w": -2}), "the decision on L1 has a size below 0"),
     (_last(size=-1), "the decision on L1 has a size below 0"),
     (_last(method="none"), "the decision on L1 is none, with 24 trainable parameters"),
-    (_first(method="lora"), "the decision on L0 is lora, with 0 trainable parameters"),
     (_last(cost=Cost(params=24, memory=-1.0)), "the decision on L1 has a cost below 0"),
     (lambda plan: {"request": attrs.evolve(plan.request, scale=0)}, "scale α/r is 0; it must be above 0"),
 ]
