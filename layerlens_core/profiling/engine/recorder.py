@@ -153,6 +153,11 @@ class Recorder:
             self.sights = self.sights.merged(Sights(reached=True))
         if self.sights.lost is not None:
             return
+        if not gradients.numel():  # an expert that no token was sent to
+            self._calls -= 1
+            if self._pending and len(self._pending) == self._calls:
+                self._join_calls()
+            return
         inputs, d = inputs.detach(), self._by_sample(gradients.detach())
         if d is None:
             self.sights = self.sights.merged(Sights(lost=self._why_lost(gradients)))
@@ -197,7 +202,8 @@ class Recorder:
 
     def _join_calls(self) -> None:
         """All calls of this micro-batch have come: reduce them, or keep them until the group is complete."""
-        if len(self._pending) == 1 and self._last and not self._carried:
+        # All of the piece's samples, not just its last ones, where nothing came from those before.
+        if len(self._pending) == 1 and self._last and self._first == 0:
             ((inputs, x, d),) = self._pending
             self._pending.clear()
             rows = self.shared.find(inputs) if self.projector is None else Rows(x)

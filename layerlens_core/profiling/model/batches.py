@@ -104,7 +104,8 @@ class Reader:
         """What is to be read of an item, as tensors."""
         if not isinstance(item, Mapping):
             raise DataError(f"{where} must be a mapping of tensors, but is a {type(item).__name__}")
-        found = {SYNONYMS.get(key, key): (key, value) for key, value in item.items() if _is_data(value)}
+        named = {str(key): value for key, value in item.items() if _is_data(value)}
+        found = {SYNONYMS.get(key, key): (key, value) for key, value in named.items()}
         columns = {key: _tensor(given, value, where) for key, (given, value) in found.items() if key not in LEFT_BEHIND}
         if "input_ids" not in columns and "pixel_values" not in columns:
             names = ", ".join(sorted(map(str, item))) or "nothing"

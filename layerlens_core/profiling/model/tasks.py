@@ -1,7 +1,7 @@
 """What a model is trained for: its task, the kind of its problem, and which labels fit."""
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +52,7 @@ def problem_of(model: PreTrainedModel, labels: Tensor) -> Problem:
     """
     known = getattr(model.config, "problem_type", None)
     if known in get_args(Problem):
-        return known  # type: ignore[no-any-return]
+        return cast("Problem", known)
     if _outputs(model) == 1:
         return "regression"
     return "multi_label_classification" if labels.is_floating_point() else "single_label_classification"
