@@ -130,7 +130,7 @@ def test_what_cannot_be_told_is_unscored_with_the_reason_and_right_alone(place, 
     assert alone.unscored == ()
     check(alone, model, data)
     by_itself = profile(model, data, metrics=("fisher",))
-    assert by_itself.unscored == ()
+    assert {skipped.reason for skipped in by_itself.unscored} <= {UNSEEN}
     check(by_itself, model, data)
 
 
