@@ -143,8 +143,8 @@ def test_sketches_are_of_the_same_rows():
 
 
 def test_a_module_that_the_trial_did_not_reach_says_so():
+    gate: list[torch.Tensor] = []
     model, data = placed(lambda inner, x, _table: inner(x) * gate[0][:, None, None]), texts([9, 4, 8, 8, 8, 8])
-    gate = []
 
     def open_for_some(_module, args):
         gate[:] = [(args[0][:, 0] == 77).double()]

@@ -118,15 +118,15 @@ def test_columns_of_other_sizes_are_refused():
 
 def test_labels_of_every_kind_of_problem():
     regression = zoo.find("bert-classifier").with_config(num_labels=1).build()
-    assert split([{**TEXT, "labels": [4, 2]}], "sequence-classification", regression)[0]["labels"].tolist() == 4
+    assert split([{**TEXT, "labels": [4, 2]}], "sequence-classification", regression)[0]["labels"].item() == 4
     several = zoo.find("bert-classifier").with_config(problem_type="multi_label_classification").build()
     labels = torch.tensor([[1, 0, 1], [0, 0, 1]])
     first, _ = split([{**TEXT, "labels": labels}], "sequence-classification", several)
     assert (first["labels"].dtype, first["labels"].tolist()) == (torch.float32, [1, 0, 1])
     column = split([{**TEXT, "labels": torch.tensor([[1], [2]])}], "sequence-classification")
-    assert [sample["labels"].tolist() for sample in column] == [1, 2]
+    assert [sample["labels"].item() for sample in column] == [1, 2]
     named = split([{**TEXT, "label": np.array([1, 2])}], "sequence-classification")
-    assert [sample["labels"].tolist() for sample in named] == [1, 2]
+    assert [sample["labels"].item() for sample in named] == [1, 2]
 
 
 def test_decoder_inputs_go_with_the_labels():
