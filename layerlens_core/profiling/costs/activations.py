@@ -232,7 +232,8 @@ def _entering(value: Tensor) -> Tensor:
     return value.clone().requires_grad_(True) if value.is_floating_point() and value.dim() > 2 else value
 
 
-def _require_gradient(_module: nn.Module, _args: tuple[Any, ...], output: object) -> None:
+def _require_gradient(_module: nn.Module, _args: tuple[Any, ...], output: object) -> Tensor | None:
     """Act as if something below were trained, so that gradients pass through all layers."""
     if torch.is_grad_enabled() and isinstance(output, Tensor) and output.is_floating_point() and output.is_leaf:
-        output.requires_grad_(True)
+        return output.requires_grad_(True).clone()  # a leaf must not be written to in place, which some models do
+    return None

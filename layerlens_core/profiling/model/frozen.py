@@ -79,8 +79,9 @@ def _checkpoint_in_eval(
 def _reentrant_entry(embeddings: nn.Module) -> torch.utils.hooks.RemovableHandle:
     """Make embeddings require a gradient: reentrant checkpointing keeps a graph only where an input requires one."""
 
-    def require(_module: nn.Module, _args: Any, output: Tensor) -> None:
+    def require(_module: nn.Module, _args: Any, output: Tensor) -> Tensor | None:
         if torch.is_grad_enabled() and isinstance(output, Tensor) and output.is_leaf:
-            output.requires_grad_(True)
+            return output.requires_grad_(True).clone()  # a leaf must not be written to in place, which some models do
+        return None
 
     return embeddings.register_forward_hook(require)
