@@ -25,7 +25,7 @@ from layerlens_core.profiling.gradients.sketches import COLUMNS
 from layerlens_core.profiling.model.losses import count_labels, task_of
 from layerlens_core.profiling.model.samples import Sample, digest, split
 from layerlens_core.profiling.model.weights import is_sharded
-from layerlens_core.profiling.scoring import Metric, load_metrics, stabilities
+from layerlens_core.profiling.scoring import Metric, load_metrics, stabilities, stabilities_of_errors
 from layerlens_core.values.inventory import Inventory, Skipped
 from layerlens_core.values.profile import Profile, Task, versions
 from layerlens_core.values.scores import DEFAULT_METRICS
@@ -85,7 +85,11 @@ def profile(
     model: a transformers model with a head for its task.
     batches: a DataLoader, a datasets.Dataset, or any iterable of mappings with ``input_ids`` (or ``pixel_values``),
         ``attention_mask`` and ``labels``; causal models predict their own input where ``labels`` are missing.
-    metrics: names of metric providers.
+    metrics: names of metric providers, such as ``fisher`` and ``gradient_energy``, in (nats/weight)² and summed over a
+        layer's modules; ``weight_gradient``, in nats a weight and averaged over the weights; ``proxy_eval``, in nats,
+        of whole layers and with a standard error, for which it fine-tunes the model three times for a short while.
+        ``layerlens plugins`` lists all, with unit, reduction, and whether they are means over samples, which alone
+        serve ``samples="auto"``.
     task: by default that of the model's class.
     group: samples whose mean gradient makes one gradient energy.
     micro_batch: samples in one pass, ``auto`` by free memory; the scores do not depend on it.
@@ -160,7 +164,7 @@ def profile_with(
     scores = [
         metric.active(_active_profile(model, inventory, used, measured, options, task, report, metric.name), workers)
         if metric.provider.active
-        else metric.passive(measured.statistics)
+        else metric.measured(measured.statistics, inventory, measured.ledger, options.seed)
         for metric in metrics
     ]
     scored = [statistics.module for statistics in measured.statistics]
@@ -179,7 +183,7 @@ def profile_with(
         versions=versions(),
         activations=activations,
         latency=workers.first(measure_latency(model, inventory) if options.latency and workers.rank == 0 else {}),
-        stability=stability,
+        stability=stability | stabilities_of_errors(scores, options.seed),
         directions=_written_directions(measured, inventory, options, workers),
     )
     tracing.profile_finished(result)

@@ -26,7 +26,7 @@ INVENTORY = Inventory(
 
 def test_modules_add_up_to_layers_by_sum_or_by_weights():
     values = {"L0.a": 1.0, "L0.b": 2.0, "L1.b": 5.0}
-    summed = RawScores(metric="s", unit="1", granularity="module", values=values)
+    summed = RawScores(metric="s", unit="1", granularity="module", values=values, reduction="sum")
     assert summed.by_layer(INVENTORY) == {"L0": 3.0, "L1": 5.0}
     mean = RawScores(metric="m", unit="1", granularity="module", values=values, reduction="weighted_mean")
     assert mean.by_layer(INVENTORY) == {"L0": (6 * 1.0 + 24 * 2.0) / 30, "L1": 5.0}
@@ -35,7 +35,7 @@ def test_modules_add_up_to_layers_by_sum_or_by_weights():
 def test_layers_without_a_score_are_left_out():
     scores = RawScores(metric="s", unit="1", granularity="layer", values={"L1": 2.0, "elsewhere": 7.0})
     assert scores.by_layer(INVENTORY) == {"L1": 2.0}
-    modules = RawScores(metric="s", unit="1", granularity="module", values={"L1.a": 2.0})
+    modules = RawScores(metric="s", unit="1", granularity="module", values={"L1.a": 2.0}, reduction="sum")
     assert modules.by_layer(INVENTORY) == {"L1": 2.0}
 
 
