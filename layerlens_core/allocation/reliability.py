@@ -13,11 +13,16 @@ which, of n units without any difference, one or more would stand out in 5 % of 
 """
 
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from statistics import NormalDist
+
+from layerlens_core.values.profile import Profile
 
 #: How often noise alone may make any unit stand out.
 LEVEL = 0.05
+#: The stability below which a ranking is more chance than order.
+DOUBTFUL = 0.5
 
 
 def discounted(values: Sequence[float], errors: Sequence[float]) -> list[float]:
@@ -53,6 +58,39 @@ def told_from_zero(value: float, error: float, units: int) -> bool:
     units: how many scores there are.
     """
     return abs(value) > quantile(units) * error
+
+
+def doubts(profile: Profile) -> list[str]:
+    """Sentences that warn of metrics whose ranking is mostly chance, and say what to do; most often none.
+
+    profile: what was measured.
+    """
+    found = []
+    for scores in profile.scores:
+        values = scores.by_layer(profile.inventory)
+        doubt = _doubt(values, scores.errors, profile.stability.get(scores.metric))
+        if doubt:
+            found.append(f"{scores.metric}: {doubt}; profile with more samples, or leave this metric out")
+    return found
+
+
+def warned(profile: Profile) -> Profile:
+    """The profile, after warning the caller's caller of all `doubts`."""
+    for doubt in doubts(profile):
+        warnings.warn(doubt, stacklevel=3)
+    return profile
+
+
+def _doubt(values: Mapping[str, float], errors: Mapping[str, float], stability: float | None) -> str:
+    if all(layer in errors for layer in values):
+        told = (told_from_zero(value, errors[layer], len(values)) for layer, value in values.items())
+        if any(values.values()) and not any(told):
+            return "no layer can be told from 0 at its standard error"
+    elif min(values.values()) < 0:
+        return "scores are negative, and no standard error says whether that is noise"
+    if stability is not None and stability < DOUBTFUL:
+        return f"halves of the samples hardly rank the layers alike ({stability:.2f}), so its order is mostly chance"
+    return ""
 
 
 def quantile(units: int) -> float:

@@ -8,6 +8,7 @@ from attrs import frozen
 from transformers import PreTrainedModel
 
 from layerlens_core import tracing
+from layerlens_core.allocation.reliability import warned
 from layerlens_core.errors import DataError, ModelError, ScoreError
 from layerlens_core.files.directions import write_directions
 from layerlens_core.inspection.inspect import inspect
@@ -85,11 +86,9 @@ def profile(
     model: a transformers model with a head for its task.
     batches: a DataLoader, a datasets.Dataset, or any iterable of mappings with ``input_ids`` (or ``pixel_values``),
         ``attention_mask`` and ``labels``; causal models predict their own input where ``labels`` are missing.
-    metrics: names of metric providers, such as ``fisher`` and ``gradient_energy``, in (nats/weight)² and summed over a
-        layer's modules; ``weight_gradient``, in nats a weight and averaged over the weights; ``proxy_eval``, in nats,
-        of whole layers and with a standard error, for which it fine-tunes the model three times for a short while.
-        ``layerlens plugins`` lists all, with unit, reduction, and whether they are means over samples, which alone
-        serve ``samples="auto"``.
+    metrics: names of metric providers: ``fisher`` and ``gradient_energy``, (nats/weight)², sums over a layer's modules;
+        ``weight_gradient``, nats a weight, a mean over a layer's weights; ``proxy_eval``, nats, of whole layers, by
+        three short fine-tunes. All but that are means over samples. ``layerlens plugins`` says it of others.
     task: by default that of the model's class.
     group: samples whose mean gradient makes one gradient energy.
     micro_batch: samples in one pass, ``auto`` by free memory; the scores do not depend on it.
@@ -118,7 +117,7 @@ def profile(
     registry: of providers; by default those that are installed, and what `register` added.
 
     Raises `DataError`, `ModelError`, `NonFiniteError`, `PluginError`, `FileError` and `WorkersError`, each naming what
-    and where.
+    and where. Warns of metrics whose ranking is mostly chance.
     """
     options = ProfileOptions(
         metrics=tuple(metrics), task=task, group=group, micro_batch=micro_batch, seed=seed, scores=scores,
@@ -126,7 +125,7 @@ def profile(
         compile=compile,
     )  # fmt: skip
     execution = Execution(workers=workers or ALONE, run=run, resume=resume)
-    return profile_with(model, batches, options, execution, progress=progress, registry=registry)
+    return warned(profile_with(model, batches, options, execution, progress=progress, registry=registry))
 
 
 def profile_with(

@@ -60,9 +60,14 @@ def test_spending_tells_of_heads_certificates_and_other_limits(plan):
 
 def test_stability_is_told_where_it_was_measured():
     profile = attrs.evolve(profile_of([1.0] * 12), samples=64, stability={"fisher": 0.934})
-    assert stability_lines(attrs.evolve(profile, stability={})) == []
+    profile = attrs.evolve(profile, scores=(attrs.evolve(profile.scores[0], metric="fisher"),))
+    (unknown,) = stability_lines(attrs.evolve(profile, stability={}))
+    assert unknown.startswith("how stable the ranking by fisher is, is not known")
     (line,) = stability_lines(profile)
     assert line.startswith("halves of the 64 samples rank the layers alike: fisher 0.93")
+    _, warning = stability_lines(attrs.evolve(profile, stability={"fisher": -0.19}))
+    assert warning.startswith("warning: fisher: halves of the samples hardly rank the layers alike (-0.19)")
+    assert warning.endswith("profile with more samples, or leave this metric out")
     settings = {"samples_at_most": 256, "settled_from": 0.9}
     for settled, said in ((1, "64 of at most 256, where all"), (0, "all 64, and not all")):
         _, line = stability_lines(attrs.evolve(profile, settings={**settings, "settled": settled}))
