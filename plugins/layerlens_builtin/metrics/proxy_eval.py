@@ -21,7 +21,6 @@ from layerlens_core.plugin import (
     DataError,
     NonFiniteError,
     Sample,
-    collate,
     count_labels,
     input_device,
     lora_layers,
@@ -34,7 +33,10 @@ from layerlens_core.plugin import (
 
 RANK = 4
 SCALE = 2
+BATCH = 4
 STEPS = 40
+#: Few samples are not gone through more often: adapters that know them by heart do harm on all others.
+EPOCHS = 2
 LEARNING_RATE = 1e-3
 FOLDS = 3
 FEWEST_SAMPLES = 8
@@ -79,24 +81,26 @@ def _rises(
     }
     ranks = {module: RANK for modules in layers.values() for module in modules}
     heads = [head.name for head in context.inventory.heads]
-    steps = STEPS + len(layers) + 1
-    done = steps * fold
+    steps = min(STEPS, EPOCHS * math.ceil(len(training) / BATCH))
+    work = FOLDS * (steps + len(layers) + 1)
+    done = work // FOLDS * fold
     rises = {}
     with temporary_lora(context.model, ranks, scale=SCALE, heads=heads) as tuned:
         tuned.eval()
         trained = [parameter for parameter in tuned.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=LEARNING_RATE, weight_decay=0.0)
-        for step, batch in enumerate(_training_batches(training, context, generator)):
-            loss = per_sample_losses(context.model, batch, context.task).mean()
-            if not torch.isfinite(loss):
-                raise NonFiniteError(f"the loss of proxy_eval's fine-tune is {float(loss)} in step {step}")
+        for step, chosen in enumerate(_batches(training, steps, generator)):
             optimizer.zero_grad()
-            torch.autograd.backward(loss)
+            for batch in _on_device(chosen, context):
+                loss = per_sample_losses(context.model, batch, context.task).sum() / len(chosen)
+                if not torch.isfinite(loss):
+                    raise NonFiniteError(f"the loss of proxy_eval's fine-tune is {float(loss)} in step {step}")
+                torch.autograd.backward(loss)
             optimizer.step()
-            context.progress(done + step + 1, FOLDS * steps)
+            context.progress(done + step + 1, work)
         adapters = lora_layers(tuned)
         whole = _losses(held_out, context, "with all adapters")
-        context.progress(done + STEPS + 1, FOLDS * steps)
+        context.progress(done + steps + 1, work)
         for number, (layer, modules) in enumerate(layers.items(), start=1):
             with context.scoring(layer):
                 for module in modules:
@@ -105,7 +109,7 @@ def _rises(
                 rises[layer] = [after - before for after, before in zip(without, whole, strict=True)]
                 for module in modules:
                     adapters[module].unscale_layer()
-            context.progress(done + STEPS + 1 + number, FOLDS * steps)
+            context.progress(done + steps + 1 + number, work)
     return rises
 
 
@@ -127,29 +131,30 @@ def _mean_with_error(parts: Sequence[Sequence[float]]) -> tuple[float, float]:
     return math.fsum(x for part in parts for x in part) / count, math.sqrt(max(within, between)) * widened
 
 
-def _training_batches(
-    samples: Sequence[Sample], context: ActiveProfile, generator: torch.Generator
-) -> Iterator[Sample]:
-    """`STEPS` batches, epoch after epoch, each in a new order."""
+def _batches(samples: Sequence[Sample], steps: int, generator: torch.Generator) -> Iterator[list[Sample]]:
+    """So many batches, epoch after epoch, each in a new order; their size does not depend on the memory at hand."""
     queue: list[int] = []
-    size = min(context.micro_batch, len(samples))
-    pad, device = pad_token_id(context.model, context.task, size), input_device(context.model)
-    for _ in range(STEPS):
+    size = min(BATCH, len(samples))
+    for _ in range(steps):
         if len(queue) < size:
             queue = torch.randperm(len(samples), generator=generator).tolist()
         chosen, queue = queue[:size], queue[size:]
-        batch = collate([samples[i] for i in chosen], pad)
+        yield [samples[i] for i in chosen]
+
+
+def _on_device(samples: Sequence[Sample], context: ActiveProfile) -> Iterator[Sample]:
+    """Micro-batches, where the model wants its inputs."""
+    pad, device = pad_token_id(context.model, context.task, context.micro_batch), input_device(context.model)
+    for batch in micro_batches(samples, context.micro_batch, pad):
         yield {key: value.to(device) for key, value in batch.items()}
 
 
 @torch.no_grad()
 def _losses(samples: Sequence[Sample], context: ActiveProfile, when: str) -> list[float]:
     """Every sample's own mean loss, in nats. Raises `NonFiniteError`."""
-    pad, device = pad_token_id(context.model, context.task, context.micro_batch), input_device(context.model)
     losses: list[float] = []
-    for batch in micro_batches(samples, context.micro_batch, pad):
-        on_device = {key: value.to(device) for key, value in batch.items()}
-        losses += per_sample_losses(context.model, on_device, context.task).double().tolist()
+    for batch in _on_device(samples, context):
+        losses += per_sample_losses(context.model, batch, context.task).double().tolist()
     wrong = next((loss for loss in losses if not math.isfinite(loss)), None)
     if wrong is not None:
         raise NonFiniteError(f"a held-out loss of proxy_eval's fine-tune is {wrong} {when}")
