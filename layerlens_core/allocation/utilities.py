@@ -186,11 +186,9 @@ def normalize(values: Sequence[float], normalizer: Normalizer) -> list[float]:
         )
     if not values:
         return []
-    wrong = next((value for value in values if finite(value) is None), None)
-    if wrong is not None or None in values:
-        raise ScoreError(
-            f"normalizer {normalizer!r} got {shown(wrong)} among {len(values)} scores; they must be finite"
-        )
+    wrong = [shown(value) for value in values if finite(value) is None]
+    if wrong:
+        raise ScoreError(f"normalizer {normalizer!r} got {', '.join(wrong[:3])}; scores must be finite numbers")
     # Dividing by the largest first keeps sums and squares from overflowing and settles the all-zero case.
     largest = max(abs(value) for value in values)
     scaled = [value / largest for value in values] if largest > 0 else [0.0] * len(values)

@@ -1,5 +1,6 @@
 """Plans and explanations as people read them."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from rich import box
@@ -157,7 +158,7 @@ def print_explanation(explanation: Explanation, plan: Plan) -> None:
         spread = f" ± {errors[metric]:.2g}" if metric in errors else ""
         table.add_row(
             metric, f"{raw:.6g}{spread}", explanation.units.get(metric, ""), f"{scored['normalized'][metric]:.6f}",
-            f"{scored['weights'][metric]:g} / {total:g}",
+            f"{scored['weights'][metric]:g}" + (f" / {total:g}" if math.isfinite(total) else ""),
         )  # fmt: skip
     console.print(table)
     if errors:

@@ -94,7 +94,7 @@ def _rises(
             for batch in _on_device(chosen, context):
                 loss = per_sample_losses(context.model, batch, context.task).sum() / len(chosen)
                 if not torch.isfinite(loss):
-                    raise NonFiniteError(f"the loss of proxy_eval's fine-tune is {float(loss)} in step {step}")
+                    raise NonFiniteError(f"the loss of proxy_eval's fine-tune is {float(loss.detach())} in step {step}")
                 torch.autograd.backward(loss)
             optimizer.step()
             context.progress(done + step + 1, work)
