@@ -22,12 +22,13 @@ _BAR = 12
 
 
 def print_plan(plan: Plan, profile: Profile | None = None) -> None:
-    """The table of layers, and what the plan spends. Bars and raw scores are left out where they do not fit."""
+    """The table of layers, and what the plan spends. Bars, errors and raw scores are left out where they do not fit."""
     console = Console(highlight=False)
     prefix = common_prefix([decision.unit for decision in plan.decisions])
-    scores = {scores.metric: _cells(scores, profile.inventory) for scores in profile.scores} if profile else {}
+    scores = {each.metric: _cells(each, profile.inventory) for each in profile.scores} if profile else {}
+    bare = {metric: {layer: cell.split(" ±")[0] for layer, cell in column.items()} for metric, column in scores.items()}
     unbounded = console.options.update(width=10_000)  # at the console's own width every table seems to fit
-    for columns, bars in ((scores, True), (scores, False), ({}, True), ({}, False)):
+    for columns, bars in ((scores, True), (scores, False), (bare, False), ({}, True), ({}, False)):
         table = _layers(plan, prefix, columns, bars)
         if console.measure(table, options=unbounded).maximum <= console.width:
             break

@@ -3,7 +3,14 @@
 import attrs
 import pytest
 
-from layerlens_core.cli.tables import common_prefix, describe_sizes, print_scenarios, spending, stability_lines
+from layerlens_core.cli.tables import (
+    common_prefix,
+    describe_sizes,
+    print_plan,
+    print_scenarios,
+    spending,
+    stability_lines,
+)
 from layerlens_core.demo.scenarios import SCENARIOS, plan_of, profile_of
 from layerlens_core.values.costs import Limits
 from layerlens_core.values.decisions import Certificate
@@ -83,3 +90,16 @@ def test_scenarios_stand_side_by_side(plan, capsys):
     assert "other" in printed
     assert f"{plan.parameters:,}" in printed
     assert "l: rank of LoRA" in printed
+
+
+@pytest.mark.parametrize(("width", "shown", "hidden"), [(120, ["1 ±0.2", "█"], []), (49, ["1 "], ["±", "█"])])
+def test_standard_errors_stand_in_the_table_where_they_fit(plan, capsys, monkeypatch, width, shown, hidden):
+    monkeypatch.setenv("COLUMNS", str(width))
+    profile = profile_of([1.0] * 12)
+    (scores,) = profile.scores
+    errors = dict.fromkeys(scores.values, 0.2)
+    print_plan(plan, attrs.evolve(profile, scores=(attrs.evolve(scores, metric="own", errors=errors),)))
+    table = capsys.readouterr().out.split("how stable")[0]
+    assert " own " in table
+    assert all(text in table for text in shown)
+    assert not any(text in table for text in hidden)
