@@ -9,6 +9,7 @@ from attrs import frozen
 from transformers import PreTrainedModel
 
 from layerlens_core import tracing
+from layerlens_core.allocation.reliability import warned
 from layerlens_core.errors import DataError, ModelError, ScoreError
 from layerlens_core.files.directions import write_directions
 from layerlens_core.inspection.inspect import inspect
@@ -27,7 +28,7 @@ from layerlens_core.profiling.model.batches import split
 from layerlens_core.profiling.model.samples import Sample, digest
 from layerlens_core.profiling.model.tasks import count_labels, task_of
 from layerlens_core.profiling.model.weights import is_sharded
-from layerlens_core.profiling.scoring import Metric, load_metrics, stabilities
+from layerlens_core.profiling.scoring import Metric, load_metrics, stabilities, stabilities_of_errors
 from layerlens_core.values.inventory import Inventory, Skipped
 from layerlens_core.values.profile import Profile, Task, versions
 from layerlens_core.values.scores import DEFAULT_METRICS
@@ -87,7 +88,9 @@ def profile(
     model: a transformers model with a head for its task.
     batches: a DataLoader, a datasets.Dataset, or any iterable of mappings with ``input_ids`` (or ``pixel_values``),
         ``attention_mask`` and ``labels``; causal models predict their own input where ``labels`` are missing.
-    metrics: names of metric providers.
+    metrics: names of metric providers: ``fisher`` and ``gradient_energy``, (nats/weight)², sums over a layer's modules;
+        ``weight_gradient``, nats a weight, a mean over a layer's weights; ``proxy_eval``, nats, of whole layers, by
+        three short fine-tunes. All but that are means over samples. ``layerlens plugins`` says it of others.
     task: by default that of the model's class.
     group: samples whose mean gradient makes one gradient energy.
     micro_batch: samples in one pass, ``auto`` by free memory; the scores do not depend on it.
@@ -116,7 +119,7 @@ def profile(
     registry: of providers; by default those that are installed, and what `register` added.
 
     Raises `DataError`, `ModelError`, `NonFiniteError`, `PluginError`, `FileError` and `WorkersError`, each naming what
-    and where.
+    and where. Warns of metrics whose ranking is mostly chance.
     """
     options = ProfileOptions(
         metrics=tuple(metrics), task=task, group=group, micro_batch=micro_batch, seed=seed, scores=scores,
@@ -124,7 +127,7 @@ def profile(
         compile=compile,
     )  # fmt: skip
     execution = Execution(workers=workers or ALONE, run=run, resume=resume)
-    return profile_with(model, batches, options, execution, progress=progress, registry=registry)
+    return warned(profile_with(model, batches, options, execution, progress=progress, registry=registry))
 
 
 def profile_with(
@@ -163,7 +166,7 @@ def profile_with(
     scores = [
         metric.active(_active_profile(model, inventory, used, measured, options, task, report, metric.name), workers)
         if metric.provider.active
-        else metric.passive(measured.statistics)
+        else metric.measured(measured.statistics, inventory, measured.ledger, options.seed)
         for metric in metrics
     ]
     scored = [statistics.module for statistics in measured.statistics]
@@ -182,7 +185,7 @@ def profile_with(
         versions=versions(),
         activations=activations,
         latency=workers.first(measure_latency(model, inventory) if options.latency and workers.rank == 0 else {}),
-        stability=stability,
+        stability=stability | stabilities_of_errors(scores, options.seed),
         directions=_written_directions(measured, inventory, options, workers),
     )
     tracing.profile_finished(result)
