@@ -11,7 +11,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from layerlens_core.adaptation.attach import quietly
-from layerlens_core.adaptation.saved.beside import embedding_names
+from layerlens_core.adaptation.saved.beside import embedding_names, replaced_embeddings
 from layerlens_core.adaptation.saved.config import read_config
 from layerlens_core.adaptation.saved.files import PREFIX, AdapterFiles, find_adapter, read_adapter
 from layerlens_core.adaptation.saved.fit import configuration
@@ -70,8 +70,7 @@ def _check_loaded(model: PeftModel, files: AdapterFiles) -> None:
 @contextmanager
 def _embeddings_kept(model: PreTrainedModel, files: AdapterFiles) -> Iterator[None]:
     """Gives embeddings that an adapter replaces the values that they had where the body raises."""
-    replaced = [f"{name}.weight" for name in embedding_names(model) if f"{name}.weight" in files.tensors]
-    weights = [model.get_parameter(name) for name in replaced]
+    weights = replaced_embeddings(files, model)
     before = [parameter.detach().clone() for parameter in weights]
     try:
         yield
