@@ -23,7 +23,8 @@ FAMILY = zoo.find("llama")
 #: What a field may be changed to.
 STRANGE = [
     None, True, False, 0, -1, 1, 2, 10**8, 10**30, 10**400, 1.5, -1e308, 1e308, float("nan"), float("inf"), "", "a",
-    "(a+)+$",    ".*", "all-linear", [], [0], [[0, 4]], ["x"], {}, {"a": 1}, {"q_proj": 1e8}, {"(a+)+$": 3}, "\x00", "\ud800",
+    "(a+)+$", ".*", "all-linear", [],
+    [0], [[0, 4]], ["x"], {}, {"a": 1}, {"q_proj": 1e8}, {"(a+)+$": 3}, "\x00", "\ud800",
     {"a": {"b": [1]}}, [None], "x" * 100_000, "LORA", "LAYERLENS", "\x1b[31m",
 ]  # fmt: skip
 
