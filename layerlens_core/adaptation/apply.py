@@ -53,9 +53,8 @@ def apply(
     """
     if not isinstance(plan, Plan):
         raise PlanError(f"apply takes a Plan, not {plan!r}; ll.Plan.load(run) reads one")
+    check_bare(model)
     if not isinstance(model, PreTrainedModel):
-        if isinstance(model, torch.nn.Module):
-            check_bare(model)
         raise ModelError(
             f"apply takes a model of transformers as it was loaded, not {type(model).__name__}; "
             "compile or wrap it afterwards"

@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from peft import PeftModel
 from peft.utils import get_peft_model_state_dict
-from torch import nn
 from transformers import PreTrainedModel
 
 from layerlens_core.adaptation.attach import quietly
@@ -34,11 +33,9 @@ def load(model: PreTrainedModel, source: str | Path, *, trainable: bool = False)
     the model carries adapters already or is another one, and what `LayerLensModel` raises; in all cases nothing is
     changed.
     """
-    if not isinstance(model, PreTrainedModel):
-        if isinstance(model, nn.Module):
-            check_bare(model)
-        raise ModelError(f"load takes a model of transformers as it was loaded, not {type(model).__name__}")
     check_bare(model)
+    if not isinstance(model, PreTrainedModel):
+        raise ModelError(f"load takes a model of transformers as it was loaded, not {type(model).__name__}")
     files = read_adapter(find_adapter(source))
     config = configuration(files, read_config(files), model)
     with restored_on_error(model), _embeddings_kept(model, files), quietly():
