@@ -19,7 +19,9 @@ from layerlens_core.errors import LayerLensError, ModelError, first_line
 from layerlens_core.inspection.inspect import check_bare
 
 
-def load(model: PreTrainedModel, source: str | Path, *, trainable: bool = False) -> PeftModel:
+def load(
+    model: PreTrainedModel, source: str | Path, *, trainable: bool = False, one_rank: bool | None = None
+) -> PeftModel:
     """A saved adapter on its base model: `PeftModel.from_pretrained`, with everything checked first.
 
     LoRA that was padded to one rank has its planned ranks again. Embeddings that were saved with the adapter, as PEFT
@@ -28,6 +30,7 @@ def load(model: PreTrainedModel, source: str | Path, *, trainable: bool = False)
     model: the base model, without adapters; its embeddings resized as before the training.
     source: the adapter's directory, or a hub id.
     trainable: to go on training it; otherwise it is frozen.
+    one_rank: how ``save_pretrained`` writes it, as in `apply`; None as it was found.
 
     Raises `FileError` where the adapter's files are missing or damaged, or say what no plan writes, `ModelError` where
     the model carries adapters already or is another one, and what `LayerLensModel` raises; in all cases nothing is
@@ -38,6 +41,8 @@ def load(model: PreTrainedModel, source: str | Path, *, trainable: bool = False)
         raise ModelError(f"load takes a model of transformers as it was loaded, not {type(model).__name__}")
     files = read_adapter(find_adapter(source))
     config = configuration(files, read_config(files), model)
+    if one_rank is not None:
+        config.one_rank = one_rank
     with restored_on_error(model), _embeddings_kept(model, files), quietly():
         try:
             loaded = PeftModel.from_pretrained(model, str(files.directory), config=config, is_trainable=trainable)

@@ -143,6 +143,24 @@ def test_each_at_its_own_rank_if_asked(tmp_path):
         assert torch.equal(logits(loaded.eval(), family), logits(wrapped, family))
 
 
+def test_what_was_trained_at_planned_ranks_is_padded_afterwards(tmp_path):
+    family = zoo.find("llama")
+    model = family.build()
+    wrapped = apply(model, plan_of(model, mixed_ranks(model)), one_rank=False).eval()
+    perturb(wrapped)
+    wrapped.save_pretrained(tmp_path / "start")
+    # By a trainer that knows PEFT alone.
+    plain = PeftModel.from_pretrained(family.build(), tmp_path / "start", is_trainable=True)
+    train(plain, family)
+    plain.save_pretrained(tmp_path / "trained")
+    load(family.build(), tmp_path / "trained", one_rank=True).save_pretrained(tmp_path / "served")
+    config, tensors = saved(tmp_path / "served")
+    assert (config["r"], config["rank_pattern"]) == (5, {})
+    assert {len(v) for k, v in tensors.items() if "lora_A" in k} == {5}
+    loaded = load(family.build(), tmp_path / "served").eval()
+    assert torch.equal(logits(loaded, family), logits(plain.eval(), family))
+
+
 def test_a_list_of_names_that_would_take_others_gives_way_to_a_pattern(tmp_path):
     """A draft model, say, whose modules' names end like those of the model itself."""
     model = zoo.build("llama")
