@@ -24,6 +24,8 @@ def check_beside(
     embeddings = set(embedding_names(model))
     modules = [name for name, _ in model.named_modules(remove_duplicate=False)]
     trained = [name for name in modules if any(name.endswith(head) for head in heads)]
+    if said.kept.get("trainable_token_indices") and not any(name.endswith(_TOKENS) for name in others):
+        raise FileError(f"{files.directory} lacks the tokens of trainable_token_indices in {files.config_path.name}")
     for head in heads:
         if not any(name.endswith(head) for name in trained):
             raise ModelError(f"{files.directory} trains {head} in full, which this {type(model).__name__} lacks")
@@ -50,10 +52,9 @@ def check_beside(
 
 
 def replaced_embeddings(files: AdapterFiles, model: nn.Module) -> list[nn.Parameter]:
-    """The weights of token embeddings and of the language-model head that an adapter replaces."""
-    held = {_unwrapped(name) for name in files.tensors}
-    weights = [f"{name}.weight" for name in embedding_names(model)]
-    return [model.get_parameter(weight) for weight in weights if weight in held]
+    """The parameters of token embeddings and of the language-model head that an adapter replaces."""
+    held = {_module(_unwrapped(name)) for name in files.tensors}
+    return [p for name in embedding_names(model) if name in held for p in model.get_submodule(name).parameters()]
 
 
 def _module(name: str) -> str:

@@ -1,5 +1,7 @@
 """Resized embeddings, trained tokens and heads are loaded as PEFT loads them, or refused by name."""
 
+import json
+
 import pytest
 import torch
 import transformers
@@ -9,7 +11,7 @@ import zoo
 from layerlens_core.adaptation.apply import apply
 from layerlens_core.adaptation.config import peft_config
 from layerlens_core.adaptation.load import load
-from layerlens_core.errors import ModelError
+from layerlens_core.errors import FileError, ModelError
 from layerlens_core.inspection.inspect import inspect
 from zoo.plans import plan_with
 from zoo.probing import perturb, snapshot
@@ -118,3 +120,24 @@ def test_tokens_that_train_alone(base, plan, tmp_path, tokens):
     wrapped.save_pretrained(tmp_path / "adapter")
     assert torch.equal(logits(load(base(), tmp_path / "adapter")), logits(wrapped))
     refused(base(97), tmp_path / "adapter", ModelError, r"(trains token|rows in).*has 97.*embeddings\(")
+
+
+def test_heads_and_tokens_that_the_file_lacks_are_named(base, plan, tmp_path):
+    apply(base(97), plan).save_pretrained(tmp_path / "adapter")
+    path = tmp_path / "adapter" / "adapter_config.json"
+    config = json.loads(path.read_text())
+    for changes, error, message in (
+        ({"trainable_token_indices": [5]}, FileError, "lacks the tokens of trainable_token_indices"),
+        ({"modules_to_save": ["embed_tokens"]}, ModelError, r"lacks model\.embed_tokens\.weight"),
+        ({"modules_to_save": ["score"]}, ModelError, "trains score in full, which this LlamaForCausalLM lacks"),
+    ):
+        path.write_text(json.dumps({**config, **changes}))
+        refused(base(97), tmp_path / "adapter", error, message)
+
+
+def test_a_head_of_another_size_is_refused_without_advice_about_embeddings(tmp_path):
+    family = zoo.find("bert-classifier")
+    model = family.build()
+    apply(model, plan_with(model, {"bert.encoder.layer.0": ("lora", 2)})).save_pretrained(tmp_path)
+    other = family.with_config(num_labels=5).build()
+    refused(other, tmp_path, ModelError, r"holds classifier\.(bias|weight) of \[3.*\], but in this model it is \[5")
