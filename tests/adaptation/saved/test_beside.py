@@ -77,6 +77,28 @@ def test_resized_embeddings_come_with_the_adapter(base, plan, tmp_path):
     refused(base(97), tmp_path / "adapter", ModelError, r"with 101 rows in lm_head.*has 97; .*embeddings\(101\)")
 
 
+@pytest.mark.parametrize("name", ["t5", "bert", "roberta", "gpt2", "bert-classifier", "xlnet"])
+def test_resized_embeddings_of_other_names_come_too(name, tmp_path):
+    """Shared ones, heads with a bias, heads inside of other modules, no head for tokens at all."""
+    family = zoo.find(name)
+    family.build().save_pretrained(tmp_path / "base")
+
+    def make(rows=ROWS):
+        model = getattr(transformers, family.architecture).from_pretrained(tmp_path / "base").eval()
+        model.resize_token_embeddings(rows)
+        return model
+
+    wrapped = apply(make(), plan_with(make(), {inspect(make()).layers[0].name: ("lora", 2)})).eval()
+    perturb(wrapped)
+    with torch.no_grad():
+        wrapped.get_input_embeddings().weight.add_(0.1)
+        expected = wrapped(**family.batch()).logits
+        wrapped.save_pretrained(tmp_path / "adapter")
+        loaded = load(make(), tmp_path / "adapter", trainable=True).eval()
+        assert torch.equal(loaded(**family.batch()).logits, expected)
+    refused(make(97), tmp_path / "adapter", ModelError, r"with 101 rows in .*has 97; .*embeddings\(101\)")
+
+
 def test_embeddings_are_saved_and_refused_by_their_rows_if_asked(base, plan, tmp_path):
     wrapped = apply(base(97), plan)
     perturb(wrapped)
