@@ -26,7 +26,12 @@ Init = Literal["random", "gradient"]
 
 
 def apply(
-    model: PreTrainedModel, plan: Plan, *, init: Init = "random", directions: str | Path | None = None
+    model: PreTrainedModel,
+    plan: Plan,
+    *,
+    init: Init = "random",
+    directions: str | Path | None = None,
+    one_rank: bool = True,
 ) -> PeftModel:
     """A PeftModel that trains exactly what the plan says, and at first computes what ``model`` does, to the last bit.
 
@@ -39,6 +44,8 @@ def apply(
     init: ``"gradient"`` starts LoRA's A along the leading right singular vectors of the mean gradient, ``"random"`` as
         PEFT draws it.
     directions: where these vectors are: a run's directory, or its directions.safetensors.
+    one_rank: how ``save_pretrained`` writes a plan of LoRA alone: every tensor at the largest rank, padded with zeros,
+        as servers want it, or each at its own. What trains is planned either way.
 
     Raises `ModelError` where the model is not the planned one, `PlanError` where the plan holds a method that cannot be
     applied, or is not consistent in itself, `PluginError` where nothing provides a method, and `FileError` for
@@ -46,9 +53,8 @@ def apply(
     """
     if not isinstance(plan, Plan):
         raise PlanError(f"apply takes a Plan, not {plan!r}; ll.Plan.load(run) reads one")
+    check_bare(model)
     if not isinstance(model, PreTrainedModel):
-        if isinstance(model, torch.nn.Module):
-            check_bare(model)
         raise ModelError(
             f"apply takes a model of transformers as it was loaded, not {type(model).__name__}; "
             "compile or wrap it afterwards"
@@ -68,8 +74,9 @@ def apply(
     if (cost := sum(planned.values())) != plan.parameters:
         raise PlanError(f"the plan is for {plan.parameters:,} trainable parameters, but its sizes take {cost:,}")
     vectors = read_directions_of(plan, init, directions)
+    config.one_rank = one_rank
     if inventory.experts and config.plain != "no":
-        config.plain = _plain_form(model, config)
+        _choose_form(model, config)
     with restored_on_error(model):
         wrapped = attach(model, config)
         _verify(wrapped, planned, plan)
@@ -92,23 +99,30 @@ def check_applicable(plan: Plan) -> None:
             provided_side(method)
 
 
-def _plain_form(model: PreTrainedModel, config: LayerLensConfig) -> Plain:
-    """How plain PEFT builds the same on this mixture of experts, found by trying, on a copy without weights.
+def _choose_form(model: PreTrainedModel, config: LayerLensConfig) -> None:
+    """Set how plain PEFT builds the same on this mixture of experts, found by trying, on a copy without weights.
 
     PEFT 0.21 rewrites patterns, and the names of some experts' maps, to those of transformers 4.
     """
-    planned = {name: (entry.size, config.scale) for name, entry in config.each().items()}
     forms: tuple[Plain, ...] = ("patterns", "names")
-    for form in forms:
-        with warnings.catch_warnings(), torch.device("meta"):
-            warnings.simplefilter("ignore")
-            try:
-                made = lora_layers(get_peft_model(type(model)(deepcopy(model.config)), config.as_lora(form)))
-            except ValueError:  # PEFT refuses what it cannot rewrite
-                continue
-        if {name: (layer.r["default"], layer.scaling["default"]) for name, layer in made.items()} == planned:
-            return form
-    return "no"
+    wanted = (config.one_rank, False) if config.padded_rank else (config.one_rank,)
+    for config.one_rank in wanted:
+        for config.plain in forms:
+            if _builds(model, config):
+                return
+    config.plain = "no"
+
+
+def _builds(model: PreTrainedModel, config: LayerLensConfig) -> bool:
+    """Whether plain PEFT builds what a configuration saves."""
+    with warnings.catch_warnings(), torch.device("meta"):
+        warnings.simplefilter("ignore")
+        try:
+            made = lora_layers(get_peft_model(type(model)(deepcopy(model.config)), config.as_lora(config.plain)))
+        except ValueError:  # PEFT refuses what it cannot rewrite
+            return False
+    planned = {name: (config.padded_rank or entry.size, config.scale) for name, entry in config.each().items()}
+    return {name: (layer.r["default"], layer.scaling["default"]) for name, layer in made.items()} == planned
 
 
 def _check_place(name: str, entry: Entry) -> None:

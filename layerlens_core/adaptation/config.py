@@ -53,12 +53,16 @@ class LayerLensConfig(LoraConfig):  # type: ignore[misc]
     scale: α/r of every LoRA module.
     plain: how plain PEFT finds the modules, where all are LoRA and it can; the configuration is then saved as PEFT's
         own ``LORA`` and loads where LayerLens is not installed.
+    one_rank: whether LoRA that is saved as PEFT's own has the largest rank everywhere, padded with zeros.
+    listed: whether a list of full names tells the modules from all others, since PEFT matches names by their ends.
     version: of the entries' format.
     """
 
     entries: dict[str, dict[str, Any]] = field(default_factory=dict)
     scale: float = 2.0
     plain: Plain = "no"
+    one_rank: bool = True
+    listed: bool = True
     version: int = VERSION
 
     def __post_init__(self) -> None:
@@ -78,6 +82,16 @@ class LayerLensConfig(LoraConfig):  # type: ignore[misc]
         """All entries by name."""
         return {name: Entry(**entry) for name, entry in self.entries.items()}
 
+    @property
+    def padded_rank(self) -> int | None:
+        """The rank to which tensors are padded when they are saved; None where they are saved as they are.
+
+        PEFT's layout of stacked experts interleaves ranks and experts, and no server reads several ranks of them.
+        """
+        if not self.one_rank or self.plain == "no" or self.target_parameters:
+            return None
+        return max(entry.size for entry in self.each().values())
+
     def save_pretrained(self, save_directory: str, **kwargs: Any) -> None:
         """Write ``adapter_config.json``; as PEFT's own where it can express everything."""
         if self.plain == "no":
@@ -90,10 +104,10 @@ class LayerLensConfig(LoraConfig):  # type: ignore[misc]
 
         plain: how PEFT is to find the modules.
         """
-        ranks = {name: entry["size"] for name, entry in self.entries.items()}
-        config = plain_lora(
-            ranks, scale=self.scale, parameters=self.target_parameters or (), listed=plain == "names"
-        )  # fmt: skip
+        ranks = {name: self.padded_rank or entry["size"] for name, entry in self.entries.items()}
+        # Servers read a list of names; SGLang refuses a pattern.
+        listed = self.listed if self.padded_rank else plain == "names"
+        config = plain_lora(ranks, scale=self.scale, parameters=self.target_parameters or (), listed=listed)
         told = ("r", "lora_alpha", "target_modules", "target_parameters", "rank_pattern", "alpha_pattern", "peft_type")
         for setting in fields(LoraConfig):
             if setting.name not in told:

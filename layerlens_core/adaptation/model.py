@@ -4,7 +4,7 @@ Importing this module makes the type ``LAYERLENS`` known to PEFT, so that ``Peft
 adapters, and trainers that take a ``peft_config`` take ours.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from copy import copy
 from typing import Any
@@ -13,11 +13,12 @@ from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 from peft.tuners.lora import LoraLayer, LoraModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import AuxiliaryTrainingWrapper, ModulesToSaveWrapper
-from torch import nn
+from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from layerlens_core.adaptation.attached import adapted, bare_name
 from layerlens_core.adaptation.config import PEFT_TYPE, VERSION, Entry, LayerLensConfig
+from layerlens_core.adaptation.one_rank import pad, trim
 from layerlens_core.adaptation.provided import ProvidedSide, provided_side
 from layerlens_core.adaptation.side_module import SideModule
 from layerlens_core.adaptation.snapshot import restored_on_error
@@ -41,6 +42,7 @@ class LayerLensModel(LoraModel):  # type: ignore[misc]
         config = self.peft_config[adapter_name]
         try:
             self._sides = check_fits(model, config)
+            config.listed = not _end_alike(model, config.entries)
             with restored_on_error(model):
                 super().inject_adapter(model, adapter_name, *args, **kwargs)
                 made = set(self._made(adapter_name))
@@ -100,6 +102,20 @@ class LayerLensModel(LoraModel):  # type: ignore[misc]
         for name, layer in adapted(self.model):
             if layer.has(adapter) if isinstance(layer, SideModule) else adapter in layer.r:
                 yield name
+
+    @classmethod
+    def _get_adapter_state_dict(
+        cls, model: nn.Module, config: LayerLensConfig, *args: Any, **kwargs: Any
+    ) -> dict[str, Tensor]:
+        # What PEFT saves, checkpoints of trainers included.
+        tensors: dict[str, Tensor] = super()._get_adapter_state_dict(model, config, *args, **kwargs)
+        return tensors if config.padded_rank is None else pad(tensors, config.padded_rank)
+
+    @classmethod
+    def _remap_adapter_state_dict_for_load(cls, model: nn.Module, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        # What PEFT loads, also where a trainer goes on from a checkpoint.
+        tensors: dict[str, Tensor] = super()._remap_adapter_state_dict_for_load(model, *args, **kwargs)
+        return trim(tensors, {name: parameter.shape for name, parameter in model.named_parameters()})
 
     def merge_adapter(self, *args: Any, **kwargs: Any) -> None:
         """Merge LoRA into the weights, in place and reversibly. Raises `PlanError` for a mixed plan."""
@@ -208,6 +224,17 @@ def check_fits(model: nn.Module, config: LayerLensConfig) -> Mapping[str, Provid
         else:
             sides[entry.method].check(_bare(modules[name]), name, entry)
     return sides
+
+
+def _end_alike(model: nn.Module, names: Collection[str]) -> bool:
+    """Whether the name of another module ends with one of these names, by whole parts."""
+    for name, _ in model.named_modules(remove_duplicate=False):
+        bare = bare_name(name)
+        while bare and name not in names:
+            _, _, bare = bare.partition(".")
+            if bare in names:
+                return True
+    return False
 
 
 def _methods(config: LayerLensConfig) -> set[str]:

@@ -1,7 +1,7 @@
 """``layerlens apply``: an initialised adapter directory from a plan."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypedDict, Unpack, cast
 
 import click
 
@@ -13,22 +13,37 @@ if TYPE_CHECKING:
     from layerlens_core.values.profile import Profile, Task
 
 
+one_rank_option = click.option(
+    "--one-rank",
+    is_flag=True,
+    help="Write every LoRA at the largest rank, padded with zeros: the same function, for servers of one rank.",
+)
+
+
+class Start(TypedDict):
+    """How an adapter is written: see the options of the same names."""
+
+    one_rank: bool
+    init: "Init"
+    seed: int
+    trust_remote_code: bool
+
+
 @click.command("apply", short_help="Write an adapter directory that is ready to train.")
 @run_argument
 @click.option("--model", required=True, help="The planned model: a local directory or a hub id.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory of the adapter.")
 @click.option("--overwrite", is_flag=True, help="Write into a directory that holds files already.")
+@one_rank_option
 @start_options
-def command(
-    run: Path, model: str, out: Path, overwrite: bool, init: "Init", seed: int, trust_remote_code: bool
-) -> None:
+def command(run: Path, model: str, out: Path, overwrite: bool, **start: Unpack[Start]) -> None:
     """Attach the plan of RUN to the model and write the initialised adapter, in PEFT's format."""
     from layerlens_core.values.plan import Plan
     from layerlens_core.values.profile import Profile
 
     plan, profile = Plan.load(run), Profile.load(run)
     check_free(out, model, overwrite)
-    write_adapter(run, plan, profile, model, out, init=init, seed=seed, trust_remote_code=trust_remote_code)
+    write_adapter(run, plan, profile, model, out, start)
     click.echo(out)
 
 
@@ -51,17 +66,7 @@ def check_free(out: Path, model: str, overwrite: bool) -> None:
         raise FileError(f"{out} already holds {there[0]}{more}; use --overwrite or another --out")
 
 
-def write_adapter(
-    run: Path,
-    plan: "Plan",
-    profile: "Profile",
-    model: str,
-    out: Path,
-    *,
-    init: "Init",
-    seed: int,
-    trust_remote_code: bool = False,
-) -> tuple[Path, ...]:
+def write_adapter(run: Path, plan: "Plan", profile: "Profile", model: str, out: Path, start: Start) -> tuple[Path, ...]:
     """Load the model, apply the plan of the run, write the adapter whole or not at all; returns its files."""
     import torch
 
@@ -72,19 +77,36 @@ def write_adapter(
     from layerlens_core.files.atomic import filling
 
     check_applicable(plan)
-    read_directions_of(plan, init, run)
-    read_config(model, trust_remote_code=trust_remote_code)
+    if start["one_rank"]:
+        check_one_rank(plan)
+    read_directions_of(plan, start["init"], run)
+    trusted, seed = start["trust_remote_code"], start["seed"]
+    read_config(model, trust_remote_code=trusted)
     task = cast("Task", profile.task)
-    loaded = load(model, task, labels=profile.labels, seed=seed, trust_remote_code=trust_remote_code).model
+    loaded = load(model, task, labels=profile.labels, seed=seed, trust_remote_code=trusted).model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        wrapped = apply(loaded, plan, init=init, directions=run)
+        wrapped = apply(loaded, plan, init=start["init"], directions=run, one_rank=start["one_rank"])
+    config = wrapped.peft_config["default"]
     if Path(model).is_dir():
         # By its full path, so that the adapter finds its base from any directory.
-        wrapped.peft_config["default"].base_model_name_or_path = str(Path(model).resolve())
+        config.base_model_name_or_path = str(Path(model).resolve())
     with filling(out) as staging:
         wrapped.save_pretrained(str(staging))
         names = sorted(path.name for path in staging.iterdir())
     adapters, heads = trainable_parameters(wrapped)
     say(f"{adapters:,} trainable parameters, as planned" + (f", and {heads:,} in the head" if heads else ""))
+    if config.padded_rank is not None:
+        say(f"written at one rank, {config.padded_rank}, padded with zeros; PEFT counts these among what trains")
     return tuple(out / name for name in names)
+
+
+def check_one_rank(plan: "Plan") -> None:
+    """Raises `PlanError` where a plan cannot be written at one rank."""
+    from layerlens_core.errors import PlanError
+    from layerlens_core.plugin.export import other_methods
+
+    if others := other_methods(plan):
+        raise PlanError(f"--one-rank is for plans of LoRA alone, but this one has {', '.join(others)}")
+    if any("experts" in plan.shapes[name] for name, size in plan.sizes("lora-experts").items() if size):
+        raise PlanError("--one-rank is for LoRA on linear modules, but this plan has it on stacked experts too")

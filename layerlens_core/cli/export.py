@@ -1,14 +1,12 @@
 """``layerlens export``: a plan for the trainer that somebody uses."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Unpack
 
 import click
 
+from layerlens_core.cli.apply import Start, check_free, one_rank_option, write_adapter
 from layerlens_core.cli.options import run_argument, start_options
-
-if TYPE_CHECKING:
-    from layerlens_core.adaptation.apply import Init
 
 
 @click.command("export", short_help="Write the plan for a trainer: PEFT, TRL, axolotl, LLaMA-Factory.")
@@ -17,15 +15,13 @@ if TYPE_CHECKING:
 @click.option("--model", required=True, help="The planned model: a local directory or a hub id.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory of the files.")
 @click.option("--overwrite", is_flag=True, help="Write into a directory that holds files already.")
+@one_rank_option
 @start_options
-def command(
-    run: Path, to: str, model: str, out: Path, overwrite: bool, init: "Init", seed: int, trust_remote_code: bool
-) -> None:
+def command(run: Path, to: str, model: str, out: Path, overwrite: bool, **start: Unpack[Start]) -> None:
     """Write what a trainer needs for the plan of RUN: an initialised adapter, its own configuration keys, or both.
 
     A trainer that cannot express the plan is refused, and nothing is written.
     """
-    from layerlens_core.cli.apply import check_free, write_adapter
     from layerlens_core.cli.terminal import say
     from layerlens_core.data.source import check_source
     from layerlens_core.errors import PluginError
@@ -43,10 +39,8 @@ def command(
         profile=profile,
         model=model,
         out=out,
-        init=init,
-        adapter=lambda: write_adapter(
-            run, plan, profile, model, out, init=init, seed=seed, trust_remote_code=trust_remote_code
-        ),
+        init=start["init"],
+        adapter=lambda: write_adapter(run, plan, profile, model, out, start),
         say=say,
     )
     written = export(request)

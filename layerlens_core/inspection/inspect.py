@@ -119,10 +119,30 @@ def class_name(model: nn.Module) -> str:
     return next(kind for kind in type(model).__mro__ if not kind.__module__.startswith("torch.distributed")).__name__
 
 
-def check_bare(model: nn.Module) -> None:
-    """Raises `ModelError` where adapters are attached already."""
+def check_bare(model: object) -> None:
+    """Raises `ModelError` for what is no model of transformers, and where adapters are attached already."""
+    if not isinstance(model, nn.Module):
+        shown = repr(model)[:60] if isinstance(model, str) else f"a {type(model).__name__}"
+        raise ModelError(
+            f"a model of transformers is needed, not {shown}; load it first, for instance with "
+            "AutoModelForCausalLM.from_pretrained"
+        )
     if hasattr(model, "peft_config") or any(_is_of_peft(module) for module in model.modules()):
-        raise ModelError(f"{type(model).__name__} already carries PEFT adapters; take the base model (model.unload())")
+        raise ModelError(f"{type(model).__name__} already carries PEFT adapters; {_way_to_base(model)}")
+    if not hasattr(model, "get_output_embeddings"):
+        raise ModelError(
+            f"a model of transformers as it was loaded is needed, not {type(model).__name__}; wrap it afterwards"
+        )
+
+
+def _way_to_base(model: nn.Module) -> str:
+    """What to do about adapters, by who attached them."""
+    if not _is_of_peft(model):
+        # Of `add_adapter`, or inside of a PeftModel, which alone can take them off.
+        return "take the base model, by its PeftModel's unload() or loaded anew"
+    if "unload" in dir(getattr(model, "base_model", model)):
+        return "take the base model: model.unload(), or model.merge_and_unload() to go on from what was trained"
+    return "take the base model, loaded anew"
 
 
 def _layer_names(model: nn.Module) -> Iterator[str]:

@@ -12,7 +12,7 @@ from layerlens_core import tracing
 from layerlens_core.allocation.reliability import warned
 from layerlens_core.errors import DataError, ModelError, ScoreError
 from layerlens_core.files.directions import write_directions
-from layerlens_core.inspection.inspect import inspect
+from layerlens_core.inspection.inspect import check_bare, inspect
 from layerlens_core.plugin.active import ActiveProfile
 from layerlens_core.plugin.registry import Registry, default
 from layerlens_core.profiling.costs.activations import SAMPLES, measure_activations
@@ -152,6 +152,7 @@ def profile_with(
     """
     report = progress or (lambda stage, done, total: None)
     metrics = load_metrics(options.metrics, default() if registry is None else registry)
+    check_bare(model)
     task = options.task or task_of(model)
     inventory = inventory or inspect(model)
     given = split(batches, task, model, most=MOST if options.samples == "auto" else None)

@@ -96,6 +96,24 @@ def made_of(wrapped):
     return {name: (layer.r["default"], layer.scaling["default"]) for name, layer in lora_layers(wrapped).items()}
 
 
+@attrs.frozen
+class Adapter:
+    """A model with a plan of several ranks, and the request that writes it."""
+
+    request: ExportRequest
+    wrapped: torch.nn.Module
+
+
+@pytest.fixture
+def adapter(tmp_path):
+    """What trainers on PEFT get: every module at its own rank."""
+    model = zoo.build("llama")
+    plan = causal(model, mixed_ranks(model))
+    request = request_for(model, plan, tmp_path, None)
+    wrapped = apply(model, plan, one_rank=False)
+    return Adapter(attrs.evolve(request, adapter=saved(wrapped, tmp_path)), wrapped)
+
+
 @pytest.fixture(scope="module")
 def without_layerlens(tmp_path_factory):
     """A folder with every installed distribution but ours; `python -I -S` sees no other, nor any .pth file."""
@@ -131,7 +149,7 @@ def test_plain_peft_loads_what_was_exported_with_the_same_logits_ranks_and_scale
         plan = plan_of(model, mixed_ranks(model))
         said = []
         request = request_for(model, plan, folder / "adapter", None)
-        wrapped = apply(model, plan).eval()
+        wrapped = apply(model, plan, one_rank=False).eval()
         perturb(wrapped)
         written = export_peft(attrs.evolve(request, adapter=saved(wrapped, folder / "adapter"), say=said.append))
         assert {path.name for path in written} >= {"adapter_config.json", "adapter_model.safetensors"}
@@ -184,7 +202,7 @@ def test_a_model_with_stacked_experts_has_no_plain_configuration():
 def test_the_saved_configuration_is_the_plain_one(tmp_path):
     model = zoo.build("llama")
     plan = plan_of(model, mixed_ranks(model))
-    apply(model, plan).save_pretrained(tmp_path)
+    apply(model, plan, one_rank=False).save_pretrained(tmp_path)
     saved_config, config = LoraConfig.from_pretrained(tmp_path), lora_config(plan)
     for key in ("peft_type", "r", "lora_alpha", "target_modules", "rank_pattern", "alpha_pattern", "lora_dropout"):
         assert getattr(saved_config, key) == getattr(config, key), key
@@ -208,20 +226,15 @@ def test_the_command_line_of_trl_builds_the_planned_model(tmp_path):
     assert made_of(get_peft_model(model, config)) == dict.fromkeys(ranks, (4, 2.0))
 
 
-def test_the_keys_for_axolotl_say_what_the_adapter_says(tmp_path):
+def test_the_keys_for_axolotl_say_what_the_adapter_says(adapter, tmp_path):
     """It warns where they differ, and builds LoRA from the keys alone for preference tuning."""
-    family = zoo.find("llama")
-    model = family.build()
-    plan = causal(model, mixed_ranks(model))
-    request = request_for(model, plan, tmp_path, None)
-    wrapped = apply(model, plan)
-    *_, path = export_axolotl(attrs.evolve(request, adapter=saved(wrapped, tmp_path)))
+    *_, path = export_axolotl(adapter.request)
     keys = yaml.safe_load(path.read_text())
-    adapter = json.loads((tmp_path / "adapter_config.json").read_text())
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
     assert keys["lora_model_dir"] == str(tmp_path)
-    assert keys["lora_rank_pattern"] == adapter["rank_pattern"] != {}
-    assert keys["lora_alpha_pattern"] == adapter["alpha_pattern"]
-    assert keys["lora_target_modules"] == adapter["target_modules"]
+    assert keys["lora_rank_pattern"] == config["rank_pattern"] != {}
+    assert keys["lora_alpha_pattern"] == config["alpha_pattern"]
+    assert keys["lora_target_modules"] == config["target_modules"]
     # As `_build_peft_lora_config` of axolotl 0.19 does.
     config = LoraConfig(
         r=keys["lora_r"],
@@ -233,20 +246,15 @@ def test_the_keys_for_axolotl_say_what_the_adapter_says(tmp_path):
         bias="none",
         task_type="CAUSAL_LM",
     )
-    assert made_of(get_peft_model(family.build(), config)) == made_of(wrapped)
+    assert made_of(get_peft_model(zoo.build("llama"), config)) == made_of(adapter.wrapped)
 
 
-def test_the_keys_for_llama_factory_name_an_adapter_that_goes_on_training(tmp_path):
-    family = zoo.find("llama")
-    model = family.build()
-    plan = causal(model, mixed_ranks(model))
-    request = request_for(model, plan, tmp_path, None)
-    wrapped = apply(model, plan)
-    *_, path = export_llama_factory(attrs.evolve(request, adapter=saved(wrapped, tmp_path)))
+def test_the_keys_for_llama_factory_name_an_adapter_that_goes_on_training(adapter, tmp_path):
+    *_, path = export_llama_factory(adapter.request)
     keys = yaml.safe_load(path.read_text())
     # As `_setup_lora_tuning` of LLaMA-Factory 0.9.5 does with one adapter and without create_new_adapter.
-    (adapter,) = re.split(r"\s*,\s*", keys["adapter_name_or_path"])
+    (named,) = re.split(r"\s*,\s*", keys["adapter_name_or_path"])
     assert not keys["create_new_adapter"]
-    loaded = peft.PeftModel.from_pretrained(family.build(), adapter, is_trainable=True)
-    assert made_of(loaded) == made_of(wrapped)
-    assert sum(p.numel() for p in loaded.parameters() if p.requires_grad) == plan.parameters
+    loaded = peft.PeftModel.from_pretrained(zoo.build("llama"), named, is_trainable=True)
+    assert made_of(loaded) == made_of(adapter.wrapped)
+    assert sum(p.numel() for p in loaded.parameters() if p.requires_grad) == adapter.request.plan.parameters

@@ -16,7 +16,7 @@ from torch import nn
 import zoo
 from adaptation.applied import ranks_of, refused, scales_of
 from layerlens_core.adaptation.apply import apply
-from layerlens_core.adaptation.target_patterns import exactly
+from layerlens_core.adaptation.target_patterns import exactly, names_in
 from layerlens_core.errors import ModelError
 from layerlens_core.inspection.inspect import inspect
 from zoo.plans import plan_of
@@ -95,7 +95,7 @@ def test_saving_keeps_ranks_and_scales_though_it_does_not_keep_the_order_of_patt
     before, after = scales_of(made), scales_of(reloaded(made, "naive"))
     assert {name for name in before if before[name] != after[name]} == set(projections([1]))
 
-    wrapped = apply(copy.deepcopy(base), plan_of(base, ranks))
+    wrapped = apply(copy.deepcopy(base), plan_of(base, ranks), one_rank=False)
     loaded = reloaded(wrapped, "planned")
     assert ranks_of(wrapped) == ranks_of(loaded) == ranks
     assert set(scales_of(loaded).values()) == {2.0}
@@ -168,6 +168,19 @@ def test_a_pattern_matches_exactly_the_names_that_it_was_made_of(parts):
         for name in itertools.product(["a", "b", "1", "11", "a+"], repeat=length)
     }
     assert {name for name in every if pattern.fullmatch(name)} == names
+    assert names_in(pattern.pattern) == names
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r".*\.q_proj", "^(a+)+$", "^a{3}$", "^a?$", r"^\d$", "^[ab]$", "(?!)", "", "^$", "^(?:a|)$", "^a)$", "^(?:a$",
+        "^a\\",
+        f"^{'(?:a|b)' * 40}$", f"^{'(?:' * 5000}a{')' * 5000}$", f"^{'a' * 10**6}{'(?:b|c)' * 16}$",
+    ],
+)  # fmt: skip
+def test_a_pattern_of_another_kind_is_none_of_ours(pattern):
+    assert names_in(pattern) is None
 
 
 @pytest.mark.parametrize("name", ["a.b", "a.(b)", "layers.1.x|y", "w[0].*", "ü.q"])
@@ -194,7 +207,7 @@ def test_a_part_of_a_mixture_of_experts_is_adapted_though_peft_rewrites_its_patt
     upper = {module.name: rank for rank, module in enumerate(inspect(model).layers[1].modules, start=1)}
     naive = get_peft_model(copy.deepcopy(base), LoraConfig(target_modules=exactly(upper)))
     assert len(ranks_of(naive)) == 2 * len(upper)
-    wrapped = apply(model, plan_of(model, upper))
+    wrapped = apply(model, plan_of(model, upper), one_rank=False)
     assert ranks_of(wrapped) == upper
     wrapped.save_pretrained(tmp_path)
     saved = json.loads((tmp_path / "adapter_config.json").read_text())

@@ -12,6 +12,8 @@ import torch
 import transformers
 from peft.tuners.lora import LoraLayer
 
+from layerlens_core.adaptation.attached import trainable_parameters
+from layerlens_core.adaptation.load import load
 from layerlens_core.values.plan import Plan
 
 Model = Callable[[str], str]
@@ -44,6 +46,34 @@ def test_peft_loads_the_adapter_with_the_planned_ranks(
     for layer in layers.values():
         assert torch.count_nonzero(layer.lora_B["default"].weight) == 0
         assert torch.count_nonzero(layer.lora_A["default"].weight) > 0
+
+
+def test_at_one_rank_servers_find_no_pattern(
+    layerlens: Any, finished_runs: dict[str, Path], model: Model, tmp_path: Path
+) -> None:
+    plan, out = Plan.load(finished_runs["llama"]), tmp_path / "adapter"
+    ranks = plan.sizes("lora")
+    assert len(set(ranks.values())) > 1
+    result = layerlens.ok("apply", finished_runs["llama"], "--model", model("llama"), "--out", out, "--one-rank")
+    largest = max(ranks.values())
+    assert f"written at one rank, {largest}, padded with zeros" in result.stderr
+    config = json.loads((out / "adapter_config.json").read_text())
+    assert (config["r"], config["lora_alpha"]) == (largest, largest * plan.scale)
+    assert not config["rank_pattern"]
+    assert not config["alpha_pattern"]
+    assert sorted(config["target_modules"]) == sorted(ranks)
+    loaded = load(_base("llama", model("llama")), out, trainable=True)
+    assert trainable_parameters(loaded) == (plan.parameters, 0)
+
+
+def test_one_rank_is_refused_for_plans_of_other_methods(
+    layerlens: Any, run: Callable[..., Path], model: Model, tmp_path: Path
+) -> None:
+    there, out = run("llama"), tmp_path / "adapter"
+    layerlens.ok("allocate", there, "--methods", "prefix,adapter,lora")
+    for command in (("apply", there), ("export", there, "--to", "peft")):
+        message = layerlens.refused(*command, "--model", model("llama"), "--out", out, "--one-rank", out=out)
+        assert "--one-rank is for plans of LoRA alone, but this one has " in message
 
 
 def test_the_same_seed_gives_the_same_adapter(
