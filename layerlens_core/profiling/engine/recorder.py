@@ -153,12 +153,13 @@ class Recorder:
             self.sights = self.sights.merged(Sights(reached=True))
         if self.sights.lost is not None:
             return
-        if not gradients.numel():  # an expert that no token was sent to
+        inputs, d = inputs.detach(), self._by_sample(gradients.detach())
+        # An expert that no token was sent to, or whatever is multiplied by 0, adds nothing to any sample.
+        if not gradients.numel() or (d is None and not bool(gradients.any())):
             self._calls -= 1
             if self._pending and len(self._pending) == self._calls:
                 self._join_calls()
             return
-        inputs, d = inputs.detach(), self._by_sample(gradients.detach())
         if d is None:
             self.sights = self.sights.merged(Sights(lost=self._why_lost(gradients)))
             return
