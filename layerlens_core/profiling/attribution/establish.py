@@ -11,7 +11,7 @@ from layerlens_core.profiling.attribution.layout import Layout
 from layerlens_core.profiling.attribution.probe import OPEN, SCATTERED, SHARED, Marks, Rows
 from layerlens_core.profiling.model.devices import input_device, on
 from layerlens_core.profiling.model.losses import Terms, loss_terms
-from layerlens_core.profiling.model.samples import IGNORED, Sample, collate, runs, runs_key, tokens
+from layerlens_core.profiling.model.samples import IGNORED, Sample, collate, extremes, runs_key, tokens
 from layerlens_core.profiling.model.tasks import lacks_padding, pad_token_id
 from layerlens_core.profiling.model.vocabulary_head import VocabularyHead
 from layerlens_core.values.profile import Task
@@ -88,10 +88,12 @@ def establish(
 
 def _chosen(samples: Sequence[Sample]) -> list[Sample]:
     """The longest sample, the shortest, and one between that can share a batch, with a label in every place."""
-    order = sorted(samples, key=tokens, reverse=True)
-    (_, together), *_ = runs(sorted(order, key=lambda sample: runs_key(sample) != runs_key(order[0])), len(order))
-    picked = [together[0], *([together[-1]] if len(together) > 1 else []), *together[1:-1][len(together) // 2 :][:1]]
-    return [_labelled(sample) for sample in picked]
+    longest = max(samples, key=tokens)
+    together = [sample for sample in samples if runs_key(sample) == runs_key(longest)]
+    if len(together) < 2:
+        return []
+    between = sorted(together, key=tokens)[len(together) // 2]
+    return [_labelled(sample) for sample in (*extremes(together), between)][: max(2, len(together))]
 
 
 def _labelled(sample: Sample) -> Sample:

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import PreTrainedModel
 
+from layerlens_core.profiling.model.decoder_inputs import decoder_inputs
 from layerlens_core.profiling.model.devices import input_device, on
 from layerlens_core.profiling.model.forward import forward
 from layerlens_core.profiling.model.frozen import untouched
-from layerlens_core.profiling.model.losses import per_sample_losses
+from layerlens_core.profiling.model.losses import inputs_alone, per_sample_losses
 from layerlens_core.profiling.model.samples import IGNORED, Sample, collate, runs
 from layerlens_core.profiling.model.tasks import CLASSIFICATION, count_labels, input_embeddings, pad_token_id
 from layerlens_core.profiling.model.weights import is_sharded
@@ -181,6 +182,8 @@ def _forward(model: PreTrainedModel, inputs: Sample, task: Task) -> int:
     options: dict[str, Any] = dict(inputs)
     if task == "causal-lm" and "labels" not in options:
         options["labels"] = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, IGNORED)
+    if task == "seq2seq-lm" and "decoder_input_ids" not in options:
+        options["decoder_input_ids"] = decoder_inputs(model, inputs_alone(inputs), inputs["labels"])
     logits = forward(model, options, cache=task in ("masked-lm", "token-classification"))
     return logits.numel() * logits.element_size()
 

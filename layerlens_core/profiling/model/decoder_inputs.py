@@ -24,20 +24,30 @@ def decoder_inputs(model: PreTrainedModel, inputs: Sample, labels: Tensor) -> Te
     inputs: what the encoder reads.
     labels: [samples, positions].
 
-    Raises `ModelError` where the class does neither.
+    Raises `ModelError` where the class does neither, or is of another kind.
     """
+    if not getattr(model.config, "is_encoder_decoder", False):
+        raise ModelError(f"{type(model).__name__} has no encoder and decoder; its task is causal-lm")
     method = getattr(model, "prepare_decoder_input_ids_from_labels", None)
     if method is not None:
         result: Tensor = method(labels=labels)
         return result
     seen: list[Tensor] = []
 
-    def look(_module: nn.Module, _args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if isinstance(found := kwargs.get("decoder_input_ids"), Tensor):
-            seen.append(found)
-            raise _Seen
+    def looking(key: str) -> Any:
+        def look(_module: nn.Module, _args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            if isinstance(found := kwargs.get(key), Tensor):
+                seen.append(found)
+                raise _Seen
 
-    handles = [child.register_forward_pre_hook(look, with_kwargs=True) for child in model.children()]
+        return look
+
+    handles = [
+        child.register_forward_pre_hook(
+            looking("input_ids" if "decoder" in name else "decoder_input_ids"), with_kwargs=True
+        )
+        for name, child in model.named_children()
+    ]
     why = "it makes none of labels"
     try:
         with torch.no_grad():

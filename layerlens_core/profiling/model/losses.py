@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, pad
 from transformers import PreTrainedModel
 
+from layerlens_core.errors import ModelError
 from layerlens_core.profiling.model.decoder_inputs import decoder_inputs
 from layerlens_core.profiling.model.forward import forward
 from layerlens_core.profiling.model.samples import IGNORED, Sample
@@ -60,7 +61,12 @@ def loss_terms(model: PreTrainedModel, batch: Sample, task: Task, head: Vocabula
     head: computes logits at labelled positions alone; None computes all.
     """
     if task in CLASSIFICATION:
-        return _of_classifier(forward(model, _inputs(batch)), batch["labels"], problem_of(model, batch["labels"]))
+        logits = forward(model, inputs_alone(batch))
+        if logits.dim() != 2 or len(logits) != len(batch["labels"]):
+            raise ModelError(
+                f"{type(model).__name__} gives logits of shape {tuple(logits.shape)} for {len(batch['labels'])} samples"
+            )
+        return _of_classifier(logits, batch["labels"], problem_of(model, batch["labels"]))
     run, targets = _prepared(model, batch, task)
     labelled = targets != IGNORED
     if head is not None:
@@ -68,6 +74,11 @@ def loss_terms(model: PreTrainedModel, batch: Sample, task: Task, head: Vocabula
         terms = head.terms(run, positions, targets.flatten()[positions])
         return Terms(terms.new_zeros(targets.shape).masked_scatter(labelled.to(terms.device), terms), labelled)
     logits = at_least_float32(run())
+    if logits.shape[:-1] != targets.shape:
+        raise ModelError(
+            f"{type(model).__name__} gives logits of shape {tuple(logits.shape)} for labels of shape "
+            f"{tuple(targets.shape)}, so that no label belongs to a position"
+        )
     targets = targets.to(logits.device)
     values = cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none")
     return Terms(values.view_as(targets), labelled)
@@ -98,7 +109,7 @@ def _of_classifier(logits: Tensor, labels: Tensor, problem: str) -> Terms:
 
 def _prepared(model: PreTrainedModel, batch: Sample, task: Task) -> tuple[Callable[[], Tensor], Tensor]:
     """What computes the logits [samples, positions, classes], and the target at each of these positions."""
-    inputs, labels = _inputs(batch), batch.get("labels")
+    inputs, labels = inputs_alone(batch), batch.get("labels")
     if task == "causal-lm":
         tokens = inputs["input_ids"]
         labels = tokens if labels is None else labels
@@ -113,5 +124,6 @@ def _prepared(model: PreTrainedModel, batch: Sample, task: Task) -> tuple[Callab
     return lambda: forward(model, inputs), labels
 
 
-def _inputs(batch: Sample) -> Sample:
+def inputs_alone(batch: Sample) -> Sample:
+    """What the model reads of a batch: all but the labels."""
     return {key: value for key, value in batch.items() if key != "labels"}

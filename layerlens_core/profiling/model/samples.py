@@ -6,7 +6,7 @@ padded, and in every model a sample's first token is at position 0.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -54,16 +54,34 @@ def shapes(sample: Sample) -> tuple[Any, ...]:
     return tuple((key, value.dtype, tuple(value.shape)) for key, value in sorted(sample.items()))
 
 
+def extremes(samples: Sequence[Sample]) -> tuple[Sample, Sample]:
+    """A sample as long as the longest in every column, and one as short as the shortest, made of two of the samples.
+
+    samples: that can share a batch. Where each has images of its own beside text, whose places must not be cut, the
+        longest and the shortest themselves.
+    """
+    longest, shortest = max(samples, key=tokens), min(samples, key=tokens)
+    if any(_is_joined(key, longest) for key in longest):
+        return longest, shortest
+    padded = [key for key, value in longest.items() if _is_padded(key, value)]
+    most = {key: max(len(sample[key]) for sample in samples) for key in padded}
+    least = {key: max(min(len(sample[key]) for sample in samples), 1) for key in padded}
+    return _resized(longest, most), _resized(shortest, least)
+
+
 def cut_to(long: Sample, short: Sample) -> Sample | None:
-    """A sample cut, or repeated, to the lengths of another one; None where that leaves no sample."""
-    if runs_key(long) != runs_key(short) or any(_is_joined(key, long) for key in long):
+    """A sample cut to the lengths of a shorter one; None where the places of its images must not be cut."""
+    if any(_is_joined(key, long) for key in long):
         return None
-    result = dict(long)
-    for key, value in long.items():
-        if _is_padded(key, value):
-            length = len(short[key])
-            times = -(-length // max(len(value), 1))
-            result[key] = torch.cat([value] * times)[:length] if times else value[:0]
+    return _resized(long, {key: len(short[key]) for key, value in long.items() if _is_padded(key, value)})
+
+
+def _resized(sample: Sample, lengths: Mapping[str, int]) -> Sample:
+    """A sample with columns cut, or repeated from their beginning, to these lengths."""
+    result = dict(sample)
+    for key, length in lengths.items():
+        value = sample[key]
+        result[key] = torch.cat([value] * -(-length // max(len(value), 1)))[:length]
     return result
 
 

@@ -37,7 +37,9 @@ def task_of(model: PreTrainedModel) -> Task:
     for task, attribute in _MAPPINGS.items():
         values = getattr(modeling_auto, attribute).values()
         if any(name == value or name in value for value in values if isinstance(value, (str, tuple))):
-            return task
+            # Language models that hear are listed among the others, with which they have no decoder in common.
+            hears = task == "seq2seq-lm" and not getattr(model.config, "is_encoder_decoder", False)
+            return "causal-lm" if hears else task
     raise ModelError(
         f"the task of {name} is not known; it must be a model for one of {', '.join(get_args(Task))}, "
         "loaded by the Auto class of that task"

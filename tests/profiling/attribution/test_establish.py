@@ -78,7 +78,7 @@ def same_for_all_samples(inner, x, rows):
 KNOWN = (
     as_it_is, folded, time_first, time_first_and_folded, in_windows, in_two_shapes, pooled, same_for_all_samples,
 )  # fmt: skip
-UNKNOWN = {table: (SHARED,), sent_to_an_expert: (SCATTERED, SHARED, OPEN, UNSEEN), twice: (OPEN, SCATTERED)}
+UNKNOWN = {table: (SHARED,), sent_to_an_expert: (SCATTERED, SHARED, OPEN, UNSEEN), twice: (OPEN, SCATTERED, SHARED)}
 LENGTHS = {"as many as tokens": [4] * 4, "ragged": [9, 7, 12, 5, 8], "pairs": [6, 4], "threes": [3, 3, 3]}
 
 
