@@ -58,8 +58,7 @@ def aggregate(
             raise ScoreError(f"metrics {names[0]!r} and {name!r} score different units: {', '.join(differing[:5])}")
     raw = {name: tuple(column[unit] for unit in units) for name, column in columns.items()}
     normalized = {name: tuple(normalize(column, normalizer)) for name, column in raw.items()}
-    total = math.fsum(checked.values())
-    shares = {name: weight / total for name, weight in checked.items()}
+    shares = _weight_shares(checked)
     values = tuple(float(value) for value in combine(normalized, shares))
     if len(values) != len(units) or not all(map(math.isfinite, values)):
         raise ScoreError(
@@ -73,8 +72,17 @@ def aggregate(
         weights=checked,
         normalizer=normalizer,
         aggregator=aggregator,
-        granularity=granularity,
     )
+
+
+def _weight_shares(weights: Mapping[str, float]) -> dict[str, float]:
+    """Weights that sum to 1."""
+    try:
+        total = math.fsum(weights.values())
+    except OverflowError:  # each is finite, but their sum is not
+        largest = max(weights.values())
+        return _weight_shares({name: weight / largest for name, weight in weights.items()})
+    return {name: weight / total for name, weight in weights.items()}
 
 
 def check_weights(metrics: Sequence[str], weights: Mapping[str, float] | None) -> dict[str, float]:

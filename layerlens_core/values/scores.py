@@ -70,14 +70,13 @@ class RawScores:
 class Utilities:
     """One utility for each unit, with the numbers that it follows from.
 
-    units: names, in model order.
+    units: names in model order, of layers, as everywhere; of modules where the modules of layers are weighed.
     values: utilities, aligned with ``units``.
     raw: by metric, raw scores aligned with ``units``.
     normalized: by metric, normalised scores aligned with ``units``.
     weights: as given; the combination divides by their sum.
     normalizer: which was applied.
     aggregator: name of the provider that combined the normalised scores.
-    granularity: what the units are, modules or layers.
     """
 
     units: tuple[str, ...]
@@ -87,8 +86,3 @@ class Utilities:
     weights: Mapping[str, float]
     normalizer: Normalizer
     aggregator: str
-    granularity: Granularity = "layer"
-
-    def utility_of(self, unit: str) -> float:
-        """The utility of one unit."""
-        return self.values[self.units.index(unit)]
