@@ -99,12 +99,14 @@ def thresholds_set(methods: Sequence[str], thresholds: Sequence[float], origin: 
 
 def candidates_built(candidates: "CandidateSet") -> None:
     """How many candidates each unit has, and the cheapest of all."""
+    if not _listened_to():
+        return
     cheapest = candidates.cheapest
     _emit(
         "candidates.built",
         methods=list(candidates.methods),
         units=len(candidates.units),
-        candidates=sum(len(unit.candidates) for unit in candidates.units),
+        candidates=len(candidates.table.gains),
         cheapest=cheapest.parameters if cheapest else None,
     )
 
@@ -130,6 +132,11 @@ def decision_made(decision: "Decision") -> None:
     )
 
 
+def margins_left_out(cause: str) -> None:
+    """How far layers are from another method was not looked for, and why."""
+    _emit("margins.left_out", cause=cause)
+
+
 def budget_settled(asked: str, limits: "Limits", spent: "Cost") -> None:
     """What was asked for, allowed and spent of each resource, the frozen model included."""
     _emit(
@@ -147,6 +154,8 @@ def certificate_found(*, value: float, bound: float, exact: bool) -> None:
 
 def plan_made(plan: "Plan") -> None:
     """The plan is complete."""
+    if not _listened_to():
+        return  # a plan's digest takes as long as planning
     _emit("plan.made", plan_id=plan.id, parameters=plan.parameters, heads=plan.head_parameters)
 
 
@@ -220,7 +229,12 @@ def silenced() -> Iterator[None]:
 
 
 def _emit(event: str, **fields: Any) -> None:
+    if _listened_to():
+        structlog = sys.modules["structlog"]
+        structlog.get_logger("layerlens").info(event, **fields)
+
+
+def _listened_to() -> bool:
     # Importing structlog costs a tenth of a second: where nobody has imported it, nobody has configured it.
     structlog = sys.modules.get("structlog")
-    if structlog is not None and structlog.is_configured() and not _SILENT.get():
-        structlog.get_logger("layerlens").info(event, **fields)
+    return structlog is not None and structlog.is_configured() and not _SILENT.get()

@@ -1,13 +1,13 @@
 """From a profile to a plan: utilities, candidates, a strategy's decisions, checked against the budget."""
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import attrs
-
 from layerlens_core import tracing
 from layerlens_core.allocation.budget import Budget
-from layerlens_core.allocation.margins import utility_flip
+from layerlens_core.allocation.margins import SECONDS as MARGIN_SECONDS
+from layerlens_core.allocation.margins import OutOfTime, too_many, with_margins, within
 from layerlens_core.allocation.problem import Problem, pose
 from layerlens_core.errors import ScoreError
 from layerlens_core.plugin.registry import Registry
@@ -20,8 +20,6 @@ from layerlens_core.values.scores import Normalizer
 
 DEFAULT_STRATEGY = "threshold"
 DEFAULT_BUDGET = Budget(params="r=8")
-#: With at most this many candidates, margins are found without being asked for; that takes less than a second.
-MARGINS_UP_TO = 1_000
 
 
 def allocate(
@@ -54,7 +52,8 @@ def allocate(
     training: the step that FLOPs and memory are counted for.
     scale: α/r of every LoRA module.
     margins: find for every layer the smallest change of its utility that would give it another method, by deciding
-        anew some twenty times a layer; by default where there are few candidates.
+        anew some twenty times a layer; by default where there are few candidates and one bound, and for at most two
+        seconds, of a strategy that takes longer.
     registry: of providers; by default those that are installed, and what `register` added.
 
     Raises `ScoreError` (weights), `BudgetError` (a budget below the cheapest candidate), `PluginError`
@@ -86,12 +85,14 @@ def plan_for(
     registry: as in `allocate`.
     """
     problem = pose(profile, request, registry)
+    began = time.monotonic()
     decisions, certificate = problem.solve()
+    taken = time.monotonic() - began
     cost = problem.candidates.total(decisions)
     if margins is None:
-        margins = sum(len(unit.candidates) for unit in problem.candidates.units) <= MARGINS_UP_TO
-    if margins:
-        decisions = tuple(_with_margin(problem, decision) for decision in decisions)
+        decisions = _with_quick_margins(problem, decisions, taken)
+    elif margins:
+        decisions = with_margins(problem.decide, problem.candidates, problem.limits, decisions)
     decisions = _with_unscored(decisions, profile)
     for decision in decisions:
         tracing.decision_made(decision)
@@ -109,17 +110,32 @@ def plan_for(
         heads=profile.inventory.heads,
         directions=profile.directions,
     )
+    plan.check()  # what is written has to be readable again
     tracing.plan_made(plan)
     return plan
 
 
-def _with_margin(problem: Problem, decision: Decision) -> Decision:
-    if decision.margin is not None:
-        return decision  # the strategy knows it exactly
-    flip = utility_flip(problem.decide, problem.candidates, problem.limits, decision)
-    if flip is None:
-        return decision
-    return attrs.evolve(decision, runner_up=flip.becomes, margin=decision.utility * (flip.factor - 1))
+def _with_quick_margins(problem: Problem, decisions: tuple[Decision, ...], taken: float) -> tuple[Decision, ...]:
+    """The decisions with margins, all of them or none; the trace says why there are none.
+
+    problem: that was solved.
+    decisions: as they were made.
+    taken: seconds for making them, which every change that is tried takes again.
+    """
+    open_ = [each for each in decisions if each.margin is None and each.utility > 0]
+    if not open_:
+        return decisions
+    cause = too_many(problem.candidates, problem.limits)
+    if cause is None and 2 * taken * len(open_) > MARGIN_SECONDS:
+        cause = f"deciding once takes {taken:.2g} s"
+    if cause is None:
+        try:
+            decide = within(problem.decide, MARGIN_SECONDS)
+            return with_margins(decide, problem.candidates, problem.limits, decisions)
+        except OutOfTime:
+            cause = f"they were not found within {MARGIN_SECONDS:g} s"
+    tracing.margins_left_out(cause)
+    return decisions
 
 
 def _with_unscored(decisions: Sequence[Decision], profile: Profile) -> tuple[Decision, ...]:
@@ -127,6 +143,7 @@ def _with_unscored(decisions: Sequence[Decision], profile: Profile) -> tuple[Dec
     decided = {decision.unit: decision for decision in decisions}
     if not decided:
         raise ScoreError("no layer has a score, so there is nothing to decide")
+    reasons = _unscored_reasons(profile)
     return tuple(
         decided.get(layer.name)
         or Decision(
@@ -135,12 +152,20 @@ def _with_unscored(decisions: Sequence[Decision], profile: Profile) -> tuple[Dec
             size=0,
             utility=0.0,
             cost=Cost(),
-            reason="no module of this layer was scored: " + _unscored_reason(layer.name, profile),
+            reason="no module of this layer was scored: "
+            + ("; ".join(sorted(reasons[layer.name])) or "it has no linear module"),
         )
         for layer in profile.inventory.layers
     )
 
 
-def _unscored_reason(layer: str, profile: Profile) -> str:
-    reasons = {s.reason for s in profile.unscored if s.name == layer or s.name.startswith(f"{layer}.")}
-    return "; ".join(sorted(reasons)) or "it has no linear module"
+def _unscored_reasons(profile: Profile) -> dict[str, set[str]]:
+    """By layer, why modules of it, or the layer itself, were not scored."""
+    reasons: dict[str, set[str]] = {layer.name: set() for layer in profile.inventory.layers}
+    for skipped in profile.unscored:
+        name = skipped.name
+        while name:  # of the module, and of all that it lies in
+            if name in reasons:
+                reasons[name].add(skipped.reason)
+            name = name.rpartition(".")[0]
+    return reasons

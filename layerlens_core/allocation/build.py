@@ -1,22 +1,31 @@
 """Every candidate of every layer: method × size, with its exact cost and its predicted gain."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from itertools import accumulate
+from typing import TYPE_CHECKING, NamedTuple
 
 import attrs
 from attrs import field, frozen
 
 from layerlens_core.allocation.flops import depth_costs
 from layerlens_core.allocation.utilities import aggregate
+from layerlens_core.errors import PlanError
 from layerlens_core.plugin.protocols import Method
 from layerlens_core.plugin.registry import Registry
-from layerlens_core.values.candidates import Candidate, CandidateSet, Target, Unit
-from layerlens_core.values.costs import Cost, Training
+from layerlens_core.values.candidates import CandidateSet, Target, Unit, cost_of
+from layerlens_core.values.columns import Candidates, Offers
+from layerlens_core.values.costs import RESOURCES, Cost, Training
 from layerlens_core.values.inventory import Layer
 from layerlens_core.values.profile import Profile
 from layerlens_core.values.request import Request
 from layerlens_core.values.scores import RawScores, Utilities
+
+if TYPE_CHECKING:
+    from layerlens_core.values.columns import Floats
+
+#: Gains are added up over all layers, and multiplied with costs as candidates are compared.
+MOST_GAIN = 1e150
 
 
 @frozen(kw_only=True)
@@ -68,9 +77,11 @@ def build_candidates(
     importance = _module_importance(profile, utilities, registry)
     kept = profile.activations.adapted if profile.activations else {}
     spectra = {s.module: s.spectrum for s in profile.statistics if s.spectrum}
+    utility_of = dict(zip(utilities.units, utilities.values, strict=True))
+    builder = Builder(methods, terms)
     units = []
     for depth, layer in enumerate(profile.inventory.layers):
-        if layer.name in utilities.units:
+        if layer.name in utility_of:
             findings = Findings(
                 depth=depth,
                 kept_inputs=kept.get(layer.name, 0.0),
@@ -78,7 +89,7 @@ def build_candidates(
                 importance={m.name: importance.get(m.name, 0.0) for m in layer.modules},
                 spectrum=_coverage_by_rank(layer, spectra),
             )
-            units.append(build_unit(layer, utilities.utility_of(layer.name), methods, terms, findings))
+            units.append(builder.unit(layer, utility_of[layer.name], findings))
     depths = depth_costs(profile.inventory, request.training, profile.activations)
     return CandidateSet(units=tuple(units), methods=tuple(methods), depths=depths)
 
@@ -110,62 +121,122 @@ def build_unit(
     terms: what gains and costs are computed from.
     findings: what is known of the layer beside its utility.
     """
-    terms, findings = terms or Terms(), findings or Findings()
-    targets: dict[str, tuple[Target, ...]] = {}
-    candidates: list[Candidate] = []
-    for name, method in methods.items():
-        if name == "none":
-            candidates.append(Candidate(method=name, size=0, cost=Cost(), gain=0.0))
-            targets[name] = ()
-        elif places := _places(layer, name, method, terms, findings):
-            targets[name] = places
-            largest = method.largest(layer)
-            candidates += _sizes(name, method, places, largest, utility, terms, findings.spectrum)
-    return Unit(
-        name=layer.name,
-        utility=utility,
-        candidates=tuple(candidates),
-        targets=targets,
-        notches={name: method.notch for name, method in methods.items() if name in targets},
-        importance=findings.importance,
-        depth=findings.depth,
-        training=terms.training,
-    )
+    return Builder(methods, terms or Terms()).unit(layer, utility, findings or Findings())
+
+
+class Builder:
+    """Builds the units of one model. Layers that offer the same at the same cost share the columns that say so.
+
+    methods: by name, in ascending capacity.
+    terms: what gains and costs are computed from.
+    """
+
+    def __init__(self, methods: Mapping[str, Method], terms: Terms) -> None:
+        self._methods, self._terms = methods, terms
+        self._offers: dict[Hashable, Offers] = {}
+        self._shares: dict[Hashable, tuple[Floats, Floats]] = {}
+
+    def unit(self, layer: Layer, utility: float, findings: Findings) -> Unit:
+        """See `build_unit`."""
+        import numpy
+
+        targets: dict[str, tuple[Target, ...]] = {}
+        offered: list[_Offered] = []
+        for name, method in self._methods.items():
+            if name == "none":
+                targets[name] = ()
+                offered.append(_Offered(name, 1, 0, Cost(), Cost()))
+            elif places := _places(layer, name, method, self._terms, findings):
+                targets[name] = places
+                # Costs are linear in size from size 1 on.
+                first, second = (cost_of(places, [size] * len(places), self._terms.training) for size in (1, 2))
+                offered.append(_Offered(name, method.notch, method.largest(layer), first, second))
+        key = tuple(offered)
+        if key not in self._offers:
+            self._offers[key] = _columns(offered)
+        sizes = tuple(each[:3] for each in offered)
+        covered, penalty = self._factors(sizes, tuple(findings.spectrum))
+        with numpy.errstate(over="ignore"):
+            gains = utility * covered / penalty + 0.0  # no gain is 0, not −0
+        if not (abs(gains) <= MOST_GAIN).all():
+            raise PlanError(
+                f"the predicted gains of {layer.name}, of utility {utility:g}, are beyond {MOST_GAIN:g}, where sums "
+                "overflow; use another normalizer or aggregator, or larger penalties"
+            )
+        return Unit(
+            name=layer.name,
+            utility=utility,
+            candidates=Candidates(self._offers[key], gains),
+            targets=targets,
+            notches={name: method.notch for name, method in self._methods.items() if name in targets},
+            importance=findings.importance,
+            depth=findings.depth,
+            training=self._terms.training,
+        )
+
+    def _factors(self, offered: "Sequence[tuple[str, int, int]]", spectrum: Sequence[float]) -> "tuple[Floats, Floats]":
+        """By row, the share of the layer's gain that it covers, and what that is divided by.
+
+        offered: by method, its name, notch and largest size.
+        spectrum: as in `Findings`.
+        """
+        import numpy
+
+        key = (offered, spectrum)
+        if key not in self._shares:
+            covered, penalties = [], []
+            for name, notch, largest in offered:
+                if name == "none":
+                    covered.append(0.0)
+                    penalties.append(1.0)
+                    continue
+                method = self._methods[name]
+                penalty = self._terms.penalties.get(name, method.penalty)
+                for size in range(notch, largest + 1, notch):
+                    profiled = method.updates_weights and size <= len(spectrum)
+                    covered.append(spectrum[size - 1] if profiled else coverage(method, size))
+                    penalties.append(penalty)
+            self._shares[key] = numpy.array(covered), numpy.array(penalties)
+        return self._shares[key]
+
+
+class _Offered(NamedTuple):
+    """A method in one layer: its name, notch and largest size there, and what sizes 1 and 2 cost."""
+
+    method: str
+    notch: int
+    largest: int
+    first: Cost
+    second: Cost
+
+
+def _columns(offered: Iterable[_Offered]) -> Offers:
+    """Every size of every method, at its cost; methods in their order, sizes ascending."""
+    methods: list[str] = []
+    sizes: list[int] = []
+    costs: dict[str, list[float]] = {name: [] for name in RESOURCES}
+    for method, notch, largest, first, second in offered:
+        steps = [0] if method == "none" else range(notch, largest + 1, notch)
+        methods += [method] * len(steps)
+        sizes += steps
+        each = second - first
+        for name, column in costs.items():
+            start, step = getattr(first, name), getattr(each, name)
+            column += [start + step * (size - 1) for size in steps]
+    return Offers.of(methods, sizes, costs)
 
 
 def _places(layer: Layer, name: str, method: Method, terms: Terms, findings: Findings) -> tuple[Target, ...]:
     """Where a method attaches in a layer, with the costs there that only profiling knows."""
     places = tuple(target for target in method.targets(layer) if target.name not in findings.excluded)
-    if method.updates_weights:
-        places = tuple(attrs.evolve(place, kept_bytes=findings.kept_inputs / len(places)) for place in places)
-    fixed, per_size = terms.latency.get(name, (0.0, 0.0))
+    known: dict[str, float] = {}
+    if method.updates_weights and places:
+        known["kept_bytes"] = findings.kept_inputs / len(places)
     if not (method.updates_weights and terms.training.merged):
-        places = tuple(attrs.evolve(place, seconds_fixed=fixed, seconds=per_size) for place in places)
-    return places
-
-
-def _sizes(
-    name: str,
-    method: Method,
-    places: Sequence[Target],
-    largest: int,
-    utility: float,
-    terms: Terms,
-    spectrum: Sequence[float],
-) -> Iterator[Candidate]:
-    """A method's candidates, in ascending size."""
-    penalty = terms.penalties.get(name, method.penalty)
-    # Costs are linear in size from size 1 on.
-    first, second = (sum((place.cost(size, terms.training) for place in places), Cost()) for size in (1, 2))
-    for size in range(method.notch, largest + 1, method.notch):
-        profiled = method.updates_weights and size <= len(spectrum)
-        covered = spectrum[size - 1] if profiled else coverage(method, size)
-        yield Candidate(
-            method=name,
-            size=size,
-            cost=first + (second - first).times(size - 1),
-            gain=utility * covered / penalty,
-        )
+        known["seconds_fixed"], known["seconds"] = terms.latency.get(name, (0.0, 0.0))
+    if all(getattr(place, field) == value for place in places for field, value in known.items()):
+        return places
+    return tuple(attrs.evolve(place, **known) for place in places)  # type: ignore[arg-type]
 
 
 def _coverage_by_rank(layer: Layer, spectra: Mapping[str, Sequence[float]]) -> tuple[float, ...]:

@@ -16,6 +16,9 @@ from layerlens_core.values.profile import Profile
 
 Event = Mapping[str, Any]
 
+#: Changes of the inputs are tried for this long.
+SECONDS = 10.0
+
 
 @frozen(kw_only=True)
 class Explanation:
@@ -31,6 +34,8 @@ class Explanation:
     budget: what was asked for, allowed and spent.
     flips: changes of the layer's utility, of penalties and of the budget after which the layer gets another method;
         each was tried.
+    untried: changes for which there was no time.
+    without_margins: why the plan says of no layer how far it is from another method; None where it does.
     """
 
     layer: str
@@ -42,6 +47,8 @@ class Explanation:
     refused: Sequence[Event]
     budget: Event
     flips: Sequence[str]
+    untried: Sequence[str]
+    without_margins: str | None
 
 
 def explain(run: Path, layer: str) -> Explanation:
@@ -71,6 +78,8 @@ def explain(run: Path, layer: str) -> Explanation:
         if event["unit"].startswith(f"{name}.") and event["granularity"] == "module":
             modules.setdefault(event["metric"], {})[event["unit"]] = event["raw"]
     thresholds = of_kind("thresholds.set")
+    flips, untried = _flips(run, plan, name)
+    left_out = of_kind("margins.left_out")
     return Explanation(
         layer=name,
         decision=decided[-1],
@@ -80,24 +89,42 @@ def explain(run: Path, layer: str) -> Explanation:
         thresholds=thresholds[-1] if thresholds else None,
         refused=[event for event in of_kind("candidate.refused") if event["unit"] == name],
         budget=settled[-1],
-        flips=_flips(run, plan, name),
+        flips=flips,
+        untried=untried,
+        without_margins=left_out[-1]["cause"] if left_out else None,
     )
 
 
-def _flips(run: Path, plan: Plan, layer: str) -> list[str]:
-    """What would change the layer's method, found by deciding again from the profile."""
+def without_margins(run: Path) -> str | None:
+    """Why the plan of a run has no margins, as its trace tells; None where it has, or where there is no trace."""
+    try:
+        causes = [event["cause"] for event in tracing.read(run) if event["event"] == "margins.left_out"]
+    except (FileError, KeyError):
+        return None
+    return str(causes[-1]) if causes else None
+
+
+def _flips(run: Path, plan: Plan, layer: str) -> tuple[list[str], list[str]]:
+    """What would change the layer's method, found by deciding again from the profile; and what was not tried."""
     with tracing.silenced():
         problem = pose(Profile.load(run), plan.request)
     decision = next(decision for decision in plan.decisions if decision.unit == layer)
-    if layer not in problem.utilities.units:
-        return []
-    own = margins.utility_flip(problem.decide, problem.candidates, problem.limits, decision)
-    found = [
-        *([own] if own else []),
-        *margins.penalty_flips(problem.decide, problem.candidates, problem.limits, decision),
-        *margins.budget_flips(problem.decide, problem.candidates, problem.limits, decision),
-    ]
-    return [margins.describe(flip, problem.limits, decision.utility) for flip in found]
+    if layer not in problem.candidates.by_name:
+        return [], []
+    decide = margins.within(problem.trial(layer), SECONDS)
+    arguments = problem.candidates, problem.limits, decision
+    found: list[margins.Flip] = []
+    untried = []
+    for what, flips in (
+        ("its utility", lambda: [margins.utility_flip(decide, *arguments)]),
+        ("penalties", lambda: margins.penalty_flips(decide, *arguments)),
+        ("the budget", lambda: margins.budget_flips(decide, *arguments)),
+    ):
+        try:
+            found += [flip for flip in flips() if flip is not None]
+        except margins.OutOfTime:
+            untried.append(what)
+    return [margins.describe(flip, problem.limits, decision.utility) for flip in found], untried
 
 
 def find_layer(plan: Plan, text: str) -> str:

@@ -66,7 +66,7 @@ def _linear(modules: Iterable[LinearModule]) -> float:
 
 
 def _experts(layer: Layer, inventory: Inventory) -> float:
-    return float(sum(2 * e.parameters * e.active / e.count for e in inventory.experts if e.layer == layer.name))
+    return float(sum(2 * e.parameters * e.active / e.count for e in inventory.experts_of.get(layer.name, ())))
 
 
 def _products(layer: Layer, inventory: Inventory) -> float:

@@ -6,6 +6,8 @@ again and again until the factor is known to three digits. A flip that comes and
 one that is reported is real.
 """
 
+import math
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -21,6 +23,11 @@ from layerlens_core.values.decisions import Decision
 
 FARTHEST = 16.0
 HALVINGS = 12
+#: With at most so many candidates, and candidates times layers, margins are found without being asked for: strategies
+#: of ours then take a part of a second.
+MOST_CANDIDATES, MOST_WORK = 1_000, 16_000
+#: Margins that nobody asked for are given up after this time, which a strategy of somebody else's may take.
+SECONDS = 1.5
 
 Decide = Callable[[CandidateSet, Limits], Sequence[Decision]]
 Subject = Literal["utility", "penalty", "budget"]
@@ -42,16 +49,75 @@ class Flip:
     becomes: str
 
 
+class OutOfTime(Exception):
+    """No more is decided anew."""
+
+
+def within(decide: Decide, seconds: float) -> Decide:
+    """The same, until a time is over; then it raises `OutOfTime`.
+
+    decide: as in `utility_flip`.
+    seconds: from now on.
+    """
+    end = time.monotonic() + seconds
+
+    def timed(candidates: CandidateSet, limits: Limits) -> Sequence[Decision]:
+        if time.monotonic() > end:
+            raise OutOfTime
+        return decide(candidates, limits)
+
+    return timed
+
+
+def too_many(candidates: CandidateSet, limits: Limits) -> str | None:
+    """Why margins are left out unless they are asked for; None where they are found soon.
+
+    It depends on the problem alone, so that the same inputs give the same plan.
+
+    candidates: of all units.
+    limits: on the plan's cost.
+    """
+    count, units = len(candidates.table.gains), len(candidates.units)
+    if len(limits.bounds) > 1:
+        return f"{' and '.join(limits.bounds)} are bounded together, and deciding anew takes long"
+    if count > MOST_CANDIDATES or count * units > MOST_WORK:
+        return f"{count:,} candidates of {units:,} layers would have to be decided anew too often"
+    return None
+
+
+def with_margins(
+    decide: Decide, candidates: CandidateSet, limits: Limits, decisions: Sequence[Decision]
+) -> tuple[Decision, ...]:
+    """The decisions with their margins, where the strategy did not give them itself and one is found.
+
+    decide: as in `utility_flip`.
+    candidates: of all units.
+    limits: on the plan's cost.
+    decisions: as they were made.
+    """
+    return tuple(
+        each if each.margin is not None else _with_margin(utility_flip(decide, candidates, limits, each), each)
+        for each in decisions
+    )
+
+
+def _with_margin(flip: Flip | None, decision: Decision) -> Decision:
+    margin = decision.utility * (flip.factor - 1) if flip else math.inf
+    if flip is None or not math.isfinite(margin):
+        return decision
+    return attrs.evolve(decision, runner_up=flip.becomes, margin=margin)
+
+
 def utility_flip(decide: Decide, candidates: CandidateSet, limits: Limits, decision: Decision) -> Flip | None:
     """The smallest change of the layer's own utility that gives it another method, up or down."""
     if decision.utility <= 0:
         return None
 
     def changed(factor: float) -> str | None:
-        units = tuple(
-            unit.with_utility(unit.utility * factor) if unit.name == decision.unit else unit
-            for unit in candidates.units
-        )
+        utility = candidates.by_name[decision.unit].utility * factor
+        if not math.isfinite(utility) or utility == 0:
+            return None
+        units = tuple(unit.with_utility(utility) if unit.name == decision.unit else unit for unit in candidates.units)
         return _method_after(decide, attrs.evolve(candidates, units=units), limits, decision)
 
     return _nearest("utility", decision.unit, changed)
@@ -66,13 +132,7 @@ def penalty_flips(decide: Decide, candidates: CandidateSet, limits: Limits, deci
 
         def changed(factor: float, method: str = method) -> str | None:
             units = tuple(
-                attrs.evolve(
-                    unit,
-                    candidates=tuple(
-                        attrs.evolve(c, gain=c.gain / factor) if c.method == method else c for c in unit.candidates
-                    ),
-                )
-                for unit in candidates.units
+                attrs.evolve(unit, candidates=unit.candidates.divided(method, factor)) for unit in candidates.units
             )
             return _method_after(decide, attrs.evolve(candidates, units=units), limits, decision)
 
@@ -100,7 +160,8 @@ def scaled(limits: Limits, name: str, factor: float) -> Limits:
     """The limits with one bound multiplied."""
     bounds: dict[str, Any] = {name: limits.bounds[name] * factor}
     if name == "params":
-        bounds[name] = int(bounds[name])
+        # A whole number beyond what a float can hold is so large that its exact size does not matter.
+        bounds[name] = int(bounds[name]) if math.isfinite(bounds[name]) else limits.bounds[name]
     return attrs.evolve(limits, **bounds)
 
 

@@ -1,7 +1,7 @@
 """What a strategy has to decide: candidates, limits and options, posed from a profile and a request."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import attrs
 from attrs import frozen
@@ -46,6 +46,18 @@ class Problem:
         limits: in place of the problem's own.
         """
         return self.solve(candidates, limits)[0]
+
+    def trial(self, unit: str) -> Callable[[CandidateSet, Limits], Sequence[Decision]]:
+        """Decides like `decide`, for looking at one unit alone: the strategy may leave the others out.
+
+        unit: its name.
+        """
+        context = Context(options=self.request.options, only=unit)
+
+        def decide(candidates: CandidateSet, limits: Limits) -> Sequence[Decision]:
+            return [each for each in self.select(candidates, limits, context) if each.unit == unit]
+
+        return decide
 
     def solve(
         self, candidates: CandidateSet | None = None, limits: Limits | None = None
@@ -121,7 +133,7 @@ def _check_measured(limits: Limits, methods: Mapping[str, Method], profile: Prof
 def _check_places(candidates: CandidateSet, profile: Profile, asked: Iterable[str] | None) -> None:
     """Raises `PlanError` for a method that was asked for by name and that can attach in no layer."""
     for method in asked or ():
-        if method != "none" and not any(unit.offers(method) for unit in candidates.units):
+        if method != "none" and method not in candidates.table.methods:
             raise PlanError(
                 f"no layer of {profile.inventory.architecture} has a place where {method} could attach; "
                 "leave it out of --methods"
@@ -143,31 +155,37 @@ def _penalties(penalties: Mapping[str, float], methods: Mapping[str, Method], re
 
 def _check_affordable(candidates: CandidateSet, limits: Limits, budget: Budget) -> None:
     """Raises `BudgetError`, with the least that a bound would have to be, where no candidate at all fits."""
-    costs = [
-        candidates.base(unit.depth) + candidate.cost
-        for unit in candidates.units
-        for candidate in unit.candidates
-        if candidate.cost.params > 0
-    ]
-    if not costs or any(cost.within(limits) for cost in costs):
-        return
-    alone = [name for name in limits.bounds if all(name in cost.exceeded(limits) for cost in costs)]
+    import numpy
+
+    table = candidates.table
+    paid = numpy.flatnonzero(table.amounts["params"] > 0)
     cheapest = candidates.cheapest
-    for name in alone:
-        least = min(getattr(cost, name) for cost in costs)
-        if name == "params" and cheapest is not None:
+    if cheapest is None:
+        return
+    totals = {}
+    exceeded = {}
+    for name in limits.bounds:
+        bases = numpy.array([getattr(candidates.base(unit.depth), name) for unit in candidates.units])
+        totals[name] = bases[table.unit[paid]] + table.amounts[name][paid]
+        exceeded[name] = totals[name] > limits.most(name)
+    if not numpy.logical_or.reduce([numpy.zeros(len(paid), dtype=bool), *exceeded.values()]).all():
+        return
+    for name in (name for name, over in exceeded.items() if over.all()):
+        if name == "params":
             raise BudgetError(
                 f"budget {budget} allows {limits.params:,} trainable parameters, but the cheapest candidate, "
                 f"{cheapest}, takes {cheapest.parameters:,}; give at least params={cheapest.parameters}"
             )
+        least = float(totals[name].min())
         raise BudgetError(
             f"budget {budget} allows {readable(name, limits.bounds[name])} of {name}, but the cheapest plan that "
             f"trains anything takes {readable(name, least)}; give at least {name}={spell(name, least)}"
         )
+    first = int(table.amounts["params"][paid].argmin())
     raise BudgetError(
         f"no plan that trains anything meets {budget} together, though one meets each alone; "
         f"the cheapest in parameters, {cheapest}, would need "
-        + " ".join(f"{name}={spell(name, getattr(min(costs, key=lambda c: c.params), name))}" for name in limits.bounds)
+        + " ".join(f"{name}={spell(name, total[first].item())}" for name, total in totals.items())
     )
 
 

@@ -64,7 +64,6 @@ def aggregate(
         weights=checked,
         normalizer=normalizer,
         aggregator=aggregator,
-        granularity=granularity,
     )
 
 

@@ -27,9 +27,10 @@ def command(run: Path, layer: str | None, as_json: bool) -> None:
         if as_json:
             click.echo((run / PLAN).read_text(encoding="utf-8"), nl=False)
             return
+        from layerlens_core.allocation.explanation import without_margins
         from layerlens_core.cli.tables import print_plan
 
-        print_plan(plan, Profile.load(run))
+        print_plan(plan, Profile.load(run), without_margins=without_margins(run))
         return
     from layerlens_core.allocation.explanation import explain
 

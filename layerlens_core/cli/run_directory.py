@@ -81,7 +81,8 @@ def print_result(planned: Plan, profile: Profile, run: Path, as_json: bool) -> N
     if as_json:
         click.echo((run / PLAN).read_text(encoding="utf-8"), nl=False)
         return
+    from layerlens_core.allocation.explanation import without_margins
     from layerlens_core.cli.tables import print_plan
 
-    print_plan(planned, profile)
+    print_plan(planned, profile, without_margins=without_margins(run))
     say(f"the run lies in {run}; why a layer got what it got: layerlens explain {run} LAYER")

@@ -21,8 +21,13 @@ _COLOURS = {"none": "dim", "prefix": "cyan", "adapter": "yellow", "lora": "green
 _BAR = 12
 
 
-def print_plan(plan: Plan, profile: Profile | None = None) -> None:
-    """The table of layers, and what the plan spends. Bars, errors and raw scores are left out where they do not fit."""
+def print_plan(plan: Plan, profile: Profile | None = None, *, without_margins: str | None = None) -> None:
+    """The table of layers, and what the plan spends. Bars, errors and raw scores are left out where they do not fit.
+
+    plan: to be printed.
+    profile: that it was made from, for raw scores.
+    without_margins: why it has no margins.
+    """
     console = Console(highlight=False)
     prefix = common_prefix([decision.unit for decision in plan.decisions])
     scores = {each.metric: _cells(each, profile.inventory) for each in profile.scores} if profile else {}
@@ -37,7 +42,14 @@ def print_plan(plan: Plan, profile: Profile | None = None) -> None:
     console.print(table)
     for line in stability_lines(profile) if profile else ():
         console.print(line, highlight=False)
+    if without_margins:
+        console.print(margins_line(without_margins), soft_wrap=True)
     console.print(spending(plan), soft_wrap=True)
+
+
+def margins_line(cause: str) -> str:
+    """That a plan has no margins, why, and how to get them."""
+    return f"no margins (how far layers are from another method): {cause}; --margins finds them all the same"
 
 
 def stability_lines(profile: Profile) -> list[str]:
@@ -85,7 +97,7 @@ def _layers(plan: Plan, prefix: str, columns: Mapping[str, Mapping[str, str]], b
     table.add_column("parameters", justify="right", no_wrap=True)
     largest = max((decision.utility for decision in plan.decisions), default=0.0)
     for decision in plan.decisions:
-        filled = round(_BAR * max(decision.utility, 0) / largest) if largest > 0 else 0
+        filled = round(_BAR * (max(decision.utility, 0) / largest)) if largest > 0 else 0
         style = _COLOURS.get(decision.method, "magenta")
         table.add_row(
             decision.unit.removeprefix(prefix),
@@ -124,7 +136,7 @@ def spending(plan: Plan) -> str:
     text = f"{plan.parameters:,} trainable parameters planned"
     if plan.limit is not None:
         asked = next(text for text in plan.request.budget if text.startswith("params="))
-        text += f" of {plan.limit:,} allowed by {asked} ({plan.parameters / plan.limit:.1%})"
+        text += f" of {plan.limit:,} allowed by {asked}{_share(plan.parameters, plan.limit)}"
     if plan.heads:
         text += f"; the head ({', '.join(head.name for head in plan.heads)}) adds {plan.head_parameters:,}"
     if plan.certificate is not None:
@@ -135,8 +147,14 @@ def spending(plan: Plan) -> str:
         if name != "params":
             amount = getattr(plan.cost, name)
             text += f"\n{readable(name, amount)} of {name} planned of {readable(name, bound)} allowed"
-            text += f" ({amount / bound:.1%})" if bound else ""
+            text += _share(amount, bound)
     return text
+
+
+def _share(amount: float, bound: float) -> str:
+    """What share of a bound is used, in brackets; nothing where that says nothing."""
+    share = amount / bound if bound > 0 else math.inf
+    return f" ({share:.1%})" if share <= 10 else ""
 
 
 def print_explanation(explanation: Explanation, plan: Plan) -> None:
@@ -177,6 +195,10 @@ def print_explanation(explanation: Explanation, plan: Plan) -> None:
         console.print(f"runner-up: {escape(decision['runner_up'])}")
     for flip in explanation.flips:
         console.print(f"it would be {escape(flip)}")
+    if explanation.untried:
+        console.print(f"what changes of {' and '.join(explanation.untried)} would do was not tried to the end: no time")
+    if explanation.without_margins:
+        console.print(margins_line(explanation.without_margins), highlight=False)
     console.print("\n[bold]3  size[/]")
     budget = explanation.budget
     for name, bound in budget["limits"].items():

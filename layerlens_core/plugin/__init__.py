@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from layerlens_core.adaptation.config import Entry as Entry
     from layerlens_core.adaptation.config import lora_config as lora_config
     from layerlens_core.adaptation.side_module import SideModule as SideModule
+    from layerlens_core.allocation.apportionment import Apportionment as Apportionment
     from layerlens_core.allocation.apportionment import Claim as Claim
     from layerlens_core.allocation.apportionment import apportion as apportion
     from layerlens_core.allocation.budget import Budget as Budget
@@ -64,10 +65,11 @@ if TYPE_CHECKING:
     from layerlens_core.tracing import candidate_refused as candidate_refused
     from layerlens_core.tracing import certificate_found as certificate_found
     from layerlens_core.tracing import thresholds_set as thresholds_set
-    from layerlens_core.values.candidates import Candidate as Candidate
     from layerlens_core.values.candidates import CandidateSet as CandidateSet
     from layerlens_core.values.candidates import Target as Target
     from layerlens_core.values.candidates import Unit as Unit
+    from layerlens_core.values.columns import Candidate as Candidate
+    from layerlens_core.values.columns import Table as Table
     from layerlens_core.values.costs import RESOURCES as RESOURCES
     from layerlens_core.values.costs import Cost as Cost
     from layerlens_core.values.costs import Limits as Limits
@@ -122,13 +124,14 @@ _HOMES = {
     ),
     "values.scores": ("RawScores", "Utilities"),
     "values.costs": ("RESOURCES", "Cost", "Limits", "Training"),
-    "values.candidates": ("Target", "Candidate", "Unit", "CandidateSet"),
+    "values.candidates": ("Target", "Unit", "CandidateSet"),
+    "values.columns": ("Candidate", "Table"),
     "values.decisions": ("Decision", "Certificate", "Selection"),
     "values.request": ("Request",),
     "values.plan": ("Plan",),
     "values.profile": ("Profile", "Task"),
     # For strategies.
-    "allocation.apportionment": ("Claim", "apportion"),
+    "allocation.apportionment": ("Apportionment", "Claim", "apportion"),
     "allocation.budget": ("Budget", "readable"),
     "allocation.build": ("coverage",),
     "plugin.contract": ("check_decisions",),

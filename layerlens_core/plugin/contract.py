@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from layerlens_core.errors import BudgetError, PlanError
 from layerlens_core.values.candidates import CandidateSet, Unit
-from layerlens_core.values.costs import Cost, Limits
+from layerlens_core.values.costs import Limits
 from layerlens_core.values.decisions import Decision
 
 
@@ -17,7 +17,7 @@ def check_decisions(
     parameters are not what its sizes cost, and `BudgetError` where the limits are exceeded.
     """
     by_unit: dict[str, Decision] = {}
-    units = {unit.name: unit for unit in candidates.units}
+    units = candidates.by_name
     for decision in decisions:
         if not isinstance(decision, Decision):
             raise PlanError(f"strategy {strategy!r} must return Decisions, but returned {type(decision).__name__}")
@@ -47,7 +47,19 @@ def _check_decision(decision: Decision, unit: Unit, strategy: str) -> None:
         raise PlanError(f"{where}: sizes must name the targets of {decision.method!r}: {', '.join(targets)}")
     if any(not isinstance(size, int) or size < 0 for size in decision.sizes.values()):
         raise PlanError(f"{where}: sizes are whole numbers of at least 0")
-    cost = sum((targets[name].cost(size, unit.training) for name, size in decision.sizes.items()), Cost())
+    sizes = decision.sizes.values()
+    if max(sizes, default=0) > unit.sizes(decision.method)[-1]:
+        largest = unit.sizes(decision.method)[-1]
+        raise PlanError(f"{where}: a size of {max(sizes)} is above {largest}, the largest of {decision.method!r} here")
+    if not min(sizes, default=0) <= decision.size <= max(sizes, default=0):
+        raise PlanError(
+            f"{where}: a size of {decision.size} is not between the smallest and the largest of its modules"
+            if sizes
+            else f"{where}: {decision.method!r} trains nothing, so its size is 0, not {decision.size}"
+        )
+    if decision.utility != unit.utility:
+        raise PlanError(f"{where}: its utility is {unit.utility!r}, not {decision.utility!r}")
+    cost = unit.cost(decision.method, decision.sizes)
     if cost != decision.cost:
         raise PlanError(
             f"{where}: its sizes cost {cost.params:,} parameters in all, not {decision.cost.params:,}, or differ in "

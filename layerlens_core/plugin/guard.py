@@ -5,21 +5,22 @@ so do an interrupt and a lack of memory, of which the plugin is not the cause. A
 the cause chained to it.
 """
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
-import attrs
 from attrs import frozen
 
 from layerlens_core.errors import LayerLensError, PluginError
+from layerlens_core.plugin import given
 from layerlens_core.plugin.active import LAYER_AT_HAND
 from layerlens_core.plugin.discovery import Plugin, describe
-from layerlens_core.plugin.given import score_given, utilities_given
+from layerlens_core.plugin.given_scores import score_given, utilities_given
 from layerlens_core.plugin.protocols import Method
 from layerlens_core.values.candidates import Target
-from layerlens_core.values.decisions import Selection
+from layerlens_core.values.decisions import Decision, Selection
 from layerlens_core.values.inventory import Layer
 
 
@@ -85,8 +86,13 @@ def _as_it_is(_origin: Origin, result: Any, _argument: object) -> Any:
 
 def _selected(_origin: Origin, result: Any, _argument: object) -> Any:
     if isinstance(result, Selection):
-        return attrs.evolve(result, decisions=tuple(result.decisions))
-    return tuple(result)
+        return Selection(decisions=_decisions(result.decisions), certificate=given.certificate(result.certificate))
+    return _decisions(result)
+
+
+def _decisions(result: Any) -> tuple[Any, ...]:
+    # What is no decision at all is told by the contract, which knows the units.
+    return tuple(given.decision(each) if isinstance(each, Decision) else each for each in result)
 
 
 #: By kind, what checks a result, and computes all of one that may be lazy, such as a generator: from whom it is
@@ -115,11 +121,11 @@ class GuardedMethod:
         """The method, guarded."""
         with blamed(origin):
             return cls(
-                notch=method.notch,
-                ceiling=method.ceiling,
-                half=method.half,
-                penalty=method.penalty,
-                updates_weights=method.updates_weights,
+                notch=given.whole(method.notch, "its notch", least=1),
+                ceiling=given.number(method.ceiling, "its ceiling", least=0.0),
+                half=given.number(method.half, "its half", least=0.0),
+                penalty=given.number(method.penalty, "its penalty", least=sys.float_info.min),
+                updates_weights=bool(method.updates_weights),
                 origin=origin,
                 method=method,
             )
@@ -127,9 +133,9 @@ class GuardedMethod:
     def targets(self, layer: Layer) -> tuple[Target, ...]:
         """See `Method.targets`."""
         with blamed(self._origin, on=layer.name):
-            return tuple(self._method.targets(layer))
+            return given.targets(self._method.targets(layer), layer)
 
     def largest(self, layer: Layer) -> int:
         """See `Method.largest`."""
         with blamed(self._origin, on=layer.name):
-            return int(self._method.largest(layer))
+            return given.largest(self._method.largest(layer), self.notch)

@@ -63,9 +63,12 @@ class Context:
     """What a strategy may know beside candidates and limits.
 
     options: as the user typed them, by name.
+    only: the one unit whose decision will be looked at, where inputs are changed to see what follows; a strategy may
+        leave out the decisions on all others, or pay no heed.
     """
 
     options: Mapping[str, str] = field(factory=dict)
+    only: str | None = None
 
 
 class Select(Protocol):

@@ -1,10 +1,14 @@
 """What could be done to a unit: methods, sizes, exact costs and predicted gains."""
 
+import operator
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 
 import attrs
 from attrs import field, frozen
 
+from layerlens_core.values.columns import Candidate as Candidate
+from layerlens_core.values.columns import Candidates, Table, candidates_of
 from layerlens_core.values.costs import Cost, Training
 from layerlens_core.values.decisions import Decision
 
@@ -50,42 +54,28 @@ class Target:
 
         The backward pass takes twice the forward pass's FLOPs: the gradients of weights and of inputs.
         """
-        if not size:
-            return Cost()
-        params = self.parameters(size)
-        kept = self.kept_bytes + (self.kept_fixed + self.kept * size) * training.activation_bytes
-        return Cost(
-            params=params,
-            flops=3 * (self.flops + self.flops_pass / training.tokens) * size,
-            memory=params * training.bytes_per_parameter
-            + kept * training.tokens
-            + self.values_pass * training.activation_bytes,
-            latency=self.seconds_fixed + self.seconds * size,
-        )
+        return cost_of((self,), (size,), training)
 
 
-@frozen(kw_only=True)
-class Candidate:
-    """One method at one size on one unit.
+def cost_of(targets: Iterable[Target], sizes: Iterable[int], training: Training) -> Cost:
+    """The sum of what targets cost, each at its size: of `Target.cost`, in their order, without a record for each.
 
-    method: its name.
-    size: rank, bottleneck width or prefix length; 0 for ``none``.
-    cost: exact.
-    gain: predicted, on the scale of the utilities.
+    targets: places of one unit.
+    sizes: one for each.
+    training: the step that FLOPs and memory are counted for.
     """
-
-    method: str
-    size: int
-    cost: Cost
-    gain: float
-
-    @property
-    def parameters(self) -> int:
-        """Trainable parameters, exact."""
-        return self.cost.params
-
-    def __str__(self) -> str:
-        return f"{self.method} of size {self.size}" if self.size else self.method
+    tokens, value_bytes, state_bytes = training.tokens, training.activation_bytes, training.bytes_per_parameter
+    params, flops, memory, latency = 0, 0.0, 0.0, 0.0
+    for target, size in zip(targets, sizes, strict=True):
+        if not size:
+            continue
+        own = target.fixed + target.per_size * size
+        kept = target.kept_bytes + (target.kept_fixed + target.kept * size) * value_bytes
+        params += own
+        flops += 3 * (target.flops + target.flops_pass / tokens) * size
+        memory += own * state_bytes + kept * tokens + target.values_pass * value_bytes
+        latency += target.seconds_fixed + target.seconds * size
+    return Cost(params=params, flops=flops, memory=memory, latency=latency)
 
 
 @frozen(kw_only=True)
@@ -104,7 +94,7 @@ class Unit:
 
     name: str
     utility: float
-    candidates: tuple[Candidate, ...]
+    candidates: Candidates = field(converter=candidates_of)
     targets: Mapping[str, tuple[Target, ...]]
     notches: Mapping[str, int]
     importance: Mapping[str, float] = field(factory=dict)
@@ -113,27 +103,35 @@ class Unit:
 
     def candidates_of(self, method: str) -> list[Candidate]:
         """The method's candidates here, in ascending size."""
-        return [candidate for candidate in self.candidates if candidate.method == method]
+        return [self.candidates.at(row) for row in self.candidates.offers.rows.get(method, ())]
 
     def sizes(self, method: str) -> list[int]:
         """The sizes that a method offers here, ascending."""
-        return [candidate.size for candidate in self.candidates_of(method)]
+        return list(self.candidates.offers.sizes_of.get(method, ()))
 
     def offers(self, method: str) -> bool:
         """Whether the method can attach to this unit."""
-        return any(candidate.method == method for candidate in self.candidates)
+        return method in self.candidates.offers.rows
 
     def cheapest(self, method: str) -> Candidate:
         """The method's candidate with the fewest parameters."""
-        return min(self.candidates_of(method), key=lambda c: c.parameters)
+        return self.candidates.at(self.candidates.offers.cheapest[method])
 
     def with_utility(self, utility: float) -> "Unit":
         """The same unit, worth more or less: gains are in proportion to utility."""
         if self.utility == 0:
             raise ValueError(f"{self.name} has no utility to scale")
-        factor = utility / self.utility
-        scaled = tuple(attrs.evolve(c, gain=c.gain * factor) for c in self.candidates)
+        scaled = Candidates(self.candidates.offers, self.candidates.gains * (utility / self.utility))
         return attrs.evolve(self, utility=utility, candidates=scaled)
+
+    def cost(self, method: str, sizes: Mapping[str, int]) -> Cost:
+        """What a method costs here.
+
+        method: its name.
+        sizes: by target.
+        """
+        targets = self.targets.get(method, ())
+        return cost_of(targets, [sizes[target.name] for target in targets], self.training)
 
     def decide(
         self,
@@ -153,21 +151,31 @@ class Unit:
         sizes: of single targets, where they differ from the unit's.
         runner_up: the alternative that came next.
         margin: as in `Decision`.
+
+        Raises ``TypeError`` for a size that is no whole number, and for a method or a reason that is no text.
         """
+        for what, value in (("method", method), ("reason", reason)):
+            if not isinstance(value, str):
+                raise TypeError(f"the {what} of the decision on {self.name} must be a text, but is {value!r}")
         targets = self.targets.get(method, ())
-        chosen = {target.name: (sizes or {}).get(target.name, size) for target in targets}
-        cost = sum((target.cost(chosen[target.name], self.training) for target in targets), Cost())
+        chosen = {target.name: self._whole((sizes or {}).get(target.name, size)) for target in targets}
         return Decision(
             unit=self.name,
             method=method,
-            size=size,
+            size=self._whole(size),
             sizes=chosen,
             utility=self.utility,
-            cost=cost,
+            cost=self.cost(method, chosen),
             reason=reason,
             runner_up=runner_up,
             margin=margin,
         )
+
+    def _whole(self, size: int) -> int:
+        try:
+            return operator.index(size)
+        except TypeError:
+            raise TypeError(f"a size of the decision on {self.name} must be a whole number, but is {size!r}") from None
 
 
 @frozen(kw_only=True)
@@ -184,18 +192,32 @@ class CandidateSet:
     methods: tuple[str, ...]
     depths: tuple[Cost, ...] = ()
 
-    @property
+    @cached_property
     def alike(self) -> str:
         """What a reason adds where all utilities are equal; nothing elsewhere."""
         if len(self.units) < 2 or len({unit.utility for unit in self.units}) > 1:
             return ""
         return "; all utilities are equal, so all layers get one method"
 
-    @property
+    @cached_property
+    def by_name(self) -> Mapping[str, Unit]:
+        """The units by their names."""
+        return {unit.name: unit for unit in self.units}
+
+    @cached_property
+    def table(self) -> Table:
+        """All candidates of all units, in rows."""
+        return Table.of([unit.candidates for unit in self.units])
+
+    @cached_property
     def cheapest(self) -> Candidate | None:
         """The cheapest candidate that trains anything, by parameters."""
-        paid = [c for unit in self.units for c in unit.candidates if c.parameters > 0]
-        return min(paid, key=lambda c: c.parameters, default=None)
+        table = self.table
+        paid = table.amounts["params"] > 0
+        if not paid.any():
+            return None
+        params = table.amounts["params"][paid]
+        return table.candidate(int(paid.nonzero()[0][params.argmin()]))
 
     def base(self, lowest: int | None) -> Cost:
         """The frozen model's cost where the lowest trained unit lies at this depth, or where none is trained."""
@@ -205,11 +227,21 @@ class CandidateSet:
 
     def total(self, decisions: Iterable[Decision]) -> Cost:
         """The sum of what these decisions cost and of the frozen model's cost at their depth."""
-        units = {unit.name: unit for unit in self.units}
-        return self.total_of((units[decision.unit], decision.cost) for decision in decisions)
+        return self.total_of((self.by_name[decision.unit], decision.cost) for decision in decisions)
 
     def total_of(self, costs: Iterable[tuple[Unit, Cost]]) -> Cost:
         """The sum of these units' costs and of the frozen model's cost at their depth."""
-        costs = tuple(costs)
-        trained = [unit.depth for unit, cost in costs if cost.params > 0]
-        return sum((cost for _, cost in costs), self.base(min(trained, default=None)))
+        lowest: int | None = None
+        added: list[Cost] = []
+        for unit, cost in costs:
+            added.append(cost)
+            if cost.params > 0 and (lowest is None or unit.depth < lowest):
+                lowest = unit.depth
+        total = self.base(lowest)
+        params, flops, memory, latency = total.params, total.flops, total.memory, total.latency
+        for cost in added:
+            params += cost.params
+            flops += cost.flops
+            memory += cost.memory
+            latency += cost.latency
+        return Cost(params=params, flops=flops, memory=memory, latency=latency)

@@ -33,10 +33,20 @@ class Cost:
     latency: float = 0.0
 
     def __add__(self, other: "Cost") -> "Cost":
-        return Cost(**{name: getattr(self, name) + getattr(other, name) for name in RESOURCES})
+        return Cost(
+            params=self.params + other.params,
+            flops=self.flops + other.flops,
+            memory=self.memory + other.memory,
+            latency=self.latency + other.latency,
+        )
 
     def __sub__(self, other: "Cost") -> "Cost":
-        return Cost(**{name: getattr(self, name) - getattr(other, name) for name in RESOURCES})
+        return Cost(
+            params=self.params - other.params,
+            flops=self.flops - other.flops,
+            memory=self.memory - other.memory,
+            latency=self.latency - other.latency,
+        )
 
     def times(self, factor: int) -> "Cost":
         """Each amount, this many times."""
@@ -48,11 +58,7 @@ class Cost:
 
     def exceeded(self, limits: "Limits") -> list[str]:
         """The resources of which there is more than allowed."""
-        # Parameters are counted; the others are sums of floats, whose rounding is no excess.
-        slack = {"params": 1.0}
-        return [
-            name for name, bound in limits.bounds.items() if getattr(self, name) > bound * slack.get(name, 1 + 1e-9)
-        ]
+        return [name for name in limits.bounds if getattr(self, name) > limits.most(name)]
 
 
 RESOURCES = ("params", "flops", "memory", "latency")
@@ -77,6 +83,11 @@ class Limits:
     def bounds(self) -> dict[str, float]:
         """The bounds by resource, without those that are None."""
         return {name: bound for name in RESOURCES if (bound := getattr(self, name)) is not None}
+
+    def most(self, name: str) -> float:
+        """What a sum may come to: parameters are counted, the others are floats, whose rounding is no excess."""
+        bound: float = getattr(self, name)
+        return bound if name == "params" else bound * (1 + 1e-9)
 
 
 @frozen(kw_only=True)
@@ -107,6 +118,8 @@ class Training:
         return DTYPE_BYTES[self.dtype or "float32"]
 
     def __attrs_post_init__(self) -> None:
+        if self.batch < 1 or self.length < 1:
+            raise BudgetError(f"a step of {self.batch} samples of {self.length} tokens trains nothing; give at least 1")
         if self.optimizer not in OPTIMIZER_BYTES:
             raise BudgetError(
                 f"no optimizer is named {self.optimizer!r}; there are: {', '.join(OPTIMIZER_BYTES)}."

@@ -184,6 +184,15 @@ class Inventory:
         """The linear modules of all layers, in order."""
         return tuple(module for layer in self.layers for module in layer.modules)
 
+    @cached_property
+    def experts_of(self) -> Mapping[str, tuple[Experts, ...]]:
+        """The stacked experts of each layer that has some."""
+        found: dict[str, tuple[Experts, ...]] = {}
+        for experts in self.experts:
+            if experts.layer is not None:
+                found[experts.layer] = (*found.get(experts.layer, ()), experts)
+        return found
+
     def linears(self) -> Iterator[LinearModule]:
         """Every linear module that uniform LoRA over all linear layers would adapt."""
         yield from self.modules

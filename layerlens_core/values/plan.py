@@ -142,9 +142,9 @@ class Plan:
             if decision.unit in units:
                 raise PlanError(f"{decision.unit} is decided twice")
             units.add(decision.unit)
-            if twice := places & decision.sizes.keys():
+            if twice := places.intersection(decision.sizes):
                 raise PlanError(f"{min(twice)} is decided twice, in {decision.unit} and before")
-            places |= decision.sizes.keys()
+            places.update(decision.sizes)
         if (params := sum(decision.parameters for decision in self.decisions)) != self.parameters:
             raise PlanError(
                 f"the plan is for {self.parameters:,} trainable parameters, but its decisions are for {params:,}"
@@ -166,7 +166,7 @@ def _check_decision(decision: Decision, shapes: Mapping[str, Mapping[str, int]])
         raise PlanError(f"{where} is none, with {decision.parameters:,} trainable parameters")
     if any(amount < 0 for amount in attrs.astuple(decision.cost)):
         raise PlanError(f"{where} has a cost below 0")
-    if unknown := sorted(decision.sizes.keys() - shapes.keys()):
+    if unknown := sorted(name for name in decision.sizes if name not in shapes):
         raise PlanError(f"{where} gives {unknown[0]} a size, which is no place of the planned model")
 
 

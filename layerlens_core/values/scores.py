@@ -132,7 +132,7 @@ def describe_missing_reduction(given: object = None) -> str:
 class Utilities:
     """One utility for each unit, with the numbers that it follows from.
 
-    units: names, in model order.
+    units: names in model order, of layers, as everywhere; of modules where the modules of layers are weighed.
     values: utilities, aligned with ``units``.
     raw: by metric, raw scores aligned with ``units``.
     errors: by metric that has them, their standard errors, aligned with ``units``.
@@ -140,7 +140,6 @@ class Utilities:
     weights: as given; the combination divides by their sum.
     normalizer: which was applied.
     aggregator: name of the provider that combined the normalised scores.
-    granularity: what the units are, modules or layers.
     """
 
     units: tuple[str, ...]
@@ -150,9 +149,4 @@ class Utilities:
     weights: Mapping[str, float]
     normalizer: Normalizer
     aggregator: str
-    granularity: Granularity = "layer"
     errors: Mapping[str, tuple[float, ...]] = field(factory=dict)
-
-    def utility_of(self, unit: str) -> float:
-        """The utility of one unit."""
-        return self.values[self.units.index(unit)]

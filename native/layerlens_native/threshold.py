@@ -46,4 +46,7 @@ def quantile(values: Sequence[float], q: float) -> float:
     below = math.floor(position)
     above = min(below + 1, len(ordered) - 1)
     # Equal neighbours are returned as they are: a + t·(a − a) is a, whatever the rounding of t.
-    return ordered[below] + (position - below) * (ordered[above] - ordered[below])
+    apart = ordered[above] - ordered[below]
+    if math.isinf(apart):  # of numbers near the two ends of what a float holds
+        return ordered[below] * (1 - (position - below)) + ordered[above] * (position - below)
+    return ordered[below] + (position - below) * apart

@@ -32,6 +32,53 @@ def test_it_is_dhondt_where_all_pay_the_same(values, budget):
     assert apportion([claim(v, most=20) for v in values], limit) == one_at_a_time(values, 10, 20, limit)
 
 
+def by_a_queue(claims: list[Claim], limit: int) -> list[int]:
+    """The documented rule, one notch after the other, with every rival told of every unit that cannot afford more."""
+    left = limit - sum(c.price for c in claims)
+    notches, caps = [1] * len(claims), [c.most for c in claims]
+    waiting = set(range(len(claims)))
+    while waiting:
+        index = min(waiting, key=lambda i: (-claims[i].utility / (notches[i] + 1), notches[i], -claims[i].utility, i))
+        mine = claims[index]
+        if notches[index] >= caps[index]:
+            waiting.discard(index)
+        elif mine.step > left:
+            waiting.discard(index)
+            for other, rival in enumerate(claims):
+                if rival.group == mine.group and rival.utility < mine.utility:
+                    caps[other] = min(caps[other], notches[index])
+        else:
+            left -= mine.step
+            notches[index] += 1
+    return notches
+
+
+@given(
+    st.lists(
+        st.builds(
+            claim,
+            st.one_of(utilities, st.sampled_from([0.0, 0.25, 0.5, 5e-324, 1e308])),
+            st.integers(0, 30),
+            st.integers(1, 12),
+            st.integers(0, 5),
+            st.sampled_from(["lora", "adapter"]),
+        ),
+        min_size=1,
+        max_size=9,
+    ),
+    st.integers(0, 500),
+)
+def test_it_is_what_a_queue_gives_one_notch_at_a_time(claims, budget):
+    limit = sum(c.price for c in claims) + budget
+    assert apportion(claims, limit) == by_a_queue(claims, limit)
+
+
+def test_amounts_beyond_64_bits_are_exact():
+    claims = [claim(0.5, step=2**70, most=4), claim(0.25, step=2**70 + 1, most=4)]
+    assert apportion(claims, 4 * 2**70) == [2, 1]
+    assert apportion(claims, 4 * 2**70 + 1) == [3, 1]
+
+
 @given(
     st.lists(st.tuples(utilities, st.integers(1, 30), st.integers(1, 12), st.integers(0, 5)), min_size=1, max_size=8),
     st.integers(0, 500),

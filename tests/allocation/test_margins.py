@@ -1,18 +1,29 @@
 """Flips: each was seen, is the nearest there is to three digits, and is told in words."""
 
+import time
+
 import attrs
 import pytest
 
+import layerlens_core as ll
+from bert_profile import bert_profile
+from layerlens_core.allocation.allocate import allocate
+from layerlens_core.allocation.budget import Budget
+from layerlens_core.allocation.explanation import explain, without_margins
 from layerlens_core.allocation.margins import (
     FARTHEST,
     Flip,
+    OutOfTime,
     budget_flips,
     describe,
     penalty_flips,
     scaled,
     utility_flip,
+    within,
 )
 from layerlens_core.errors import BudgetError
+from layerlens_core.plugin.registry import Registry
+from layerlens_core.tracing import to_file
 from layerlens_core.values.candidates import Candidate, CandidateSet, Target, Unit
 from layerlens_core.values.costs import Cost, Limits
 
@@ -108,3 +119,39 @@ def test_one_bound_is_scaled_and_parameters_stay_whole():
 )
 def test_a_flip_is_told_with_the_value_that_brings_it_about(subject, name, words):
     assert describe(Flip(subject=subject, name=name, factor=0.5, becomes="none"), LIMITS, 0.5) == words
+
+
+def test_margins_that_nobody_asked_for_never_take_long():
+    calls = []
+
+    def slow(candidates, limits, context):
+        calls.append(context)
+        time.sleep(0.3)
+        return [unit.decide("lora", 2, reason="") for unit in candidates.units]
+
+    registry = Registry.discover()
+    registry.register(ll.strategy("slow", slow))
+    plan = allocate(bert_profile([1.0, 2.0, 3.0]), strategy="slow", registry=registry)
+    assert len(calls) == 1  # once is enough to know
+    assert {each.margin for each in plan.decisions} == {None}
+
+
+def test_margins_are_left_out_under_several_bounds_unless_they_are_asked_for(tmp_path):
+    arguments = {"strategy": "budget", "budget": Budget(params="r=4", memory="60%"), "methods": ("lora",)}
+    profile = bert_profile([3.0, 1.0, 0.2])
+    with to_file(tmp_path, run_id="abc"):
+        plan = allocate(profile, **arguments)
+    assert {each.margin for each in plan.decisions} == {None}
+    assert "params and memory are bounded together" in without_margins(tmp_path)
+    plan.save(tmp_path)
+    profile.save(tmp_path)
+    assert "bounded together" in explain(tmp_path, "0").without_margins
+    with to_file(tmp_path, run_id="abc"):
+        allocate(profile, **arguments, margins=True)
+    assert without_margins(tmp_path) is None
+
+
+def test_time_that_is_over_is_over():
+    decide = within(above(0.4), -1.0)
+    with pytest.raises(OutOfTime):
+        utility_flip(decide, CANDIDATES, LIMITS, decision(above(0.4)))

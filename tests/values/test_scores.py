@@ -5,7 +5,7 @@ import pytest
 
 from layerlens_core.errors import ScoreError
 from layerlens_core.values.inventory import Inventory, Layer, LinearModule
-from layerlens_core.values.scores import RawScores, Utilities
+from layerlens_core.values.scores import RawScores
 
 #: Two layers with a small and a large module each.
 INVENTORY = Inventory(
@@ -85,18 +85,3 @@ def test_layers_without_a_score_are_left_out():
 def test_what_is_no_finite_number_is_refused_by_name(score):
     with pytest.raises(ScoreError, match="L0"):
         RawScores(metric="s", unit="1", granularity="layer", values={"L0": score})
-
-
-def test_a_utility_is_found_by_the_name_of_its_unit():
-    utilities = Utilities(
-        units=("L0", "L1"),
-        values=(0.25, 0.75),
-        raw={},
-        normalized={},
-        weights={},
-        normalizer="share",
-        aggregator="weighted-mean",
-    )
-    assert utilities.utility_of("L1") == 0.75
-    with pytest.raises(ValueError, match="not in tuple"):
-        utilities.utility_of("L2")

@@ -7,8 +7,10 @@ apportioned in proportion to utility, and what is left over refines single modul
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from layerlens_core.plugin import (
+    Apportionment,
     CandidateSet,
     Claim,
     Context,
@@ -17,7 +19,6 @@ from layerlens_core.plugin import (
     Limits,
     PlanError,
     Unit,
-    apportion,
     candidate_refused,
     thresholds_set,
 )
@@ -37,7 +38,8 @@ def select(candidates: CandidateSet, limits: Limits, context: Context) -> list[D
     utilities = [unit.utility for unit in candidates.units]
     thresholds, origin = _thresholds(candidates.methods, utilities, context)
     thresholds_set(candidates.methods, thresholds, origin)
-    reached = [candidates.methods[index] for index in reach(utilities, thresholds)]
+    levels = reach(utilities, thresholds)
+    reached = [candidates.methods[level] for level in levels]
     methods = [
         _attachable(unit, method, candidates.methods) for unit, method in zip(candidates.units, reached, strict=True)
     ]
@@ -45,7 +47,9 @@ def select(candidates: CandidateSet, limits: Limits, context: Context) -> list[D
     sizes = _fit(candidates, methods, limits)
     decisions = []
     for index, unit in enumerate(candidates.units):
-        runner_up, margin = _alternative(unit.utility, candidates.methods, thresholds)
+        if context.only not in (None, unit.name):
+            continue
+        runner_up, margin = _alternative(unit.utility, levels[index], candidates.methods, thresholds)
         # Quantiles move with the utilities that they are taken from, so the distance to one is no margin.
         fixed = origin == "given" and index not in refused and methods[index] == reached[index]
         decisions.append(
@@ -95,7 +99,9 @@ def _numbers(text: str, what: str, methods: Sequence[str]) -> list[float]:
             f"{len(methods)} methods ({' < '.join(methods)}) need {len(methods) - 1} {what}, "
             f"but there are {len(numbers)}: {text}"
         )
-    if any(number != number for number in numbers) or sorted(numbers) != numbers:
+    if any(map(math.isinf, numbers)):
+        raise PlanError(f"{what} must be finite, but are {text}")
+    if any(map(math.isnan, numbers)) or sorted(numbers) != numbers:
         raise PlanError(f"{what} must ascend from {methods[0]} to {methods[-1]}: {text}")
     return numbers
 
@@ -113,10 +119,18 @@ def _attachable(unit: Unit, method: str, methods: Sequence[str]) -> str:
 def _drop_unaffordable(candidates: CandidateSet, methods: list[str], limits: Limits) -> set[int]:
     """Freeze the least useful units until every other one can have its smallest size; edits ``methods``."""
     units = candidates.units
+    frozen = Cost()
+    least = [unit.cheapest(m).cost if unit.offers(m) else frozen for unit, m in zip(units, methods, strict=True)]
+
+    def fits() -> bool:
+        return candidates.total_of(zip(units, least, strict=True)).within(limits)
+
     dropped: set[int] = set()
-    for index in sorted(range(len(units)), key=lambda i: (units[i].utility, -i)):
-        total = candidates.total_of((unit, unit.cheapest(m).cost) for unit, m in zip(units, methods, strict=True))
-        if total.within(limits):
+    if fits():
+        return dropped
+    order = sorted(range(len(units)), key=lambda i: (units[i].utility, -i))
+    for index, total in zip(order, _left_over(candidates, least, order), strict=True):
+        if total.within(limits) and fits():
             break
         if methods[index] == "none":
             continue
@@ -126,9 +140,22 @@ def _drop_unaffordable(candidates: CandidateSet, methods: list[str], limits: Lim
         )
         cause = f"the smallest size for every layer as useful as this one would take {over}"
         candidate_refused(units[index].name, methods[index], cause)
-        methods[index] = "none"
+        methods[index], least[index] = "none", frozen
         dropped.add(index)
     return dropped
+
+
+def _left_over(candidates: CandidateSet, costs: Sequence[Cost], order: Sequence[int]) -> list[Cost]:
+    """What is spent where the units before each place of an order are frozen, the frozen model included."""
+    totals: list[Cost] = []
+    spent, lowest = Cost(), None
+    for index in reversed(order):
+        spent += costs[index]
+        depth = candidates.units[index].depth
+        if costs[index].params > 0 and (lowest is None or depth < lowest):
+            lowest = depth
+        totals.append(candidates.base(lowest) + spent)
+    return totals[::-1]
 
 
 def _fit(candidates: CandidateSet, methods: Sequence[str], limits: Limits) -> list[dict[str, int]]:
@@ -139,20 +166,21 @@ def _fit(candidates: CandidateSet, methods: Sequence[str], limits: Limits) -> li
     """
     units = candidates.units
     trained = [index for index, method in enumerate(methods) if method != "none"]
+    sizes_within = _Sizes(units, methods)
 
     def fits(sizes: Sequence[dict[str, int]]) -> bool:
-        costs = ((unit, _cost(unit, m, s)) for unit, m, s in zip(units, methods, sizes, strict=True))
+        costs = ((unit, unit.cost(m, s)) for unit, m, s in zip(units, methods, sizes, strict=True))
         return candidates.total_of(costs).within(limits)
 
-    sizes = _sizes(units, methods, limits.params)
-    if fits(sizes) or not trained:
+    sizes = sizes_within(limits.params)
+    if not (limits.bounds.keys() - {"params"}) or not trained or fits(sizes):
         return sizes
     low = sum(units[index].cheapest(methods[index]).parameters for index in trained)
-    high = sum(_cost(units[index], methods[index], sizes[index]).params for index in trained)
-    best = _sizes(units, methods, low)
+    high = sum(units[index].cost(methods[index], sizes[index]).params for index in trained)
+    best = sizes_within(low)
     while low + 1 < high:
         middle = (low + high) // 2
-        tried = _sizes(units, methods, middle)
+        tried = sizes_within(middle)
         if fits(tried):
             low, best = middle, tried
         else:
@@ -160,55 +188,69 @@ def _fit(candidates: CandidateSet, methods: Sequence[str], limits: Limits) -> li
     return best
 
 
-def _cost(unit: Unit, method: str, sizes: dict[str, int]) -> Cost:
-    return sum((t.cost(sizes[t.name], unit.training) for t in unit.targets.get(method, ())), Cost())
-
-
-def _sizes(units: Sequence[Unit], methods: Sequence[str], limit: int | None) -> list[dict[str, int]]:
+class _Sizes:
     """Size by module for every unit: notches in proportion to utility, then what is left, module by module."""
-    trained = [index for index, method in enumerate(methods) if method != "none"]
-    claims = [_claim(units[index], methods[index]) for index in trained]
-    notches = apportion(claims, limit)
-    sizes: list[dict[str, int]] = [{} for _ in units]
-    for index, count in zip(trained, notches, strict=True):
-        unit, method = units[index], methods[index]
-        sizes[index] = {target.name: count * unit.notches[method] for target in unit.targets[method]}
-    if limit is not None:
-        spent = sum(c.price + (n - 1) * c.step for c, n in zip(claims, notches, strict=True))
-        _refine(units, methods, sizes, limit - spent)
-    return sizes
+
+    def __init__(self, units: Sequence[Unit], methods: Sequence[str]) -> None:
+        self._units, self._methods = units, methods
+        self._trained = [index for index, method in enumerate(methods) if method != "none"]
+        self._claims = [_claim(units[index], methods[index]) for index in self._trained]
+        self._apportion = Apportionment(self._claims)
+        # The most useful layers come first, and in them the most important modules.
+        self._places = [
+            _Place(index, target.name, target.per_size * notch, notch, unit.sizes(method)[-1])
+            for index in sorted(self._trained, key=lambda i: (-units[i].utility, i))
+            for unit, method in [(units[index], methods[index])]
+            for notch in [unit.notches[method]]
+            for target in sorted(unit.targets[method], key=lambda t: -unit.importance.get(t.name, 0.0))
+        ]
+        self._least = min((place.price for place in self._places), default=0)
+
+    def __call__(self, limit: int | None) -> list[dict[str, int]]:
+        """The sizes within a limit on parameters."""
+        notches = self._apportion(limit)
+        sizes: list[dict[str, int]] = [{} for _ in self._units]
+        for index, count in zip(self._trained, notches, strict=True):
+            unit, method = self._units[index], self._methods[index]
+            sizes[index] = dict.fromkeys((t.name for t in unit.targets[method]), count * unit.notches[method])
+        if limit is not None:
+            spent = sum(c.price + (n - 1) * c.step for c, n in zip(self._claims, notches, strict=True))
+            self._refine(sizes, limit - spent)
+        return sizes
+
+    def _refine(self, sizes: list[dict[str, int]], left: int) -> None:
+        """Raise single modules by a notch, in rounds, until nothing more fits."""
+        waiting: Sequence[_Place] = self._places if left >= self._least else ()
+        while waiting:
+            raised = []
+            for place in waiting:
+                held = sizes[place.unit]
+                if held[place.name] < place.largest and place.price <= left:
+                    held[place.name] += place.notch
+                    left -= place.price
+                    raised.append(place)
+            waiting = raised  # what could not be raised never can be: less is left
+
+
+class _Place(NamedTuple):
+    """A module that can be raised by itself: its unit, its name, what a notch costs and is, and its largest size."""
+
+    unit: int
+    name: str
+    price: int
+    notch: int
+    largest: int
 
 
 def _claim(unit: Unit, method: str) -> Claim:
-    sizes, notch = unit.sizes(method), unit.notches[method]
-    targets = unit.targets[method]
+    notch, targets = unit.notches[method], unit.targets[method]
     return Claim(
         utility=max(unit.utility, 0.0),
         price=sum(target.parameters(notch) for target in targets),
         step=sum(target.per_size * notch for target in targets),
-        most=len(sizes),
+        most=len(unit.sizes(method)),
         group=method,
     )
-
-
-def _refine(units: Sequence[Unit], methods: Sequence[str], sizes: list[dict[str, int]], left: int) -> None:
-    """Raise single modules by a notch, in rounds, until nothing more fits.
-
-    The most useful layers come first, and in them the most important modules.
-    """
-    raised = True
-    while raised:
-        raised = False
-        for index in sorted(range(len(units)), key=lambda i: (-units[i].utility, i)):
-            unit, method = units[index], methods[index]
-            if method == "none":
-                continue
-            notch, largest = unit.notches[method], max(unit.sizes(method))
-            for target in sorted(unit.targets[method], key=lambda t: -unit.importance.get(t.name, 0.0)):
-                if sizes[index][target.name] < largest and target.per_size * notch <= left:
-                    sizes[index][target.name] += notch
-                    left -= target.per_size * notch
-                    raised = True
 
 
 def _reason(
@@ -236,13 +278,12 @@ def _reason(
 
 
 def _alternative(
-    utility: float, methods: Sequence[str], thresholds: Sequence[float]
+    utility: float, at: int, methods: Sequence[str], thresholds: Sequence[float]
 ) -> tuple[str | None, float | None]:
-    """The method beyond the nearest threshold, and the change of utility that leads there.
+    """The method beyond the nearest threshold, and the change of utility that leads there, where it is a number.
 
     Upwards it is enough to reach the threshold; downwards the utility must fall below it.
     """
-    at = reach([utility], thresholds)[0]
     beyond = []
     if at > 0:
         beyond.append((math.nextafter(thresholds[at - 1], -math.inf) - utility, methods[at - 1]))
@@ -251,4 +292,4 @@ def _alternative(
     if not beyond:
         return None, None
     margin, runner_up = min(beyond, key=lambda pair: abs(pair[0]))
-    return runner_up, margin
+    return runner_up, margin if math.isfinite(margin) else None

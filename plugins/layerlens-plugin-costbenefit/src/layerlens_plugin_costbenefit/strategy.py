@@ -15,6 +15,8 @@ depth only where nothing could be trained otherwise.
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
 
 from attrs import frozen
 
@@ -46,7 +48,7 @@ class Scale:
         prices, wholes = {}, {}
         for name in RESOURCES:
             dearest = max((getattr(base, name) for base in candidates.depths), default=0.0) + math.fsum(
-                max(getattr(c.cost, name) for c in unit.candidates) for unit in candidates.units
+                unit.candidates.offers.amounts[name].max().item() for unit in candidates.units
             )
             whole = limits.bounds.get(name, dearest)
             prices[name] = weights[WEIGHT_OPTIONS[name]] / whole if whole > 0 else 0.0
@@ -54,7 +56,7 @@ class Scale:
         free = cls(utility=1.0, prices=dict.fromkeys(RESOURCES, 0.0), axis={"params": 1.0})
         # Where the budget buys nothing, gains are measured against all that there is to gain.
         best = _best(candidates, limits, free).objective or math.fsum(
-            max(c.gain for c in unit.candidates) for unit in candidates.units
+            unit.candidates.gains.max().item() for unit in candidates.units
         )
         axis = {"params": 1.0}
         if any(price > 0 for name, price in prices.items() if name != "params"):
@@ -65,9 +67,13 @@ class Scale:
         """What a cost is worth in the objective."""
         return math.fsum(price * getattr(cost, name) for name, price in self.prices.items())
 
-    def along(self, cost: Cost) -> float:
-        """Where a cost lies on the axis of the hulls."""
-        return math.fsum(price * getattr(cost, name) for name, price in self.axis.items())
+    def along_all(self, amounts: Mapping[str, Any]) -> list[float]:
+        """Where costs lie on the axis of the hulls.
+
+        amounts: by resource, a column of numbers.
+        """
+        columns = [(price * amounts[name]).tolist() for name, price in self.axis.items()]
+        return columns[0] if len(columns) == 1 else [math.fsum(row) for row in zip(*columns, strict=True)]
 
     def net(self, gain: float, cost: Cost) -> float:
         """Gain less cost, in the objective."""
@@ -94,6 +100,11 @@ class Increment:
     candidate: Candidate
     at: float
     ratio: float
+
+    @cached_property
+    def names(self) -> tuple[str, str]:
+        """What it leads from and to, in words."""
+        return str(self.before), str(self.candidate)
 
     @property
     def changes_method(self) -> bool:
@@ -128,6 +139,7 @@ def select(candidates: CandidateSet, limits: Limits, context: Context) -> list[D
     return [
         _decide(unit, best.taken.get(i), best.refused.get(i), scale, candidates.alike)
         for i, unit in enumerate(candidates.units)
+        if context.only in (None, unit.name)
     ]
 
 
@@ -166,7 +178,7 @@ def _spend(
     # Among equal ratios the smaller increment goes first, so that equal units grow in turn, step by step.
     steps = sorted(
         itertools.chain.from_iterable(hulls[lowest:]),
-        key=lambda s: (-s.ratio, s.at, -units[s.unit].utility, str(s.before), str(s.candidate), s.unit),
+        key=lambda s: (-s.ratio, s.at, -units[s.unit].utility, *s.names, s.unit),
     )
     peers: dict[tuple[float, str, str], list[Cost]] = {}
     for step in reversed(steps):
@@ -175,7 +187,12 @@ def _spend(
         utility = units[step.unit].utility
         waiting = peers[_kind(step, units)]
         # Units of equal utility get equal methods: an increment to another method is taken by all of them or by none.
-        totals = list(itertools.accumulate(reversed(waiting) if step.changes_method else [step.cost], initial=total))
+        # Only the sums that are looked at: most increments lead to another size of the same method.
+        totals = (
+            list(itertools.accumulate(reversed(waiting), initial=total))
+            if step.changes_method
+            else [total, total + step.cost]
+        )
         waiting.pop()
         if step.unit in refused:
             continue
@@ -200,7 +217,7 @@ def _spend(
 
 def _kind(step: Increment, units: Sequence[Unit]) -> tuple[float, str, str]:
     """What increments of units of equal utility have in common."""
-    return units[step.unit].utility, str(step.before), str(step.candidate)
+    return units[step.unit].utility, *step.names
 
 
 def _weight(name: str, context: Context) -> float:
@@ -218,16 +235,18 @@ def _weight(name: str, context: Context) -> float:
 
 def _hull(index: int, unit: Unit, scale: Scale) -> list[Increment]:
     """Increments of positive gain along the upper concave hull of (axis, gain), from the free candidate."""
-    placed = sorted(((scale.along(c.cost), -c.gain, i) for i, c in enumerate(unit.candidates)))
-    points: list[tuple[float, Candidate]] = []
-    for at, _, i in placed:
-        point = (at, unit.candidates[i])
-        if points and point[1].gain <= points[-1][1].gain:
+    candidates = unit.candidates
+    along, gains = scale.along_all(candidates.offers.amounts), candidates.gains.tolist()
+    points: list[tuple[float, float, int]] = []
+    for at, falling, i in sorted((at, -gain, i) for i, (at, gain) in enumerate(zip(along, gains, strict=True))):
+        point = (at, -falling, i)
+        if points and point[1] <= points[-1][1]:
             continue  # dominated: costs at least as much and gives no more
         # Points on a straight part of the hull are kept: smaller increments leave less of the budget unspent.
         while len(points) > 1 and _slope(points[-2], points[-1]) < _slope(points[-1], point):
             points.pop()
         points.append(point)
+    chosen = [candidates.made[i] for _, _, i in points]
     return [
         Increment(
             unit=index,
@@ -235,16 +254,16 @@ def _hull(index: int, unit: Unit, scale: Scale) -> list[Increment]:
             cost=b.cost - a.cost,
             before=a,
             candidate=b,
-            at=end,
-            ratio=_slope((start, a), (end, b)),
+            at=end[0],
+            ratio=_slope(start, end),
         )
-        for (start, a), (end, b) in itertools.pairwise(points)
+        for (start, end), (a, b) in zip(itertools.pairwise(points), itertools.pairwise(chosen), strict=True)
     ]
 
 
-def _slope(a: tuple[float, Candidate], b: tuple[float, Candidate]) -> float:
+def _slope(a: tuple[float, float, int], b: tuple[float, float, int]) -> float:
     """Gain for each 1 of length from one point of a hull to the next."""
-    return (b[1].gain - a[1].gain) / (b[0] - a[0]) if b[0] > a[0] else math.inf
+    return (b[1] - a[1]) / (b[0] - a[0]) if b[0] > a[0] else math.inf
 
 
 def _decide(
