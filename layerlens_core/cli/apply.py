@@ -69,13 +69,14 @@ def write_adapter(
     from layerlens_core.adaptation.attached import trainable_parameters
     from layerlens_core.cli.terminal import say
     from layerlens_core.data.model import load, read_config
+    from layerlens_core.data.target import Target
     from layerlens_core.files.atomic import filling
 
     check_applicable(plan)
     read_directions_of(plan, init, run)
     read_config(model, trust_remote_code=trust_remote_code)
-    task = cast("Task", profile.task)
-    loaded = load(model, task, labels=profile.labels, seed=seed, trust_remote_code=trust_remote_code).model
+    task, target = cast("Task", profile.task), Target.of_profile(profile.labels, profile.settings)
+    loaded = load(model, task, target=target, seed=seed, trust_remote_code=trust_remote_code).model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         wrapped = apply(loaded, plan, init=init, directions=run)

@@ -72,11 +72,11 @@ trust_option = click.option(
 
 data_options = _several(
     click.option("--data", required=True, help="JSONL, CSV or Parquet file, dataset directory or name."),
-    click.option("--text-field", help="Field that holds the text."),
-    click.option("--label-field", help="Field that holds the label."),
+    click.option("--text-field", help="Field that holds the text, or a list of words."),
+    click.option("--label-field", help="Field that holds the label, or a list of one tag a word."),
     click.option(
         "--task",
-        type=click.Choice(["causal-lm", "masked-lm", "seq2seq-lm", "sequence-classification"]),
+        type=click.Choice(["causal-lm", "masked-lm", "seq2seq-lm", "sequence-classification", "token-classification"]),
         help="By default, what the data and the model suggest.",
     ),
     click.option(
