@@ -162,7 +162,8 @@ def _classes(found: set[str], whole: set[int] | None, head: KnownHead) -> tuple[
     names = sorted_names(found)
     if not head.trained:
         return names, "names", ""
-    odd = next(name for name in names if name not in head.names)
+    beyond = [str(n) for n in sorted(whole or ()) if not 0 <= n < len(head.names)]
+    odd = next(iter(beyond), next(name for name in names if name not in head.names))
     return names, "names", f"its head of {len(head.names)} outputs does not know {odd!r}, so it gets a new one"
 
 
