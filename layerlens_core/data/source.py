@@ -32,7 +32,7 @@ _PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 def check_source(source: str) -> None:
     """Raises `ModelError` where a local path cannot be a model's; a hub id is checked when it is loaded."""
     path = Path(source)
-    if _exists(path) is None:
+    if _exists(source) is None:
         raise ModelError(f"{source[:100]!r} is no name of a model: a local directory or a hub id")
     if path.is_file():
         raise ModelError(f"the model {source} is a file; name its directory, the output of save_pretrained")
@@ -70,7 +70,7 @@ def check_data(source: str) -> None:
     """Raises `DataError` where a local path cannot be data; the name of a dataset is checked when it is loaded."""
     path = Path(source)
     known = path.suffix.lower() in READERS
-    exists = _exists(path)
+    exists = _exists(source)
     if exists is None:
         raise DataError(f"{source[:100]!r} is no name of data: a file, a directory or a dataset")
     if path.is_file() and path.suffix.lower() in _PACKED:
@@ -88,12 +88,14 @@ def _means_a_path(source: str) -> bool:
     return source.startswith((".", "/", "~"))
 
 
-def _exists(path: Path) -> bool | None:
-    """Whether something is there; None where no path can be so (empty, too long, with a null character)."""
+def _exists(source: str) -> bool | None:
+    """Whether something is there; None where nothing can be named so (empty, too long, with a null character)."""
+    if not source.strip():
+        return None
     try:
-        path.lstat()
+        Path(source).lstat()
     except (FileNotFoundError, NotADirectoryError):
-        return False if str(path) != "." else None
+        return False
     except (OSError, ValueError):
         return None
-    return path.exists()
+    return Path(source).exists()
