@@ -48,7 +48,8 @@ def allocate(
     weights: one for each profiled metric; None weighs them alike.
     normalizer: makes raw scores comparable: share, max, rank, zscore or log.
     aggregator: name of a provider.
-    methods: names of methods to choose from, or one text with commas between them; None takes those that `apply` can build. ``none`` is always one.
+    methods: names of methods to choose from, or one text with commas between them; None takes those that `apply` can
+        build. ``none`` is always one.
     options: of the strategy, by name.
     penalties: by method; predicted gains are divided by them.
     training: the step that FLOPs and memory are counted for.
