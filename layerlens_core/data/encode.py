@@ -146,6 +146,8 @@ class Encoder:
     def _part(self, part: Any, text: str, special: bool) -> str:
         try:
             return str(part(text, self.tokenizer, self.max_length, special=special))
+        except DataError:
+            raise
         except Exception as error:
             raise DataError(
                 f"the tokenizer does not take the text: {type(error).__name__}: {first_line(error)}"

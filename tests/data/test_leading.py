@@ -11,6 +11,7 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from layerlens_core.data.leading import leading, trailing
+from layerlens_core.errors import DataError
 
 LM = Path(__file__).parents[2].parent / "shared" / "lm"
 #: What texts are made of: words, runs of one character, blanks, other alphabets, marks that combine, long words.
@@ -126,6 +127,32 @@ def test_no_more_is_encoded_than_needed() -> None:
     assert len(leading(text, encode, 256)) < 20_000
     assert len(trailing(text, encode, 256)) < 20_000
     assert sum(seen) < 80_000
+    seen.clear()
+    assert len(trailing("東京都に住む" * 400_000, encode, 256)) < 20_000
+    assert sum(seen) < 200_000
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "language-model"])
+def test_ends_without_a_blank_are_those_of_the_whole_too(kind: str) -> None:
+    made = tokenizer(kind)
+    for seed in range(30):
+        draw = random.Random(seed)
+        # Periods of one character and of several: pairs of what repeats may be merged from either end.
+        text = draw.choice(["a", "ab", "strawberries", "東京都に住む", "12345", "привет!", "the"]) * 3_000 + "x" * (
+            seed % 3
+        )
+        text = text[seed % 7 :]
+        whole = made(text, verbose=False)["input_ids"]
+        assert made(trailing(text, made, 8), verbose=False)["input_ids"][-8:] == whole[-8:], seed
+
+
+def test_what_cannot_be_parted_is_refused_before_it_fills_the_memory() -> None:
+    made = tokenizer("word-pieces")
+    for part in (leading, trailing):
+        with pytest.raises(
+            DataError, match=r"a text of 4,000,000 characters gives hardly a token.* in 2,097,152 of them"
+        ):
+            part("q" * 4_000_000, made, 8)
 
 
 def test_a_text_that_gives_too_few_tokens_is_taken_whole() -> None:
