@@ -6,7 +6,7 @@ from typing import Literal
 from attrs import frozen
 
 from layerlens_core.data.rows import Row
-from layerlens_core.errors import DataError, nearest
+from layerlens_core.errors import DataError, nearest, shown
 from layerlens_core.values.profile import Task
 
 Form = Literal["text", "prompt-completion", "messages", "text-label", "words-tags"]
@@ -102,8 +102,10 @@ def _words_field(first: Row, text: str | None, label: str | None) -> str | None:
     return None if whole else name
 
 
-def _listed(found: Sequence[str], most: int = 20) -> str:
-    return ", ".join(found[:most]) + (f" and {len(found) - most} more" if len(found) > most else "")
+def _listed(found: Sequence[str], most: int = 12) -> str:
+    return ", ".join(shown(name) for name in found[:most]) + (
+        f" and {len(found) - most} more" if len(found) > most else ""
+    )
 
 
 def _first(found: Collection[str], names: Sequence[str]) -> str | None:

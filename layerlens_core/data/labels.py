@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from attrs import define, field
 
-from layerlens_core.errors import DataError
+from layerlens_core.errors import DataError, shown
 from layerlens_core.files.json_text import parse
 
 #: What a label is. Of values without types (CSV), text may turn out to be numbers when all of it is known.
@@ -138,7 +138,7 @@ def plain_label(value: object, typed: bool = True) -> Any:
         if isinstance(value, float) and math.isnan(value):
             return None
         if abs(value) > LARGEST:
-            raise DataError(f"holds {str(value)[:20]}, which is no finite number of 32 bits")
+            raise DataError(f"holds {described(value)}, which is no finite number of 32 bits")
         return value
     raise DataError(f"holds {described(value)}, which is no label: a class, a number, or a list of classes")
 
@@ -176,4 +176,6 @@ def _kind(value: object) -> Kind:
 
 def described(value: object) -> str:
     """A value for a message: its type and how it begins."""
-    return "nothing" if value is None else f"{type(value).__name__} {str(value)[:40]}"
+    if isinstance(value, int) and abs(value) > LARGEST:
+        return "int beyond all labels"
+    return "nothing" if value is None else f"{type(value).__name__} {shown(str(value))}"

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from attrs import define, field, frozen
 
 from layerlens_core.data.source import READERS, check_data
-from layerlens_core.errors import DataError, first_line
+from layerlens_core.errors import DataError, first_line, shown
 
 Row = dict[str, Any]
 
@@ -130,9 +130,10 @@ def _files_in(directory: Path, split: str) -> list[Path]:
     for path, names in known.items():
         first, expected = next(iter(known.items()))
         if set(names) != set(expected):
+            here, there = (shown(", ".join(each), 100) for each in (expected, names))
             raise DataError(
-                f"the files in {directory} hold unlike rows: {first.name} has {', '.join(expected)}, {path.name} has "
-                f"{', '.join(names)}; name one file with --data"
+                f"the files in {directory} hold unlike rows: {first.name} has {here}, {path.name} has {there}; name "
+                "one file with --data"
             )
     return files
 
