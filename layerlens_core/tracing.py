@@ -77,6 +77,7 @@ def metric_scored(scores: "RawScores") -> None:
 
 def utilities_computed(utilities: "Utilities") -> None:
     """Every unit's utility, with the raw scores, normalised scores and weights that it was computed from."""
+    errors = utilities.errors
     for index, unit in enumerate(utilities.units):
         _emit(
             "utility.computed",
@@ -87,6 +88,7 @@ def utilities_computed(utilities: "Utilities") -> None:
             weights=dict(utilities.weights),
             normalizer=utilities.normalizer,
             aggregator=utilities.aggregator,
+            **({"errors": {name: column[index] for name, column in errors.items()}} if errors else {}),
         )
 
 

@@ -23,7 +23,7 @@ def bert_profile(scores: Sequence[float], *, width: int = 96, granularity: str =
     return Profile(
         inventory=inventory,
         task="masked-lm",
-        scores=(RawScores(metric="given", unit="1", granularity=granularity, values=values),),
+        scores=(RawScores(metric="given", unit="1", granularity=granularity, values=values, reduction="sum"),),
         statistics=(),
         data="none",
         samples=2,

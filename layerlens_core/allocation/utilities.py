@@ -5,12 +5,14 @@ what is already normalised is refused.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import get_args
 
+from layerlens_core.allocation.reliability import discounted
 from layerlens_core.errors import ScoreError, nearest
 from layerlens_core.plugin.protocols import Combine
 from layerlens_core.values.inventory import Inventory
+from layerlens_core.values.numbers import finite, shown
 from layerlens_core.values.scores import Granularity, Normalizer, RawScores, Utilities
 
 
@@ -29,46 +31,35 @@ def aggregate(
     scores: raw, of each metric.
     inventory: of the model, which says what modules a layer has.
     weights: one for each metric; None weighs all alike.
-    normalizer: makes raw scores comparable (`normalize`).
+    normalizer: makes raw scores comparable (`normalize`); of scores with standard errors it gets what is beyond them
+        (`layerlens_core.allocation.reliability`).
     combine: what an `AggregatorProvider` loads; it gets normalised scores, and weights that sum to 1.
     aggregator: its name.
     granularity: what the units are, layers or modules.
 
     Raises `ScoreError` where something other than `RawScores` comes in, where the weights' keys are not exactly the
-    metrics, where a weight is negative or all are zero, or where two metrics score different units.
+    metrics, where a weight is negative or all are zero, where two metrics score different units, and where the
+    aggregator gives anything but one finite number a unit.
     """
-    for item in scores:
-        if not isinstance(item, RawScores):
-            raise ScoreError(
-                f"aggregation takes RawScores, but got {type(item).__name__}; "
-                "values that are normalised already must not be normalised again"
-            )
-    names = [item.metric for item in scores]
-    checked = check_weights(names, weights)
+    checked = check_weights(_names(scores), weights)
+    if granularity not in get_args(Granularity):
+        raise ScoreError(f"units are layers or modules, not {granularity!r}")
     columns: dict[str, dict[str, float]] = {}
     for item in scores:
         if granularity == "module" and item.granularity != "module":
             raise ScoreError(f"metric {item.metric!r} scores layers and cannot rank modules")
         columns[item.metric] = dict(item.values) if granularity == "module" else item.by_layer(inventory)
-    order = [m.name for m in inventory.modules] if granularity == "module" else [u.name for u in inventory.layers]
-    units = tuple(unit for unit in order if unit in columns[names[0]])
-    for name, column in columns.items():
-        if set(column) != set(units):
-            differing = sorted(set(column) ^ set(units))
-            raise ScoreError(f"metrics {names[0]!r} and {name!r} score different units: {', '.join(differing[:5])}")
+    units = _common_units(columns, inventory, granularity)
     raw = {name: tuple(column[unit] for unit in units) for name, column in columns.items()}
-    normalized = {name: tuple(normalize(column, normalizer)) for name, column in raw.items()}
-    total = math.fsum(checked.values())
-    shares = {name: weight / total for name, weight in checked.items()}
-    values = tuple(float(value) for value in combine(normalized, shares))
-    if len(values) != len(units) or not all(map(math.isfinite, values)):
-        raise ScoreError(
-            f"aggregator {aggregator!r} must give {len(units)} finite utilities, but gave {list(values)[:5]}"
-        )
+    errors = {item.metric: tuple(item.errors[unit] for unit in units) for item in scores if _has_errors(item, units)}
+    reliable = {name: discounted(raw[name], errors[name]) if name in errors else raw[name] for name in raw}
+    normalized = {name: tuple(normalize(column, normalizer)) for name, column in reliable.items()}
+    values = _utilities(combine(normalized, _shares_of(checked)), units, aggregator)
     return Utilities(
         units=units,
         values=values,
         raw=raw,
+        errors=errors,
         normalized=normalized,
         weights=checked,
         normalizer=normalizer,
@@ -77,25 +68,93 @@ def aggregate(
     )
 
 
+def _names(scores: Sequence[RawScores]) -> list[str]:
+    """The metrics' names. Raises `ScoreError` for anything but `RawScores`, and for a metric that comes twice."""
+    for item in scores:
+        if not isinstance(item, RawScores):
+            raise ScoreError(
+                f"aggregation takes RawScores, but got {type(item).__name__}; "
+                "values that are normalised already must not be normalised again"
+            )
+    names = [item.metric for item in scores]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ScoreError(f"metric {twice!r} is there twice; each metric is given once")
+    return names
+
+
+def _common_units(
+    columns: Mapping[str, Mapping[str, float]], inventory: Inventory, granularity: Granularity
+) -> tuple[str, ...]:
+    """The units that all metrics score, in model order. Raises `ScoreError` where they score different ones."""
+    order = [m.name for m in inventory.modules] if granularity == "module" else [u.name for u in inventory.layers]
+    first, of_first = next(iter(columns.items()))
+    units = tuple(unit for unit in order if unit in of_first)
+    for name, column in columns.items():
+        differing = sorted(set(column) ^ set(units))
+        if differing:
+            raise ScoreError(f"metrics {first!r} and {name!r} score different units: {', '.join(differing[:5])}")
+    return units
+
+
+def _has_errors(scores: RawScores, units: Sequence[str]) -> bool:
+    """Whether every unit has a standard error. Raises `ScoreError` where only some of them have."""
+    missing = [unit for unit in units if unit not in scores.errors]
+    if missing and len(missing) < len(units):
+        raise ScoreError(f"metric {scores.metric!r} has no standard error for {missing[0]}, but for others")
+    return bool(units) and not missing
+
+
+def _utilities(given: Iterable[object], units: Sequence[str], aggregator: str) -> tuple[float, ...]:
+    """What an aggregator gave, as floats. Raises `ScoreError` that names the aggregator, the unit and what it is."""
+    found = list(given)
+    if len(found) != len(units):
+        raise ScoreError(
+            f"aggregator {aggregator!r} must give {len(units)} finite utilities, one for each unit, but gave "
+            + (f"more: {', '.join(map(shown, found[:3]))} …" if len(found) > len(units) else str(len(found)))
+        )
+    values = tuple(map(finite, found))
+    for unit, value, what in zip(units, values, found, strict=True):
+        if value is None:
+            raise ScoreError(f"aggregator {aggregator!r} gave {shown(what)} for {unit}; a utility is one finite number")
+    return tuple(value for value in values if value is not None)
+
+
+def _shares_of(weights: Mapping[str, float]) -> dict[str, float]:
+    """Weights that sum to 1."""
+    try:
+        total = math.fsum(weights.values())
+    except OverflowError:  # each is finite, but not their sum
+        largest = max(weights.values())
+        return _shares_of({name: weight / largest for name, weight in weights.items()})
+    if total < 1e-290:  # 1 / total would not be finite, or inexact
+        largest = max(weights.values())
+        return _shares_of({name: weight / largest for name, weight in weights.items()})
+    return {name: weight / total for name, weight in weights.items()}
+
+
 def check_weights(metrics: Sequence[str], weights: Mapping[str, float] | None) -> dict[str, float]:
     """The weights, in the order of the metrics. Raises `ScoreError` that lists both sets of names."""
     if not metrics:
         raise ScoreError("there is nothing to aggregate: no metric was profiled")
     if weights is None:
         return dict.fromkeys(metrics, 1.0)
-    unknown = [name for name in weights if name not in metrics]
-    missing = [name for name in metrics if name not in weights]
+    if not isinstance(weights, Mapping):
+        raise ScoreError(f"weights are given by name of metric, such as {{{metrics[0]!r}: 1.0}}, but got {weights!r}")
+    unknown = sorted(str(name) for name in weights if name not in metrics)
+    missing = sorted(name for name in metrics if name not in weights)
     if unknown or missing:
         hints = "".join(nearest(name, metrics) for name in unknown)
         raise ScoreError(
-            f"the weights are for {', '.join(sorted(weights)) or 'nothing'}, "
+            f"the weights are for {', '.join(sorted(map(str, weights))) or 'nothing'}, "
             f"but the metrics are {', '.join(sorted(metrics))}. "
-            f"Unknown: {', '.join(sorted(unknown)) or 'none'}; without a weight: "
-            f"{', '.join(sorted(missing)) or 'none'}.{hints}"
+            f"Unknown: {', '.join(unknown) or 'none'}; without a weight: {', '.join(missing) or 'none'}.{hints}"
         )
     for name, weight in weights.items():
-        if not math.isfinite(weight) or weight < 0:
-            raise ScoreError(f"the weight of {name} is {weight:g}; weights are finite and at least 0")
+        number = finite(weight)
+        if number is None or number < 0:
+            text = shown(weight) if number is None else f"{number:g}"
+            raise ScoreError(f"the weight of {name} is {text}; weights are numbers, finite and at least 0")
     if not any(weights.values()):
         raise ScoreError(f"all weights are 0 ({', '.join(sorted(weights))}); at least one must be above 0")
     return {name: float(weights[name]) for name in metrics}
@@ -112,7 +171,13 @@ def normalize(values: Sequence[float], normalizer: Normalizer) -> list[float]:
     ``zscore``  Φ((xᵢ − mean) / standard deviation), the normal distribution function, in (0, 1)
     ``log``     the share of ln(1 + |xᵢ| / mean|x|)
 
-    Signs are kept by all but ``zscore``, and values that are all zero stay zero (½ under ``zscore``).
+    Signs are kept by all but ``zscore``, and values that are all zero stay zero (½ under ``zscore``). Results are
+    finite and lie in [−1, 1]. The absolute results of ``share`` and ``log`` sum to 1, unless all are zero.
+
+    values: one for each unit.
+    normalizer: which.
+
+    Raises `ScoreError` for a value that is no finite number, and for a normalizer that there is not.
     """
     if normalizer not in get_args(Normalizer):
         raise ScoreError(
@@ -121,6 +186,9 @@ def normalize(values: Sequence[float], normalizer: Normalizer) -> list[float]:
         )
     if not values:
         return []
+    wrong = [shown(value) for value in values if finite(value) is None]
+    if wrong:
+        raise ScoreError(f"normalizer {normalizer!r} got {', '.join(wrong[:3])}; scores must be finite numbers")
     # Dividing by the largest first keeps sums and squares from overflowing and settles the all-zero case.
     largest = max(abs(value) for value in values)
     scaled = [value / largest for value in values] if largest > 0 else [0.0] * len(values)

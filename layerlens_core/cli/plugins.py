@@ -1,18 +1,21 @@
 """``layerlens plugins``: what is installed, what it provides, and what failed."""
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from layerlens_core.cli.options import json_option
+
+if TYPE_CHECKING:
+    from layerlens_core.plugin.providers import MetricProvider, Provider
 
 
 @click.command("plugins", short_help="List plugins and what they provide.")
 @json_option
 def command(as_json: bool) -> None:
     """List every plugin that was found, loaded or not, and every name that can be used."""
-    from layerlens_core.plugin.providers import KINDS
+    from layerlens_core.plugin.providers import KINDS, MetricProvider
     from layerlens_core.plugin.registry import default
 
     registry = default()
@@ -25,6 +28,9 @@ def command(as_json: bool) -> None:
             origin = registry.plugin_of(kind, name).distribution
             source = "" if origin == "layerlens-core" else f"  [{origin}]"
             click.echo(f"  {name:<16} {provider.summary}{source}")
+            if isinstance(provider, MetricProvider):
+                measure = describe_metric(provider)
+                click.secho(f"  {'':<16} {measure}", fg=None if measure.startswith("in ") else "red", dim=True)
     click.secho("plugins", bold=True)
     colours = {"loaded": "green", "blocked": "yellow", "failed": "red"}
     for plugin in registry.plugins:
@@ -34,6 +40,34 @@ def command(as_json: bool) -> None:
             click.echo(f"  {'':<16} {plugin.cause}" + (f"  ({plugin.where})" if plugin.where else ""))
     for conflict in registry.conflicts:
         click.secho(f"  {conflict}", fg="red")
+
+
+def describe_metric(metric: "MetricProvider") -> str:
+    """Unit, reduction, and what it is computed from; of one that is refused, why."""
+    if metric.active:
+        return f"in {metric.unit}, of whole layers; runs the model itself"
+    if metric.reduction is None:
+        return "refused when asked for: it has no reduction, which says how modules' scores make a layer's"
+    layer = {
+        "sum": "summed over a layer's modules",
+        "mean": "averaged over a layer's modules",
+        "weighted_mean": "averaged over a layer's weights",
+    }[metric.reduction]
+    return f"in {metric.unit}, {layer}; {'' if metric.is_mean else 'no '}mean over samples"
+
+
+def _measure(provider: "Provider") -> dict[str, Any]:
+    from layerlens_core.plugin.providers import MetricProvider
+
+    if not isinstance(provider, MetricProvider):
+        return {}
+    return {
+        "unit": provider.unit,
+        "reduction": provider.reduction,
+        "active": provider.active,
+        "mean": provider.is_mean,
+        "needs": list(provider.needs),
+    }
 
 
 def _document() -> dict[str, Any]:
@@ -50,6 +84,7 @@ def _document() -> dict[str, Any]:
             "summary": provider.summary,
             "plugin": registry.plugin_of(kind, name).name,
             "distribution": registry.plugin_of(kind, name).distribution,
+            **_measure(provider),
         }
         for kind in KINDS
         for name, provider in registry.providers(kind).items()

@@ -1,5 +1,6 @@
 """Plans and explanations as people read them."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from rich import box
@@ -9,21 +10,25 @@ from rich.table import Table
 
 from layerlens_core.allocation.budget import readable
 from layerlens_core.allocation.explanation import Explanation
+from layerlens_core.allocation.reliability import doubts
 from layerlens_core.values.decisions import Decision
+from layerlens_core.values.inventory import Inventory
 from layerlens_core.values.plan import Plan
 from layerlens_core.values.profile import Profile
+from layerlens_core.values.scores import RawScores
 
 _COLOURS = {"none": "dim", "prefix": "cyan", "adapter": "yellow", "lora": "green"}
 _BAR = 12
 
 
 def print_plan(plan: Plan, profile: Profile | None = None) -> None:
-    """The table of layers, and what the plan spends. Bars and raw scores are left out where they do not fit."""
+    """The table of layers, and what the plan spends. Bars, errors and raw scores are left out where they do not fit."""
     console = Console(highlight=False)
     prefix = common_prefix([decision.unit for decision in plan.decisions])
-    scores = {scores.metric: scores.by_layer(profile.inventory) for scores in profile.scores} if profile else {}
+    scores = {each.metric: _cells(each, profile.inventory) for each in profile.scores} if profile else {}
+    bare = {metric: {layer: cell.split(" ±")[0] for layer, cell in column.items()} for metric, column in scores.items()}
     unbounded = console.options.update(width=10_000)  # at the console's own width every table seems to fit
-    for columns, bars in ((scores, True), (scores, False), ({}, True), ({}, False)):
+    for columns, bars in ((scores, True), (scores, False), (bare, False), ({}, True), ({}, False)):
         table = _layers(plan, prefix, columns, bars)
         if console.measure(table, options=unbounded).maximum <= console.width:
             break
@@ -36,12 +41,19 @@ def print_plan(plan: Plan, profile: Profile | None = None) -> None:
 
 
 def stability_lines(profile: Profile) -> list[str]:
-    """A line on how far rankings can be trusted, and one on where ``--samples auto`` ended."""
-    found = ", ".join(f"{metric} {value:.2f}" for metric, value in profile.stability.items())
-    lines = [f"halves of the {profile.samples} samples rank the layers alike: {found} (1: the same order, 0: chance)"]
+    """A line on how far rankings can be trusted, warnings, and one on where ``--samples auto`` ended."""
+    settings, samples = profile.settings, profile.samples
+    known = profile.stability
+    found = ", ".join(f"{metric} {value:.2f}" for metric, value in known.items())
+    lines = [f"halves of the {samples} samples rank the layers alike: {found} (1: the same order, 0: chance)"]
     if not found:
         lines.clear()
-    settings, samples = profile.settings, profile.samples
+    if unknown := [scores.metric for scores in profile.scores if scores.metric not in known]:
+        lines.append(
+            f"how stable the ranking by {', '.join(unknown)} is, is not known: that takes three layers and four groups "
+            "of samples, and a metric that is a mean over samples or gives standard errors"
+        )
+    lines += [f"warning: {doubt}" for doubt in doubts(profile)]
     if "samples_at_most" in settings:
         most, bound = settings["samples_at_most"], settings["settled_from"]
         lines.append(
@@ -52,7 +64,15 @@ def stability_lines(profile: Profile) -> list[str]:
     return lines
 
 
-def _layers(plan: Plan, prefix: str, columns: Mapping[str, Mapping[str, float]], bars: bool) -> Table:
+def _cells(scores: RawScores, inventory: Inventory) -> dict[str, str]:
+    """Raw scores by layer, as texts, with their standard errors where they have any."""
+    return {
+        layer: f"{value:.3g}" + (f" ±{scores.errors[layer]:.1g}" if layer in scores.errors else "")
+        for layer, value in scores.by_layer(inventory).items()
+    }
+
+
+def _layers(plan: Plan, prefix: str, columns: Mapping[str, Mapping[str, str]], bars: bool) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("layer", no_wrap=True)
     for metric in columns:
@@ -69,7 +89,7 @@ def _layers(plan: Plan, prefix: str, columns: Mapping[str, Mapping[str, float]],
         style = _COLOURS.get(decision.method, "magenta")
         table.add_row(
             decision.unit.removeprefix(prefix),
-            *(f"{column[decision.unit]:.3g}" if decision.unit in column else "–" for column in columns.values()),
+            *(column.get(decision.unit, "–") for column in columns.values()),
             f"{decision.utility:.4f}",
             *(["█" * filled + "·" * (_BAR - filled)] if bars else []),
             f"[{style}]{decision.method}[/]",
@@ -134,12 +154,16 @@ def print_explanation(explanation: Explanation, plan: Plan) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in ("metric", "raw", "unit", f"normalised ({scored['normalizer']})", "weight"):
         table.add_column(heading, justify="left" if heading in ("metric", "unit") else "right")
+    errors = scored.get("errors", {})
     for metric, raw in scored["raw"].items():
+        spread = f" ± {errors[metric]:.2g}" if metric in errors else ""
         table.add_row(
-            metric, f"{raw:.6g}", explanation.units.get(metric, ""), f"{scored['normalized'][metric]:.6f}",
-            f"{scored['weights'][metric]:g} / {total:g}",
+            metric, f"{raw:.6g}{spread}", explanation.units.get(metric, ""), f"{scored['normalized'][metric]:.6f}",
+            f"{scored['weights'][metric]:g}" + (f" / {total:g}" if math.isfinite(total) else ""),
         )  # fmt: skip
     console.print(table)
+    if errors:
+        console.print(f"of {', '.join(errors)} only what exceeds the standard errors counts")
     console.print(f"{scored['aggregator']} of the normalised scores: utility [bold]{scored['utility']:.6f}[/]\n")
     console.print("[bold]2  method[/]")
     if explanation.thresholds is not None:

@@ -1,6 +1,7 @@
 """What an active metric gets, one that runs the model itself."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from attrs import frozen
@@ -11,6 +12,9 @@ from layerlens_core.values.profile import Task
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
+
+#: The attribute of an error that names the layer which was being scored (`ActiveProfile.scoring`).
+LAYER_AT_HAND = "layerlens_layer"
 
 
 @frozen(kw_only=True)
@@ -35,3 +39,15 @@ class ActiveProfile:
     micro_batch: int
     seed: int
     progress: Callable[[int, int], None]
+
+    @contextmanager
+    def scoring(self, layer: str) -> Iterator[None]:
+        """Around what a metric does for one layer, so that an error which it raises there is told with the layer.
+
+        layer: its name.
+        """
+        try:
+            yield
+        except Exception as error:
+            vars(error).setdefault(LAYER_AT_HAND, layer)
+            raise

@@ -14,7 +14,9 @@ import attrs
 from attrs import frozen
 
 from layerlens_core.errors import LayerLensError, PluginError
+from layerlens_core.plugin.active import LAYER_AT_HAND
 from layerlens_core.plugin.discovery import Plugin, describe
+from layerlens_core.plugin.given import score_given, utilities_given
 from layerlens_core.plugin.protocols import Method
 from layerlens_core.values.candidates import Target
 from layerlens_core.values.decisions import Selection
@@ -55,7 +57,8 @@ def blamed(origin: Origin, *, on: str | None = None, does: str = "failed") -> It
     except BaseException as error:  # as on import: a plugin may exit
         if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported for this
             raise
-        where = f" on {on}" if on else ""
+        at_hand = on or getattr(error, LAYER_AT_HAND, None)
+        where = f" on {at_hand}" if at_hand else ""
         raise PluginError(f"{origin} {does}{where}: {describe(error)}") from error
 
 
@@ -65,26 +68,32 @@ def guarded(origin: Origin, loaded: Any) -> Any:
         return GuardedMethod.of(origin, loaded)
     if not callable(loaded):
         raise PluginError(f"{origin} must load a function, but loads {type(loaded).__name__}")
-    complete = _COMPLETE.get(origin.kind, lambda result: result)
+    complete: Callable[[Origin, Any, Any], Any] = _COMPLETE.get(origin.kind, _as_it_is)
 
     @wraps(loaded)
     def call(*args: Any, **kwargs: Any) -> Any:
         on = getattr(args[0], "module", None) if args and origin.kind == "metric" else None
         with blamed(origin, on=on):
-            return complete(loaded(*args, **kwargs))
+            return complete(origin, loaded(*args, **kwargs), args[0] if args else None)
 
     return call
 
 
-def _selected(result: Any) -> Any:
+def _as_it_is(_origin: Origin, result: Any, _argument: object) -> Any:
+    return result
+
+
+def _selected(_origin: Origin, result: Any, _argument: object) -> Any:
     if isinstance(result, Selection):
         return attrs.evolve(result, decisions=tuple(result.decisions))
     return tuple(result)
 
 
-#: By kind, what computes all of a result that may be lazy, such as a generator.
-_COMPLETE: Mapping[str, Callable[[Any], Any]] = {
-    "aggregator": lambda result: [float(value) for value in result],
+#: By kind, what checks a result, and computes all of one that may be lazy, such as a generator: from whom it is
+#: named after, the result, and the first argument of the call.
+_COMPLETE: Mapping[str, Callable[[Origin, Any, Any], Any]] = {
+    "metric": score_given,
+    "aggregator": utilities_given,
     "strategy": _selected,
 }
 

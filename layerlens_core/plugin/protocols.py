@@ -38,8 +38,13 @@ class Score(Protocol):
 class ActiveScore(Protocol):
     """Scores layers by running the model itself."""
 
-    def __call__(self, profile: "ActiveProfile", /) -> Mapping[str, float]:
-        """The raw score of every layer that is to be scored, by its name. The model is left as it was."""
+    def __call__(self, profile: "ActiveProfile", /) -> Mapping[str, float | tuple[float, float]]:
+        """The raw score of every layer in ``profile.scored``, by its name. The model is left as it was.
+
+        A score is a number, or a pair of it and its standard error in the same unit: over several seeds, over
+        examples, or both. Give it for every layer or for none. With errors, noise does not decide
+        (`layerlens_core.allocation.reliability`), and the profile tells how stable the ranking is.
+        """
 
 
 class Combine(Protocol):

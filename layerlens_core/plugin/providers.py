@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from attrs import field, frozen
-from attrs.validators import in_, instance_of
+from attrs.validators import in_, instance_of, optional
 
 from layerlens_core.values.scores import Reduction
 from layerlens_core.values.statistics import STATISTICS
@@ -54,7 +54,9 @@ class MetricProvider:
     unit: the unit of the raw score, such as ``"nats"``.
     load: imports and returns the scoring function, an `ActiveScore` where the metric is active, else a `Score`.
     needs: the statistics that the engine has to gather (`STATISTICS`).
-    reduction: how modules add up to a layer; an active metric scores layers itself.
+    reduction: how a layer's score follows from its modules': ``"sum"`` for what adds up, ``"mean"`` or
+        ``"weighted_mean"`` (by numbers of weights) for ratios and values per weight. A metric that scores modules and
+        does not say it is refused when it is asked for; an active one scores layers itself.
     active: the metric runs the model itself instead of reading statistics.
     """
 
@@ -63,8 +65,13 @@ class MetricProvider:
     unit: str = field(validator=instance_of(str))
     load: "Callable[[], Score | ActiveScore]"
     needs: tuple[str, ...] = field(default=(), converter=_names, validator=_known_statistics)
-    reduction: Reduction = field(default="sum", validator=in_(get_args(Reduction)))
+    reduction: Reduction | None = field(default=None, validator=optional(in_(get_args(Reduction))))
     active: bool = False
+
+    @property
+    def is_mean(self) -> bool:
+        """Whether it follows from means over samples, so that parts of the samples give scores too."""
+        return not self.active and bool(self.needs) and "spectrum" not in self.needs
 
 
 @frozen(kw_only=True)

@@ -21,6 +21,7 @@ from layerlens_core.plugin.providers import (
     StrategyProvider,
     kind_of,
 )
+from layerlens_core.values.scores import describe_missing_reduction
 
 IN_PROCESS = "in process"
 
@@ -99,7 +100,8 @@ class Registry:
 
     def plugin_of(self, kind: Kind, name: str) -> Plugin:
         """The plugin that a provider came from."""
-        self.get(kind, name)
+        if name not in self._entries[kind]:
+            self.get(kind, name)
         return self._entries[kind][name].plugin
 
     def origin(self, kind: Kind, name: str) -> Origin:
@@ -122,11 +124,15 @@ class Registry:
         """The provider of that kind and name.
 
         Raises `PluginError` that names the nearest name, the distribution to install where one is known, and the
-        plugins that are not loaded and so may hold it.
+        plugins that are not loaded and so may hold it; and for a metric that scores modules, and does not say how they
+        make a layer.
         """
         entry = self._entries[kind].get(name)
         if entry is not None:
-            return entry.provider
+            provider = entry.provider
+            if isinstance(provider, MetricProvider) and not provider.active and provider.reduction is None:
+                raise PluginError(f"{self.origin(kind, name)} has no reduction: {describe_missing_reduction()}")
+            return provider
         if (kind, name) in self._ambiguous:
             rivals = " and ".join(map(str, self._ambiguous[kind, name]))
             raise PluginError(

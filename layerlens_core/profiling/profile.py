@@ -1,5 +1,6 @@
 """Profile a model: one pass for all metrics that read statistics, then the metrics that run the model themselves."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -8,6 +9,7 @@ from attrs import frozen
 from transformers import PreTrainedModel
 
 from layerlens_core import tracing
+from layerlens_core.allocation.reliability import warned
 from layerlens_core.errors import DataError, ModelError, ScoreError
 from layerlens_core.files.directions import write_directions
 from layerlens_core.inspection.inspect import inspect
@@ -20,12 +22,13 @@ from layerlens_core.profiling.engine.measure import Measurements, measure
 from layerlens_core.profiling.engine.micro_batch import Samples
 from layerlens_core.profiling.engine.refine import measure_refined
 from layerlens_core.profiling.engine.settings import Execution, Settings
-from layerlens_core.profiling.engine.stopping import auto_settings, settled, stages
+from layerlens_core.profiling.engine.stopping import MOST, auto_settings, settled, stages
 from layerlens_core.profiling.gradients.sketches import COLUMNS
-from layerlens_core.profiling.model.losses import count_labels, task_of
-from layerlens_core.profiling.model.samples import Sample, digest, split
+from layerlens_core.profiling.model.batches import split
+from layerlens_core.profiling.model.samples import Sample, digest
+from layerlens_core.profiling.model.tasks import count_labels, task_of
 from layerlens_core.profiling.model.weights import is_sharded
-from layerlens_core.profiling.scoring import Metric, load_metrics, stabilities
+from layerlens_core.profiling.scoring import Metric, load_metrics, stabilities, stabilities_of_errors
 from layerlens_core.values.inventory import Inventory, Skipped
 from layerlens_core.values.profile import Profile, Task, versions
 from layerlens_core.values.scores import DEFAULT_METRICS
@@ -85,7 +88,9 @@ def profile(
     model: a transformers model with a head for its task.
     batches: a DataLoader, a datasets.Dataset, or any iterable of mappings with ``input_ids`` (or ``pixel_values``),
         ``attention_mask`` and ``labels``; causal models predict their own input where ``labels`` are missing.
-    metrics: names of metric providers.
+    metrics: names of metric providers: ``fisher`` and ``gradient_energy``, (nats/weight)², sums over a layer's modules;
+        ``weight_gradient``, nats a weight, a mean over a layer's weights; ``proxy_eval``, nats, of whole layers, by
+        three short fine-tunes. All but that are means over samples. ``layerlens plugins`` says it of others.
     task: by default that of the model's class.
     group: samples whose mean gradient makes one gradient energy.
     micro_batch: samples in one pass, ``auto`` by free memory; the scores do not depend on it.
@@ -102,7 +107,7 @@ def profile(
         vectors of every module's mean gradient, for a gradient-aligned start. Like the spectrum they come from sketches
         in the same pass.
     samples: ``auto`` stops at the first of 32, 64, 128 … samples, in the order given, where the layers' ranking has
-        settled (`layerlens_core.profiling.engine.stopping`).
+        settled (`layerlens_core.profiling.engine.stopping`), and reads no more than 4,096 of them.
     run: the run's directory, into which a checkpoint is written every few seconds; `Profile.save` removes it.
     resume: go on from the checkpoint; the scores are then the same to the last bit, or to rounding in compiled layers.
     compile: compile what lies between the layers' linear modules, by `torch.compile`, which takes seconds to a minute
@@ -114,7 +119,7 @@ def profile(
     registry: of providers; by default those that are installed, and what `register` added.
 
     Raises `DataError`, `ModelError`, `NonFiniteError`, `PluginError`, `FileError` and `WorkersError`, each naming what
-    and where.
+    and where. Warns of metrics whose ranking is mostly chance.
     """
     options = ProfileOptions(
         metrics=tuple(metrics), task=task, group=group, micro_batch=micro_batch, seed=seed, scores=scores,
@@ -122,7 +127,7 @@ def profile(
         compile=compile,
     )  # fmt: skip
     execution = Execution(workers=workers or ALONE, run=run, resume=resume)
-    return profile_with(model, batches, options, execution, progress=progress, registry=registry)
+    return warned(profile_with(model, batches, options, execution, progress=progress, registry=registry))
 
 
 def profile_with(
@@ -149,9 +154,10 @@ def profile_with(
     metrics = load_metrics(options.metrics, default() if registry is None else registry)
     task = options.task or task_of(model)
     inventory = inventory or inspect(model)
-    given = split(batches, own_label_length=task == "seq2seq-lm")
+    given = split(batches, task, model, most=MOST if options.samples == "auto" else None)
     _check(model, metrics, options, execution)
     measured = _measured(model, inventory, given, task, metrics, options, execution, report)
+    _check_scored(measured)
     used = given
     if options.samples == "auto":
         used = [sample for sample in given if count_labels(sample, task) > 0][: measured.samples]
@@ -160,7 +166,7 @@ def profile_with(
     scores = [
         metric.active(_active_profile(model, inventory, used, measured, options, task, report, metric.name), workers)
         if metric.provider.active
-        else metric.passive(measured.statistics)
+        else metric.measured(measured.statistics, inventory, measured.ledger, options.seed)
         for metric in metrics
     ]
     scored = [statistics.module for statistics in measured.statistics]
@@ -175,11 +181,11 @@ def profile_with(
         data=digest(used),
         samples=measured.samples,
         loss=measured.loss,
-        settings=_recorded_settings(model, options, stability, metrics, len(given)),
+        settings=_recorded_settings(model, options, stability, metrics, len(given), measured),
         versions=versions(),
         activations=activations,
         latency=workers.first(measure_latency(model, inventory) if options.latency and workers.rank == 0 else {}),
-        stability=stability,
+        stability=stability | stabilities_of_errors(scores, options.seed),
         directions=_written_directions(measured, inventory, options, workers),
     )
     tracing.profile_finished(result)
@@ -202,6 +208,18 @@ def _check(model: PreTrainedModel, metrics: Sequence[Metric], options: ProfileOp
         )
     if options.scores == "auto" and execution.resume:
         raise DataError("scores that are made exact in further passes cannot be resumed; begin anew with --overwrite")
+
+
+def _check_scored(measured: Measurements) -> None:
+    """Raises `ModelError` where no module has a score."""
+    if measured.statistics or not measured.unscored:
+        return
+    reasons = Counter(skipped.reason for skipped in measured.unscored)
+    (reason, count), *_ = reasons.most_common()
+    raise ModelError(
+        f"none of the {len(measured.unscored)} modules could be scored; {measured.unscored[0].name}"
+        f"{f' and {count - 1} others' if count > 1 else ''}: {reason}"
+    )
 
 
 def _measured(
@@ -282,8 +300,9 @@ def _recorded_settings(
     stability: dict[str, float],
     metrics: Sequence[Metric],
     given: int,
+    measured: Measurements,
 ) -> dict[str, int | float | str]:
-    """What else the numbers depend on, as the profile records it.
+    """What else the numbers depend on, as the profile records it, and how samples shared batches.
 
     given: how many samples there were to take from.
     """
@@ -291,6 +310,8 @@ def _recorded_settings(
     settings: dict[str, int | float | str] = {"group": options.group, "seed": options.seed, "dtype": dtype}
     if options.scores != "exact":
         settings |= {"scores": options.scores, "columns": COLUMNS}
+    if measured.company != "padded":
+        settings |= {"batches": measured.company}
     if options.compile:
         settings |= {"compile": "layers"}
     if options.samples == "auto":

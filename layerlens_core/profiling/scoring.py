@@ -1,8 +1,9 @@
 """From what was measured to raw scores: metrics that read statistics, those that run the model, and their stability."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import cast
 
+import attrs
 from attrs import frozen
 
 from layerlens_core.errors import ScoreError
@@ -13,7 +14,7 @@ from layerlens_core.plugin.providers import MetricProvider
 from layerlens_core.plugin.registry import Registry
 from layerlens_core.profiling.distributed.workers import Workers
 from layerlens_core.profiling.engine.ledger import Ledger
-from layerlens_core.profiling.engine.stability import split_half
+from layerlens_core.profiling.engine.stability import jackknife, split_half, split_half_of_errors
 from layerlens_core.values.inventory import Inventory
 from layerlens_core.values.scores import RawScores
 from layerlens_core.values.statistics import ModuleStatistics
@@ -37,9 +38,8 @@ class Metric:
 
     @property
     def is_mean(self) -> bool:
-        """Whether it is a mean over samples, so that parts of the samples give scores too."""
-        provider = self.provider
-        return not provider.active and bool(provider.needs) and "spectrum" not in provider.needs
+        """See `MetricProvider.is_mean`."""
+        return self.provider.is_mean
 
     def passive(self, statistics: Iterable[ModuleStatistics]) -> RawScores:
         """Raw scores by module, of a metric that reads statistics."""
@@ -55,14 +55,39 @@ class Metric:
     def active(self, profile: ActiveProfile, workers: Workers) -> RawScores:
         """Raw scores by layer, of a metric that runs the model: the first worker runs it, and all get its scores."""
         score = cast(ActiveScore, self.function)
-        values = workers.agreed(lambda: _as_mapping(score(profile), self.name) if workers.rank == 0 else {})
+        given = workers.first(workers.agreed(lambda: score(profile) if workers.rank == 0 else {}))
+        pairs = {layer: found for layer, found in given.items() if isinstance(found, tuple)}
+        numbers = {layer: found for layer, found in given.items() if not isinstance(found, tuple)}
         return RawScores(
             metric=self.name,
             unit=self.provider.unit,
             granularity="layer",
-            values=workers.first(values),
-            reduction=self.provider.reduction,
+            values=numbers | {layer: value for layer, (value, _) in pairs.items()},
+            errors={layer: error for layer, (_, error) in pairs.items()},
         )
+
+    def measured(
+        self, statistics: Sequence[ModuleStatistics], inventory: Inventory, ledger: Ledger, seed: int
+    ) -> RawScores:
+        """As `passive`, with standard errors over the samples where the scores are signed, and samples allow.
+
+        A metric that is nowhere negative measures a size, which noise does not turn into another's. Where a module's
+        score is negative, zero means that there is nothing, and what lies about it may be noise.
+
+        statistics: of the scored modules.
+        inventory: of the model.
+        ledger: what was measured, from which parts of the samples are taken.
+        seed: draws the parts.
+        """
+        scores = self.passive(statistics)
+        if not self.is_mean or min(scores.values.values(), default=0.0) >= 0:
+            return scores
+
+        def of_part(groups: Sequence[int]) -> dict[str, float]:
+            part = self.passive(ledger.statistics(each.module, each.weights, groups=groups) for each in statistics)
+            return {**part.values, **part.by_layer(inventory)}
+
+        return attrs.evolve(scores, errors=jackknife(of_part, ledger.groups, seed=seed))
 
 
 def load_metrics(names: Iterable[str], registry: Registry) -> tuple[Metric, ...]:
@@ -109,10 +134,17 @@ def stabilities(
     return found
 
 
-def _as_mapping(values: object, metric: str) -> Mapping[str, float]:
-    if not isinstance(values, Mapping):
-        raise ScoreError(
-            f"metric {metric!r} must give raw numbers by layer name, but gave {type(values).__name__}; "
-            "values are normalised later, exactly once"
-        )
-    return values
+def stabilities_of_errors(scores: Iterable[RawScores], seed: int) -> dict[str, float]:
+    """The same by metric that scores layers and gives their standard errors, from these.
+
+    scores: of all metrics.
+    seed: draws the halves.
+    """
+    found = {}
+    for each in scores:
+        if each.granularity == "layer" and each.errors:
+            errors = [each.errors[layer] for layer in each.values]
+            stability = split_half_of_errors(list(each.values.values()), errors, seed=seed)
+            if stability is not None:
+                found[each.metric] = stability
+    return found

@@ -15,7 +15,7 @@ from layerlens_core.values.inventory import Inventory, Skipped
 from layerlens_core.values.scores import RawScores
 from layerlens_core.values.statistics import ModuleStatistics
 
-SCHEMA, VERSION = "layerlens/profile", 2
+SCHEMA, VERSION = "layerlens/profile", 3
 
 #: What a model is trained for, which decides its loss.
 Task = Literal[
@@ -42,7 +42,7 @@ class Profile:
     latency: by method, seconds of one target at any size, and for each step of size, on the device that was profiled
         on.
     stability: by metric, the mean rank correlation between layers as scored by one half of the samples and by the
-        other.
+        other; of an active metric, what its standard errors let expect. Metrics of which nothing is known are left out.
     directions: sha256 digest of the side file of singular vectors, in hexadecimal, where one was written.
     """
 

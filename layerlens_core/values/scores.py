@@ -1,32 +1,53 @@
 """Raw scores as metrics give them, and the utilities that they become, each a type of its own."""
 
 import math
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from attrs import field, frozen
 
 from layerlens_core.errors import ScoreError
-from layerlens_core.values.inventory import Inventory
+from layerlens_core.values.inventory import Inventory, LinearModule
+from layerlens_core.values.numbers import finite, shown
+
+if TYPE_CHECKING:
+    from attrs import Attribute
 
 Normalizer = Literal["share", "max", "rank", "zscore", "log"]
 Granularity = Literal["layer", "module"]
-#: How a layer's score follows from its modules': their sum, or their mean weighted by the number of weights.
-Reduction = Literal["sum", "weighted_mean"]
+Reduction = Literal["sum", "mean", "weighted_mean"]
+
+#: How a layer's score follows from its modules', and what each is for.
+REDUCTIONS: Mapping[Reduction, str] = {
+    "sum": "for what adds up, such as squared norms or nats",
+    "mean": "for ratios, every module counting alike",
+    "weighted_mean": "for ratios and values per weight, by the modules' numbers of weights",
+}
 
 #: The passive signal with the best evidence: shares of squared gradient norms starve modules, this one less so.
 DEFAULT_METRICS = ("weight_gradient",)
 
 
-def _numbers(_instance: object, attribute: object, value: Mapping[str, float]) -> None:
-    for name, score in value.items():
-        if not isinstance(score, (int, float)) or isinstance(score, bool):
+def _plain(values: Any) -> Any:
+    """NumPy's scalars as floats, so that they can be written; what is no number is left for the validator."""
+    if not isinstance(values, Mapping):
+        return values
+    plain = {name: finite(value) for name, value in values.items()}
+    return {name: values[name] if number is None else number for name, number in plain.items()}
+
+
+def _numbers(instance: "RawScores", attribute: "Attribute[Mapping[str, float]]", value: Mapping[str, float]) -> None:
+    what = "score" if attribute.name == "values" else "standard error"
+    if not isinstance(value, Mapping):
+        raise ScoreError(f"metric {instance.metric!r} gave {shown(value)}; it must give one {what} by name")
+    for name, number in value.items():
+        if finite(number) is None:
             raise ScoreError(
-                f"a metric must give one raw number for {name}, but gave {type(score).__name__}; "
-                "values are normalised later, exactly once"
+                f"metric {instance.metric!r} gave {shown(number)} as the {what} of {name}; it must be finite and one "
+                "raw number, which is normalised later, exactly once"
             )
-        if not math.isfinite(score):
-            raise ScoreError(f"the score of {name} is {score}; scores must be finite")
+        if what != "score" and number < 0:
+            raise ScoreError(f"metric {instance.metric!r} gave {number:g} as the {what} of {name}; it is at least 0")
 
 
 @frozen(kw_only=True)
@@ -37,33 +58,74 @@ class RawScores:
     unit: what the values are measured in.
     granularity: what the keys of ``values`` are, modules or layers.
     values: by name, never normalised.
-    reduction: how modules add up to layers.
+    errors: standard errors in the metric's unit, by name of layer, and of module where modules are scored; empty where
+        none are known.
+    reduction: how a layer's score follows from its modules' (`REDUCTIONS`); None where layers are scored.
+
+    Raises `ScoreError` for what is no finite number, and for scores of modules without a reduction.
     """
 
     metric: str
     unit: str
     granularity: Granularity
-    values: Mapping[str, float] = field(validator=_numbers)
-    reduction: Reduction = "sum"
+    values: Mapping[str, float] = field(converter=_plain, validator=_numbers)
+    errors: Mapping[str, float] = field(factory=dict, converter=_plain, validator=_numbers)
+    reduction: Reduction | None = None
+
+    def __attrs_post_init__(self) -> None:
+        if self.granularity not in get_args(Granularity):
+            raise ScoreError(f"metric {self.metric!r} scores {self.granularity!r}; there are layer and module")
+        if self.reduction not in REDUCTIONS and (self.reduction is not None or self.granularity == "module"):
+            raise ScoreError(f"metric {self.metric!r}: {describe_missing_reduction(self.reduction)}")
 
     def by_layer(self, inventory: Inventory) -> dict[str, float]:
-        """Values by layer. Modules without a score are left out, and so are layers without any."""
+        """Values by layer. Modules without a score are left out, and so are layers without any.
+
+        Raises `ScoreError` where a layer's sum exceeds the largest number.
+        """
         if self.granularity == "layer":
             return {layer.name: self.values[layer.name] for layer in inventory.layers if layer.name in self.values}
         layers: dict[str, float] = {}
         for layer in inventory.layers:
             scored = [module for module in layer.modules if module.name in self.values]
-            if not scored:
-                continue
-            if self.reduction == "sum":
-                layers[layer.name] = math.fsum(self.values[module.name] for module in scored)
-            else:
-                weights = [module.in_features * module.out_features for module in scored]
-                total = math.fsum(
-                    weight * self.values[module.name] for weight, module in zip(weights, scored, strict=True)
-                )
-                layers[layer.name] = total / sum(weights)
+            if scored:
+                layers[layer.name] = self._reduced(layer.name, scored)
         return layers
+
+    def _reduced(self, layer: str, modules: Sequence[LinearModule]) -> float:
+        values = [self.values[module.name] for module in modules]
+        if self.reduction == "weighted_mean":
+            weights = [module.in_features * module.out_features for module in modules]
+        else:
+            weights = [1] * len(modules)
+        total = 1 if self.reduction == "sum" else sum(weights)
+        reduced = _combined(values, weights) / total
+        if not math.isfinite(reduced):  # what overflowed need not be the result
+            largest = max(map(abs, values))
+            reduced = _combined([value / largest for value in values], weights) / total * largest
+        if not math.isfinite(reduced):
+            raise ScoreError(
+                f"the scores of metric {self.metric!r} in layer {layer} add up to more than a number can hold "
+                f"(about 1.8e308); {describe_missing_reduction()}"
+            )
+        return reduced
+
+
+def _combined(values: Sequence[float], weights: Sequence[int]) -> float:
+    try:
+        return math.fsum(weight * value for weight, value in zip(weights, values, strict=True))
+    except (OverflowError, ValueError):  # as fsum calls what is too large, or infinite of both signs
+        return math.inf
+
+
+def describe_missing_reduction(given: object = None) -> str:
+    """What to do where a metric does not say how its modules' scores make a layer's.
+
+    given: what it says instead.
+    """
+    said = f"reduction is {given!r}; " if given is not None else ""
+    uses = "; ".join(f"{name!r} {use}" for name, use in REDUCTIONS.items())
+    return f"{said}a layer's score follows from its modules' by the metric's reduction, which is one of {uses}"
 
 
 @frozen(kw_only=True)
@@ -73,6 +135,7 @@ class Utilities:
     units: names, in model order.
     values: utilities, aligned with ``units``.
     raw: by metric, raw scores aligned with ``units``.
+    errors: by metric that has them, their standard errors, aligned with ``units``.
     normalized: by metric, normalised scores aligned with ``units``.
     weights: as given; the combination divides by their sum.
     normalizer: which was applied.
@@ -88,6 +151,7 @@ class Utilities:
     normalizer: Normalizer
     aggregator: str
     granularity: Granularity = "layer"
+    errors: Mapping[str, tuple[float, ...]] = field(factory=dict)
 
     def utility_of(self, unit: str) -> float:
         """The utility of one unit."""

@@ -26,6 +26,7 @@ def layerlens_metrics() -> Iterable[MetricProvider]:
         summary="mean squared norm of the gradient of a group of samples",
         unit="(nats/weight)²",
         needs=("gradient_norms",),
+        reduction="sum",
         load=lambda: _load("metrics.gradient_energy", "score"),
     )
     yield MetricProvider(
@@ -33,6 +34,7 @@ def layerlens_metrics() -> Iterable[MetricProvider]:
         summary="trace of the empirical Fisher information: mean squared norm of per-sample gradients",
         unit="(nats/weight)²",
         needs=("sample_norms",),
+        reduction="sum",
         load=lambda: _load("metrics.fisher", "score"),
     )
     yield MetricProvider(

@@ -203,6 +203,7 @@ def test_an_allocated_plan_can_be_applied(name):
         metric="by hand",
         unit="1",
         granularity="module",
+        reduction="sum",
         values={module.name: float(1 + 7 * at % 13) for at, module in enumerate(inventory.modules)},
     )
     profile = Profile(

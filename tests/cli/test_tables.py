@@ -3,7 +3,14 @@
 import attrs
 import pytest
 
-from layerlens_core.cli.tables import common_prefix, describe_sizes, print_scenarios, spending, stability_lines
+from layerlens_core.cli.tables import (
+    common_prefix,
+    describe_sizes,
+    print_plan,
+    print_scenarios,
+    spending,
+    stability_lines,
+)
 from layerlens_core.demo.scenarios import SCENARIOS, plan_of, profile_of
 from layerlens_core.values.costs import Limits
 from layerlens_core.values.decisions import Certificate
@@ -60,9 +67,14 @@ def test_spending_tells_of_heads_certificates_and_other_limits(plan):
 
 def test_stability_is_told_where_it_was_measured():
     profile = attrs.evolve(profile_of([1.0] * 12), samples=64, stability={"fisher": 0.934})
-    assert stability_lines(attrs.evolve(profile, stability={})) == []
+    profile = attrs.evolve(profile, scores=(attrs.evolve(profile.scores[0], metric="fisher"),))
+    (unknown,) = stability_lines(attrs.evolve(profile, stability={}))
+    assert unknown.startswith("how stable the ranking by fisher is, is not known")
     (line,) = stability_lines(profile)
     assert line.startswith("halves of the 64 samples rank the layers alike: fisher 0.93")
+    _, warning = stability_lines(attrs.evolve(profile, stability={"fisher": -0.19}))
+    assert warning.startswith("warning: fisher: halves of the samples hardly rank the layers alike (-0.19)")
+    assert warning.endswith("profile with more samples, or leave this metric out")
     settings = {"samples_at_most": 256, "settled_from": 0.9}
     for settled, said in ((1, "64 of at most 256, where all"), (0, "all 64, and not all")):
         _, line = stability_lines(attrs.evolve(profile, settings={**settings, "settled": settled}))
@@ -78,3 +90,16 @@ def test_scenarios_stand_side_by_side(plan, capsys):
     assert "other" in printed
     assert f"{plan.parameters:,}" in printed
     assert "l: rank of LoRA" in printed
+
+
+@pytest.mark.parametrize(("width", "shown", "hidden"), [(120, ["1 ±0.2", "█"], []), (49, ["1 "], ["±", "█"])])
+def test_standard_errors_stand_in_the_table_where_they_fit(plan, capsys, monkeypatch, width, shown, hidden):
+    monkeypatch.setenv("COLUMNS", str(width))
+    profile = profile_of([1.0] * 12)
+    (scores,) = profile.scores
+    errors = dict.fromkeys(scores.values, 0.2)
+    print_plan(plan, attrs.evolve(profile, scores=(attrs.evolve(scores, metric="own", errors=errors),)))
+    table = capsys.readouterr().out.split("how stable")[0]
+    assert " own " in table
+    assert all(text in table for text in shown)
+    assert not any(text in table for text in hidden)

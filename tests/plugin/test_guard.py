@@ -84,7 +84,7 @@ def load(provider, kind):
 
 
 def metric(function, **options):
-    return MetricProvider(name="boom", summary="", unit="1", load=lambda: function, **options)
+    return MetricProvider(name="boom", summary="", unit="1", reduction="sum", load=lambda: function, **options)
 
 
 def method(call):
@@ -181,7 +181,7 @@ def test_a_plugin_that_exits_does_not_end_the_program():
 
 def test_an_aggregator_is_named_through_the_core_too():
     inventory = Inventory(architecture="Tiny", model_type="tiny", parameters=6, layers=(LAYER,))
-    scores = RawScores(metric="m", unit="1", granularity="module", values={"layers.0.q": 1.0})
+    scores = RawScores(metric="m", unit="1", granularity="module", values={"layers.0.q": 1.0}, reduction="sum")
     combine = load(AggregatorProvider(name="boom", summary="", load=lambda: divide), "aggregator")
     with pytest.raises(LayerLensError, match="aggregator 'boom' of plugin Careless"):
         aggregate([scores], inventory, combine=combine, aggregator="boom")

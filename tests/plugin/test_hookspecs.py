@@ -63,7 +63,7 @@ class Own:
 @pytest.mark.parametrize(
     ("hook", "provider"),
     [
-        ("layerlens_metrics", MetricProvider(name="own", summary="", unit="1", load=Own)),
+        ("layerlens_metrics", MetricProvider(name="own", summary="", unit="1", reduction="sum", load=Own)),
         ("layerlens_aggregators", AggregatorProvider(name="own", summary="", load=Own)),
         ("layerlens_strategies", StrategyProvider(name="own", summary="", load=Own)),
         (

@@ -28,7 +28,7 @@ READS = {
 def checked(score, *needs):
     """Hold a metric to what it declares, as profiling does."""
     found = Registry()
-    found.register(MetricProvider(name="mine", summary="", unit="1", needs=needs, load=lambda: score))
+    found.register(MetricProvider(name="mine", summary="", unit="1", needs=needs, reduction="sum", load=lambda: score))
     check_needs(found.get("metric", "mine"), found.load("metric", "mine"), found.origin("metric", "mine"))
 
 

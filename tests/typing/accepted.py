@@ -89,7 +89,9 @@ def side() -> type[SideModule]:
 
 @hookimpl
 def layerlens_metrics() -> Iterable[MetricProvider]:
-    yield MetricProvider(name="coherence", summary="", unit="1", needs=("gradient_norms",), load=lambda: coherence)
+    yield MetricProvider(
+        name="coherence", summary="", unit="1", needs=("gradient_norms",), reduction="mean", load=lambda: coherence
+    )
     yield MetricProvider(name="disturbance", summary="", unit="nats", active=True, load=lambda: disturbance)
 
 

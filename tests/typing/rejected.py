@@ -59,7 +59,7 @@ class WithoutLargest:
 strategy("mine", without_context)  # type: ignore[arg-type]
 StrategyProvider(name="mine", summary="", load=lambda: without_context)  # type: ignore[arg-type, return-value]
 StrategyProvider(name="mine", summary="", load=lambda: candidates_given_back)  # type: ignore[arg-type, return-value]
-MetricProvider(name="mine", summary="", unit="1", load=lambda: in_words)  # type: ignore[arg-type, return-value]
+MetricProvider(name="mine", summary="", unit="1", reduction="sum", load=lambda: in_words)  # type: ignore[arg-type, return-value]
 AggregatorProvider(name="mine", summary="", load=lambda: without_weights)  # type: ignore[arg-type, return-value]
 ExporterProvider(name="mine", summary="", load=lambda: one_path)  # type: ignore[arg-type, return-value]
 MethodProvider(name="mine", summary="", capacity=1, applicable=True, load=WithoutLargest)  # type: ignore[arg-type]

@@ -178,9 +178,7 @@ def _read(path: Path, fingerprint: Mapping[str, str], empty: Ledger) -> tuple[in
         return int(header["generation"]), State(
             ledger=ledger,
             sums={name: tuple(parts) for name, parts in sums.items()},
-            sights={
-                name: Sights(a, b, None if c is None else tuple(c)) for name, (a, b, c) in header["sights"].items()
-            },
+            sights={name: Sights(a, b, c) for name, (a, b, c) in header["sights"].items()},
             composition=Composition(header["samples"], header["singles"]),
             micro_batch=header["micro_batch"],
         )

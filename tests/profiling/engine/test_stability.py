@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import zoo
-from layerlens_core.profiling.engine.stability import rank_correlation, split_half
+from layerlens_core.profiling.engine.stability import jackknife, rank_correlation, split_half, split_half_of_errors
 from layerlens_core.profiling.profile import profile
 from zoo.profiled import build, samples
 
@@ -39,3 +39,35 @@ def test_a_profile_says_how_stable_its_rankings_are():
     assert set(run.stability) == {"fisher", "weight_gradient", "gradient_energy"}
     assert all(-1 <= value <= 1 for value in run.stability.values())
     assert profile(build(family), samples(family, count=5)).stability == {}  # two groups cannot be halved twice
+
+
+def test_the_jackknife_of_a_mean_is_its_standard_error():
+    draw = np.random.default_rng(1)
+    noise = draw.normal(size=16)  # as many as there are blocks, so that one group is left out at a time
+    errors = jackknife(lambda groups: {"mean": noise[groups].mean()}, 16, seed=0)
+    assert errors == {"mean": pytest.approx(noise.std(ddof=1) / 4)}
+    assert jackknife(lambda groups: {"mean": 1.0}, 3, seed=0) == {}
+    many = draw.normal(size=640)
+    (error,) = jackknife(lambda groups: {"ratio": many[groups].mean() / 2}, 640, seed=0).values()
+    assert error == pytest.approx(0.5 / 640**0.5, rel=0.4)
+
+
+def test_stability_from_errors_is_what_halves_would_show():
+    draw = np.random.default_rng(2)
+    worth = np.linspace(0, 1, 12)
+    for error in (0.05, 0.3):
+        expected = [split_half_of_errors(worth + error * draw.normal(size=12), [error] * 12, seed=0) for _ in range(40)]
+        halves = [
+            rank_correlation(*(worth + error * 2**0.5 * draw.normal(size=12) for _ in range(2))) for _ in range(400)
+        ]
+        assert np.mean(expected) == pytest.approx(np.mean(halves), abs=0.1)
+
+
+def test_stability_from_errors_of_noise_is_low_and_of_certainty_is_one():
+    draw = np.random.default_rng(3)
+    noise = [split_half_of_errors(draw.normal(size=12), [1.0] * 12, seed=0) for _ in range(50)]
+    assert np.mean(noise) < 0.2
+    assert split_half_of_errors([1.0, 2.0, 3.0], [0.0] * 3, seed=0) == pytest.approx(1.0)
+    assert split_half_of_errors([1e308, 2.0, -1e308], [1e300] * 3, seed=0) > 0.4
+    for values, errors in (([1.0, 2.0], [1.0, 1.0]), ([0.0] * 3, [0.0] * 3), ([2.0] * 3, [0.0] * 3)):
+        assert split_half_of_errors(values, errors, seed=0) is None

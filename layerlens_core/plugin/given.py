@@ -1,0 +1,83 @@
+"""What metrics and aggregators give, checked where it is given, so that every error names who gave what for whom."""
+
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from typing import Any
+
+from layerlens_core.errors import PluginError, nearest
+from layerlens_core.plugin.active import ActiveProfile
+from layerlens_core.values.numbers import finite, shown
+from layerlens_core.values.statistics import ModuleStatistics
+
+
+def score_given(origin: object, result: Any, argument: object) -> Any:
+    """What a metric gave, as plain floats.
+
+    origin: whom an error names.
+    result: the score of a module, or scores by layer.
+    argument: what the metric was called with.
+
+    Raises `PluginError`.
+    """
+    if isinstance(argument, ModuleStatistics):
+        score = finite(result)
+        if score is None:
+            raise PluginError(
+                f"{origin} gave {shown(result)} for {argument.module}; a score is one finite number, neither text nor "
+                "tensor"
+            )
+        return score
+    return _layer_scores(origin, result, argument.scored) if isinstance(argument, ActiveProfile) else result
+
+
+def _layer_scores(origin: object, result: Any, layers: tuple[str, ...]) -> dict[str, float | tuple[float, float]]:
+    if not isinstance(result, Mapping):
+        raise PluginError(f"{origin} must give a number by name of layer, but gave {shown(result)}")
+    unknown = [name for name in result if name not in layers]
+    missing = [name for name in layers if name not in result]
+    if unknown:
+        raise PluginError(
+            f"{origin} gave a score for {unknown[0]!r}, which is none of the layers that it was to score "
+            f"(scored of its ActiveProfile).{nearest(str(unknown[0]), layers)}"
+        )
+    if missing:
+        raise PluginError(f"{origin} gave no score for {', '.join(missing[:5])}; it must score every layer in scored")
+    scores = {layer: _layer_score(origin, result[layer], layer) for layer in layers}
+    bare = [layer for layer, score in scores.items() if not isinstance(score, tuple)]
+    if bare and len(bare) < len(scores):
+        raise PluginError(f"{origin} gave no standard error for {bare[0]}, but for others; give it for all or none")
+    return scores
+
+
+def _layer_score(origin: object, given: Any, layer: str) -> float | tuple[float, float]:
+    contract = "a score is one finite number, or a pair of such a number and its standard error"
+    if isinstance(given, tuple):
+        if len(given) != 2:
+            raise PluginError(f"{origin} gave a tuple of {len(given)} for {layer}; {contract}")
+        value, error = map(finite, given)
+        if value is None:
+            raise PluginError(f"{origin} gave {shown(given[0])} for {layer}; {contract}")
+        if error is None or error < 0:
+            raise PluginError(
+                f"{origin} gave {shown(given[1])} as the standard error of {layer}; it is a finite number of at least 0"
+            )
+        return value, error
+    value = finite(given)
+    if value is None:
+        raise PluginError(f"{origin} gave {shown(given)} for {layer}; {contract}")
+    return value
+
+
+def utilities_given(origin: object, result: Any, columns: object) -> list[Any]:
+    """What an aggregator gave, computed whole; `layerlens_core.allocation.utilities.aggregate` checks the numbers.
+
+    origin: whom an error names.
+    result: anything that can be gone through, such as a generator, also an endless one.
+    columns: that it was called with; one value more than they have is taken, so that too many are noticed.
+
+    Raises `PluginError`.
+    """
+    if not isinstance(result, Iterable) or isinstance(result, (str, bytes, Mapping)):
+        raise PluginError(f"{origin} must give one utility for each unit, in order, but gave {shown(result)}")
+    longest = max((len(column) for column in columns.values()), default=0) if isinstance(columns, Mapping) else None
+    return list(result if longest is None else islice(result, longest + 1))
