@@ -60,4 +60,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def first_line(error: BaseException) -> str:
     """The first line of somebody else's error, for a message of ours; its type where it says nothing."""
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return shown(lines[0], most=500) if lines else type(error).__name__
+
+
+def shown(text: str, most: int = 40) -> str:
+    """The beginning of somebody else's text for a message, with what would move a terminal's cursor written out."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text[:most])

@@ -6,7 +6,7 @@ from bert_profile import bert_profile
 from layerlens_core import errors
 from layerlens_core.allocation.allocate import allocate
 from layerlens_core.allocation.budget import Budget
-from layerlens_core.errors import LayerLensError, first_line, nearest
+from layerlens_core.errors import LayerLensError, first_line, nearest, shown
 
 
 def test_every_error_has_one_root_and_says_what_the_command_line_exits_with():
@@ -41,3 +41,9 @@ def test_somebody_elses_error_is_told_in_a_line(error, line):
 def test_all_errors_have_one_root():
     with pytest.raises(LayerLensError):
         allocate(bert_profile([1]), budget=Budget(params=1))
+
+
+def test_what_would_move_a_cursor_is_written_out():
+    assert shown("naïve a\x1b[2J\nb\ud83d") == r"naïve a\x1b[2J\nb\ud83d"
+    assert shown("x" * 99) == "x" * 40
+    assert first_line(ValueError("a\x0fb")) == r"a\x0fb"

@@ -26,11 +26,11 @@ def allocate(
     profile: Profile,
     *,
     strategy: str = DEFAULT_STRATEGY,
-    budget: Budget = DEFAULT_BUDGET,
+    budget: Budget | str | Iterable[str] = DEFAULT_BUDGET,
     weights: Mapping[str, float] | None = None,
     normalizer: Normalizer = "share",
     aggregator: str = "weighted-mean",
-    methods: Iterable[str] | None = None,
+    methods: str | Iterable[str] | None = None,
     options: Mapping[str, Any] | None = None,
     penalties: Mapping[str, float] | None = None,
     training: Training | None = None,
@@ -42,11 +42,12 @@ def allocate(
 
     profile: from `layerlens_core.profile`, or `Profile.load`.
     strategy: name of a provider.
-    budget: hard bounds.
+    budget: hard bounds; texts such as ``"params=r=8"`` are read by `Budget.parse`.
     weights: one for each profiled metric; None weighs them alike.
     normalizer: makes raw scores comparable: share, max, rank, zscore or log.
     aggregator: name of a provider.
-    methods: names of methods to choose from; None takes those that `apply` can build. ``none`` is always one.
+    methods: names of methods to choose from, or one text with commas between them; None takes those that `apply` can
+        build. ``none`` is always one.
     options: of the strategy, by name.
     penalties: by method; predicted gains are divided by them.
     training: the step that FLOPs and memory are counted for.
@@ -61,17 +62,22 @@ def allocate(
     """
     request = Request(
         strategy=strategy,
-        budget=tuple(budget.texts()),
+        budget=tuple(Budget.of(budget).texts()),
         weights=weights,
         normalizer=normalizer,
         aggregator=aggregator,
-        methods=None if methods is None else tuple(methods),
+        methods=None if methods is None else names_in(methods),
         options={name: str(value) for name, value in (options or {}).items()},
         penalties=penalties or {},
         training=training or Training(),
         scale=scale,
     )
     return plan_for(profile, request, margins=margins, registry=registry)
+
+
+def names_in(given: str | Iterable[str]) -> tuple[str, ...]:
+    """Names that are given one by one, or in one text with commas between them."""
+    return tuple(name.strip() for name in given.split(",")) if isinstance(given, str) else tuple(given)
 
 
 def plan_for(

@@ -12,9 +12,9 @@ from layerlens_core.errors import BudgetError, nearest
 from layerlens_core.values.costs import RESOURCES, Cost, Limits, Training
 from layerlens_core.values.inventory import Inventory
 
-_NUMBER = r"(\d+(?:\.\d+)?|\.\d+)"
-_PERCENT = re.compile(_NUMBER + "%")
-_RANK = re.compile(r"r=(\d+)", re.IGNORECASE)
+_NUMBER = r"((?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?)"
+_PERCENT = re.compile(_NUMBER + r"\s*%", re.IGNORECASE)
+_RANK = re.compile(r"r\s*=\s*(\d{1,9})", re.IGNORECASE)
 _AMOUNT = re.compile(_NUMBER + r"\s*([a-z]*)", re.IGNORECASE)
 
 _COUNTS: dict[str, float] = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12}
@@ -25,6 +25,11 @@ _BYTES: dict[str, float] = {"": 1, "b": 1} | {
 }
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 _UNITS: dict[str, dict[str, float]] = {"params": _COUNTS, "flops": _COUNTS, "memory": _BYTES, "latency": _SECONDS}
+#: Where several budgets stand in one text: before the name of another kind.
+_NEXT = re.compile(r"\s*[,;]\s*(?=[a-z]+\s*=)", re.IGNORECASE)
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(\D|$))")
+#: Bytes below which a number without a unit was meant otherwise: 24 is no budget for a GPU.
+_FEW_BYTES = 4096
 _SPELLINGS = {
     "params": "a count (50k), a share of the model (0.5%) or what uniform LoRA takes (r=8)",
     "flops": "a count a token (2.5G), a share of full fine-tuning's (60%) or what uniform LoRA takes (r=8)",
@@ -34,7 +39,7 @@ _SPELLINGS = {
 
 
 def _text(value: object) -> str | None:
-    return None if value is None else str(value).strip().replace("_", "").replace(",", "")
+    return None if value is None else _THOUSANDS.sub("", str(value).strip().replace("_", ""))
 
 
 def _check(_instance: object, attribute: Any, value: str | None) -> None:
@@ -68,14 +73,27 @@ class Budget:
     latency: str | None = _budget()
 
     @classmethod
-    def parse(cls, texts: Iterable[str]) -> "Budget":
-        """A budget from texts such as ``params=50k``; at most one of each kind."""
+    def of(cls, given: "Budget | str | Iterable[str]") -> "Budget":
+        """A budget that is one already, or from texts as `parse` takes them."""
+        return given if isinstance(given, Budget) else cls.parse(given)
+
+    @classmethod
+    def parse(cls, texts: str | Iterable[str]) -> "Budget":
+        """A budget from texts such as ``params=50k`` or ``params=r=8,memory=24GiB``; at most one of each kind.
+
+        Raises `BudgetError` where a kind is missing, unknown or given twice, or where an amount cannot be read.
+        """
         amounts: dict[str, str] = {}
-        for text in texts:
+        if not isinstance(texts, str):
+            texts = tuple(texts)
+            if wrong := [text for text in texts if not isinstance(text, str)]:
+                raise BudgetError(f"budget {wrong[0]!r} is not of the form KIND=AMOUNT, such as params=50k")
+        given = [texts] if isinstance(texts, str) else texts
+        for text in (part for whole in given for part in _NEXT.split(whole)):
             kind, equals, amount = text.partition("=")
             kind = kind.strip().lower()
-            if not equals or not amount.strip():
-                raise BudgetError(f"budget {text!r} is not of the form KIND=AMOUNT, such as params=50k or params=r=8")
+            if not equals or not amount.strip() or kind == "r":
+                raise BudgetError(f"budget {text!r} is not of the form KIND=AMOUNT, such as {_with_kind(text)}")
             if kind not in RESOURCES:
                 known = ", ".join(RESOURCES)
                 raise BudgetError(f"no budget is of kind {kind!r}; there are: {known}.{nearest(kind, RESOURCES)}")
@@ -162,8 +180,24 @@ def _parse(kind: str, text: str) -> tuple[str, float]:
         amount = float(match[1]) * units[match[2].lower()]
         if amount <= 0 and kind != "latency":
             raise BudgetError(f"budget {kind}={text} leaves nothing to train")
+        if not math.isfinite(amount):
+            raise BudgetError(f"budget {kind}={text[:20]} is beyond all numbers; leave it out for no bound")
+        if kind == "memory" and not match[2] and amount < _FEW_BYTES:
+            raise BudgetError(f"budget memory={text} is {amount:g} bytes; write a unit, such as memory={text}GiB")
         return "amount", amount
     raise BudgetError(f"budget {kind}={text!r} cannot be read; write {_SPELLINGS[kind]}")
+
+
+def _with_kind(text: str) -> str:
+    """What may have been meant by an amount whose kind is missing."""
+    fits = []
+    for kind in ("params", "memory", "latency"):
+        try:
+            _parse(kind, _text(text) or "")
+        except BudgetError:
+            continue
+        fits.append(f"{kind}={text.strip()}")
+    return " or ".join(fits[:2]) or "params=50k or params=r=8"
 
 
 def spell(kind: str, amount: float) -> str:

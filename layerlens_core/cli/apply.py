@@ -74,6 +74,7 @@ def write_adapter(run: Path, plan: "Plan", profile: "Profile", model: str, out: 
     from layerlens_core.adaptation.attached import trainable_parameters
     from layerlens_core.cli.terminal import say
     from layerlens_core.data.model import load, read_config
+    from layerlens_core.data.target import Target
     from layerlens_core.files.atomic import filling
 
     check_applicable(plan)
@@ -82,8 +83,8 @@ def write_adapter(run: Path, plan: "Plan", profile: "Profile", model: str, out: 
     read_directions_of(plan, start["init"], run)
     trusted, seed = start["trust_remote_code"], start["seed"]
     read_config(model, trust_remote_code=trusted)
-    task = cast("Task", profile.task)
-    loaded = load(model, task, labels=profile.labels, seed=seed, trust_remote_code=trusted).model
+    task, target = cast("Task", profile.task), Target.of_profile(profile.labels, profile.settings)
+    loaded = load(model, task, target=target, seed=seed, trust_remote_code=trusted).model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         wrapped = apply(loaded, plan, init=start["init"], directions=run, one_rank=start["one_rank"])

@@ -4,12 +4,14 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import attrs
 from attrs import frozen
 
 from layerlens_core.cli.terminal import is_first, progress_bar, say
 from layerlens_core.errors import ModelError, first_line
 from layerlens_core.files.run import checkpoints
 from layerlens_core.values.profile import Profile, Task
+from layerlens_core.values.scores import DEFAULT_METRICS
 
 if TYPE_CHECKING:
     from layerlens_core.data.prepare import Prepared
@@ -59,14 +61,15 @@ def run_profile(
     directions: where to write the side file of singular vectors.
     rehearse: called between loading and the long work, so that what it raises is not raised only after that.
     """
-    check_at_once(model, metrics, arguments)
+    names = tuple(metrics) or DEFAULT_METRICS
+    check_at_once(model, names, arguments)
     from layerlens_core.profiling.distributed.workers import by_torchrun, joined
 
     try:
         with joined(by_torchrun()) as workers:
             where = workers.agreed(lambda: choose_device(arguments.device, workers))
             prepared = workers.agreed(lambda: _prepare(model, arguments, rehearse))
-            return _profile(prepared, metrics, arguments, out, where=where, workers=workers, directions=directions)
+            return _profile(prepared, names, arguments, out, where=where, workers=workers, directions=directions)
     except KeyboardInterrupt:
         if checkpoints(out) and is_first():
             say("\ninterrupted; the same command with --resume goes on from where it was")
@@ -77,17 +80,16 @@ def check_at_once(model: str, metrics: Iterable[str], arguments: ProfileArgument
     """Raises for what names and options tell already, before torch is imported, which takes seconds.
 
     model: a local directory or a hub id.
-    metrics: their names; none for the default.
+    metrics: their names.
     arguments: the command line's options.
 
     Raises `ModelError`, `DataError` and `PluginError`.
     """
     from layerlens_core.data.source import check_data, check_source
     from layerlens_core.plugin.registry import default
-    from layerlens_core.values.scores import DEFAULT_METRICS
     from layerlens_core.values.statistics import check_sketched
 
-    providers = [default().get("metric", name) for name in tuple(metrics) or DEFAULT_METRICS]
+    providers = [default().get("metric", name) for name in metrics]
     check_source(model)
     check_data(arguments.data)
     needs = {need for provider in providers for need in provider.needs}
@@ -105,6 +107,7 @@ def _prepare(model: str, arguments: ProfileArguments, rehearse: "Callable[[Prepa
         label_field=arguments.label_field,
         task=arguments.task,
         samples=arguments.samples if isinstance(arguments.samples, int) else arguments.samples[1],
+        lazily=not isinstance(arguments.samples, int),
         max_length=arguments.max_length,
     )
     prepared = prepare(
@@ -115,19 +118,31 @@ def _prepare(model: str, arguments: ProfileArguments, rehearse: "Callable[[Prepa
         dtype=arguments.dtype,
         trust_remote_code=arguments.trust_remote_code,
     )
-    if prepared.untrained and is_first():
-        say(
-            f"Warning: {model} has no {', '.join(prepared.untrained[:3])}{' …' if prepared.untrained[3:] else ''} "
-            f"for {prepared.task}: {len(prepared.untrained)} tensors are random, and no plan trains them"
-        )
+    if is_first():
+        _say_what_was_made(model, prepared)
     if rehearse is not None:
         rehearse(prepared)
     return prepared
 
 
+def _say_what_was_made(model: str, prepared: "Prepared") -> None:
+    """Lines on what the data are taken for, and on what is odd about it."""
+    if prepared.target is not None:
+        say(f"{prepared.task}: {prepared.target}")
+        if prepared.target.note:
+            say(f"Warning: {model}: {prepared.target.note}")
+    if prepared.untrained:
+        say(
+            f"Warning: {model} has no {', '.join(prepared.untrained[:3])}{' …' if prepared.untrained[3:] else ''} "
+            f"for {prepared.task}: {len(prepared.untrained)} tensors are random, and no plan trains them"
+        )
+    if not prepared.draw.lazily:
+        say(str(prepared.draw.counts))
+
+
 def _profile(
     prepared: "Prepared",
-    metrics: Mapping[str, float],
+    metrics: tuple[str, ...],
     arguments: ProfileArguments,
     out: Path,
     *,
@@ -140,16 +155,15 @@ def _profile(
     from layerlens_core.profiling.distributed import sharding
     from layerlens_core.profiling.engine.settings import Execution
     from layerlens_core.profiling.profile import ProfileOptions, profile_with
-    from layerlens_core.values.scores import DEFAULT_METRICS
 
     options = ProfileOptions(
-        metrics=tuple(metrics) or DEFAULT_METRICS,
+        metrics=metrics,
         task=prepared.task,
         group=arguments.group,
         micro_batch=arguments.micro_batch,
         seed=arguments.seed,
         scores=arguments.scores,
-        labels=tuple(prepared.labels),
+        labels=prepared.labels,
         latency=arguments.latency,
         spectrum=arguments.spectrum,
         directions=directions,
@@ -160,7 +174,7 @@ def _profile(
         try:
             if arguments.shard:
                 sharding.shard(prepared.model, prepared.inventory, where, workers)
-            return profile_with(
+            result = profile_with(
                 prepared.model if arguments.shard else prepared.model.to(where),
                 prepared.samples,
                 options,
@@ -173,6 +187,23 @@ def _profile(
                 f"{where} ran out of memory; use a smaller --micro-batch (it was {arguments.micro_batch}) or "
                 "--max-length"
             ) from error
+    if prepared.draw.lazily and is_first():
+        say(str(prepared.draw.counts))
+    return attrs.evolve(result, settings={**result.settings, **_settings(prepared)})
+
+
+def _settings(prepared: "Prepared") -> dict[str, int | float | str]:
+    """What became of the rows, and what the head answers, as the profile records it."""
+    counts = prepared.draw.counts
+    settings: dict[str, int | float | str] = {
+        "rows": counts.read,
+        "rows_cut": counts.cut,
+        "rows_left_out": sum(counts.left_out.values()),
+        "max_length": counts.max_length,
+    }
+    if prepared.target is not None:
+        settings["problem_type"] = prepared.target.problem
+    return settings
 
 
 def choose_device(device: str | None, workers: "Workers | None" = None) -> Any:

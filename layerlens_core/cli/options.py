@@ -72,11 +72,11 @@ trust_option = click.option(
 
 data_options = _several(
     click.option("--data", required=True, help="JSONL, CSV or Parquet file, dataset directory or name."),
-    click.option("--text-field", help="Field that holds the text."),
-    click.option("--label-field", help="Field that holds the label."),
+    click.option("--text-field", help="Field that holds the text, or a list of words."),
+    click.option("--label-field", help="Field that holds the label, or a list of one tag a word."),
     click.option(
         "--task",
-        type=click.Choice(["causal-lm", "masked-lm", "seq2seq-lm", "sequence-classification"]),
+        type=click.Choice(["causal-lm", "masked-lm", "seq2seq-lm", "sequence-classification", "token-classification"]),
         help="By default, what the data and the model suggest.",
     ),
     click.option(
@@ -218,6 +218,7 @@ def decision_arguments(given: Mapping[str, Any], before: "Training | None" = Non
     given: by `DECISION_NAMES`.
     before: the training step of an earlier plan; what is not given stays as it was there.
     """
+    from layerlens_core.allocation.allocate import names_in
     from layerlens_core.allocation.budget import Budget
     from layerlens_core.values.costs import Training
 
@@ -228,7 +229,7 @@ def decision_arguments(given: Mapping[str, Any], before: "Training | None" = Non
     arguments = {
         "budget": Budget.parse(given["budgets"]) if given["budgets"] else None,
         "strategy": given["strategy"],
-        "methods": [name.strip() for name in methods.split(",")] if methods is not None else None,
+        "methods": names_in(methods) if methods is not None else None,
         "options": _strategy_options(given) or None,
         "normalizer": given["normalizer"],
         "aggregator": given["aggregator"],

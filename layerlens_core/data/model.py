@@ -1,6 +1,6 @@
 """Load a pretrained model and its tokenizer by the Auto class that the data's task needs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from transformers import (
     AutoModelForMaskedLM,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -22,6 +23,7 @@ from transformers.utils import logging as transformers_logging
 
 from layerlens_core.data.fields import Form
 from layerlens_core.data.source import check_source
+from layerlens_core.data.target import KnownHead, Target
 from layerlens_core.errors import DataError, ModelError, first_line
 from layerlens_core.values.profile import Task
 
@@ -30,7 +32,17 @@ _AUTO_CLASSES: dict[Task, Any] = {
     "masked-lm": AutoModelForMaskedLM,
     "seq2seq-lm": AutoModelForSeq2SeqLM,
     "sequence-classification": AutoModelForSequenceClassification,
+    "token-classification": AutoModelForTokenClassification,
 }
+
+#: How the classes are called whose heads answer a task that classifies.
+_HEADS: dict[Task, str] = {
+    "sequence-classification": "ForSequenceClassification",
+    "token-classification": "ForTokenClassification",
+}
+
+#: Models whose tokenizers take a word for the middle of one unless told otherwise, as transformers' examples have it.
+_PREFIXED = ("bloom", "deberta", "gpt2", "roberta")
 
 #: The forms of data that a task can use, and how to say so.
 _FORMS: dict[Task, tuple[tuple[Form, ...], str]] = {
@@ -38,6 +50,7 @@ _FORMS: dict[Task, tuple[tuple[Form, ...], str]] = {
     "masked-lm": (("text",), "text"),
     "seq2seq-lm": (("prompt-completion", "messages"), "prompt and completion"),
     "sequence-classification": (("text-label",), "text and label"),
+    "token-classification": (("words-tags",), "words and one tag for each"),
 }
 
 
@@ -87,6 +100,8 @@ def choose_task(config: Any, form: Form, wanted: Task | None = None) -> Task:
     """
     if form == "text-label" and wanted in (None, "sequence-classification"):
         return "sequence-classification"
+    if form == "words-tags" and wanted in (None, "token-classification"):
+        return "token-classification"
     if wanted is not None:
         task, who = wanted, f"--task {wanted}"
     elif config.is_encoder_decoder:
@@ -102,11 +117,25 @@ def choose_task(config: Any, form: Form, wanted: Task | None = None) -> Task:
     return task
 
 
+def known_head(config: Any, task: Task) -> KnownHead:
+    """What a checkpoint says of its head for a task that classifies.
+
+    config: of the model.
+    task: one that classifies.
+    """
+    by_place = {int(place): str(name) for place, name in (getattr(config, "id2label", None) or {}).items()}
+    names = tuple(by_place.get(place, f"LABEL_{place}") for place in range(max(by_place, default=-1) + 1))
+    if len(set(names)) < len(names):
+        names = tuple(f"LABEL_{place}" for place in range(len(names)))
+    trained = any(str(name).endswith(_HEADS[task]) for name in config.architectures or ())
+    return KnownHead(names=names, problem=getattr(config, "problem_type", None), trained=trained)
+
+
 def load(
     source: str,
     task: Task,
     *,
-    labels: Sequence[str] = (),
+    target: Target | None = None,
     seed: int = 0,
     dtype: str = "auto",
     trust_remote_code: bool = False,
@@ -115,7 +144,7 @@ def load(
 
     source: a local directory or a hub id.
     task: which head to load.
-    labels: class names of a classifier.
+    target: what a classifier's head is to answer; None leaves it as it is.
     seed: of weights that the checkpoint lacks.
     dtype: to load the model in; ``auto`` takes the checkpoint's.
     trust_remote_code: whether to run Python files that come with the model.
@@ -124,35 +153,64 @@ def load(
     """
     # Left unset, transformers asks at a terminal, and a "y" meant for something else runs a stranger's file.
     trust = {"trust_remote_code": trust_remote_code}
+    config = read_config(source, **trust)
     options: dict[str, Any] = {"dtype": dtype, **trust}
-    if labels:
-        options |= {
-            "num_labels": len(labels),
-            "id2label": dict(enumerate(labels)),
-            "label2id": {name: i for i, name in enumerate(labels)},
-            "ignore_mismatched_sizes": True,  # a classifier of other classes gets a new head
-        }
+    if target is not None:
+        _set_target(config, target)
+        options["ignore_mismatched_sizes"] = True  # a classifier of other classes gets a new head
+    _drop_odd_padding(config)
     with _quiet():
         try:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
-                model, found = _AUTO_CLASSES[task].from_pretrained(source, output_loading_info=True, **options)
+                model, found = _AUTO_CLASSES[task].from_pretrained(
+                    source, config=config, output_loading_info=True, **options
+                )
         except Exception as error:
             _refuse_code(source, error)
             raise ModelError(f"the model {source} cannot be loaded for {task}: {first_line(error)}") from error
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(source, **trust)
-        except Exception as error:
-            _refuse_code(source, error)
-            raise ModelError(
-                f"the model {source} has no tokenizer that can be loaded ({first_line(error).rstrip(': ')}); "
-                "save it beside the model with tokenizer.save_pretrained"
-            ) from error
-    if model.config.get_text_config().pad_token_id is None:
-        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        model.config.get_text_config().pad_token_id = pad
+        tokenizer = _tokenizer(source, config, task, trust)
+    _set_padding(model, tokenizer)
     drawn = {*found["missing_keys"], *(mismatched[0] for mismatched in found["mismatched_keys"])}
     return Loaded(model=model, tokenizer=tokenizer, drawn=tuple(sorted(drawn)))
+
+
+def _tokenizer(source: str, config: Any, task: Task, trust: dict[str, bool]) -> PreTrainedTokenizerBase:
+    splits = task == "token-classification" and config.model_type in _PREFIXED
+    options = {"add_prefix_space": True} if splits else {}
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, **trust, **options)
+    except Exception as error:
+        _refuse_code(source, error)
+        raise ModelError(
+            f"the model {source} has no tokenizer that can be loaded ({first_line(error).rstrip(': ')}); "
+            "save it beside the model with tokenizer.save_pretrained"
+        ) from error
+    return tokenizer
+
+
+def _set_target(config: Any, target: Target) -> None:
+    names = target.names or ("LABEL_0",)
+    config.id2label = dict(enumerate(names))
+    config.label2id = {name: place for place, name in enumerate(names)}
+    config.problem_type = target.problem
+
+
+def _drop_odd_padding(config: Any) -> None:
+    """Forget a padding token that the vocabulary does not have (−1, or one added without resizing the embeddings)."""
+    for part in (config, config.get_text_config()):
+        pad, size = getattr(part, "pad_token_id", None), getattr(part, "vocab_size", None)
+        if isinstance(pad, int) and (pad < 0 or (isinstance(size, int) and pad >= size)):
+            part.pad_token_id = None
+
+
+def _set_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Give the configuration a padding token, where it has none: the tokenizer's, or else its end of text."""
+    config = model.config.get_text_config()
+    if config.pad_token_id is None:
+        size = int(model.get_input_embeddings().weight.shape[0])
+        known = (tokenizer.pad_token_id, tokenizer.eos_token_id)
+        config.pad_token_id = next((pad for pad in known if isinstance(pad, int) and 0 <= pad < size), None)
 
 
 def _refuse_code(source: str, error: Exception) -> None:

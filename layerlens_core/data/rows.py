@@ -1,99 +1,144 @@
-"""Read rows from JSONL, CSV, Parquet, or a datasets directory or name. Never imports torch."""
+"""Rows from a file, a directory or a dataset, read as they are asked for, as often as needed. Never imports torch."""
 
-import csv
-import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from layerlens_core.data.source import check_data
-from layerlens_core.errors import DataError, first_line
-from layerlens_core.files.json_text import parse
+from attrs import define, field, frozen
+
+from layerlens_core.data.source import READERS, check_data
+from layerlens_core.errors import DataError, first_line, shown
 
 Row = dict[str, Any]
-_JSON_NAMES = {list: "array", str: "string", int: "number", float: "number", bool: "boolean", type(None): "null"}
 
 
-def read_rows(source: str | Path, *, split: str = "train") -> list[Row]:
-    """All rows of a data source.
+class Rows(Protocol):
+    """Rows that are read from the first one on, as often as they are asked for.
 
-    source: a file, a directory that ``datasets`` saved, or a dataset's name on the hub.
+    typed: whether values have types; without (CSV), all of them are text, numbers and lists too.
+    """
+
+    @property
+    def typed(self) -> bool: ...
+
+    def __iter__(self) -> Iterator[Row]: ...
+
+    def pick(self, places: Collection[int]) -> dict[int, Row]:
+        """The rows at these places, which count from 0."""
+        ...
+
+
+@frozen
+class ListedRows:
+    """Rows that are in memory already, or in a dataset that reads each by its place."""
+
+    rows: Sequence[Row]
+    typed: bool = True
+
+    def __iter__(self) -> Iterator[Row]:
+        for row in self.rows:
+            yield dict(row)
+
+    def pick(self, places: Collection[int]) -> dict[int, Row]:
+        """See `Rows.pick`."""
+        return {place: dict(self.rows[place]) for place in places}
+
+
+@define
+class FileRows:
+    """Rows of one file, or of several alike, one after the other.
+
+    paths: of the files, all of one ending.
+    counts: how many rows each holds, as far as they were read.
+    """
+
+    paths: Sequence[Path]
+    counts: dict[Path, int] = field(factory=dict, init=False)
+
+    @property
+    def typed(self) -> bool:
+        """See `Rows`."""
+        return self.paths[0].suffix.lower() != ".csv"
+
+    def __iter__(self) -> Iterator[Row]:
+        for path in self.paths:
+            count = 0
+            for _, row in self._read(path, None):
+                count += 1
+                yield row
+            self.counts[path] = count
+
+    def pick(self, places: Collection[int]) -> dict[int, Row]:
+        """See `Rows.pick`."""
+        found: dict[int, Row] = {}
+        before = 0
+        for path in self.paths:
+            here = {place - before for place in places if place >= before}
+            if path != self.paths[-1]:
+                if path not in self.counts:
+                    self.counts[path] = sum(1 for _ in self._read(path, None))
+                here = {place for place in here if place < self.counts[path]}
+            if here:
+                found |= {before + place: row for place, row in self._read(path, here)}
+            before += self.counts.get(path, 0)
+        if missing := set(places) - found.keys():
+            raise DataError(f"{self.paths[0]} changed while it was read: row {min(missing) + 1} is gone")
+        return found
+
+    def _read(self, path: Path, wanted: Collection[int] | None) -> Iterator[tuple[int, Row]]:
+        try:
+            yield from READERS[path.suffix.lower()](path, wanted)
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror or first_line(error)}") from None
+
+
+def open_rows(source: str | Path, *, split: str = "train") -> Rows:
+    """The rows of a data source.
+
+    source: a file, a directory that ``datasets`` saved or that holds data files, or a dataset's name on the hub.
     split: of a dataset that has several.
 
-    Raises `DataError` where nothing is there, where it is empty, or where a line cannot be read (with its number).
+    Raises `DataError` where nothing is there, or where it is a directory whose files do not belong together.
     """
     check_data(str(source))
     path = Path(source)
     if path.is_file():
-        readers = {".jsonl": _jsonl, ".json": _jsonl, ".csv": _csv, ".parquet": _parquet}
-        rows = list(readers[path.suffix.lower()](path))
-    elif path.is_dir():
-        rows = _dataset(path, split)
-    else:
-        rows = _dataset(source, split)
-    if not rows:
-        raise DataError(f"{source} holds no rows")
-    return rows
+        return FileRows([path])
+    if path.is_dir() and not any((path / name).exists() for name in _SAVED) and (files := _files_in(path, split)):
+        return FileRows(files)
+    return _dataset(path if path.is_dir() else source, split)
 
 
-def _jsonl(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8-sig") as file:
-        try:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield _json_row(line, path, number)
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path} is not UTF-8 text: {error}") from None
+#: What `datasets` reads by rules of its own.
+_SAVED = ("state.json", "dataset_dict.json", "README.md", "dataset_infos.json")
 
 
-def _json_row(line: str, path: Path, number: int) -> Row:
-    try:
-        row = parse(line)
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path}, line {number}, is no JSON: {error.msg} at column {error.colno}; each line must be one JSON object"
-        ) from None
-    except ValueError as error:
-        raise DataError(f"{path}, line {number}, cannot be read: {error}") from None
-    if not isinstance(row, dict):
-        raise DataError(
-            f"{path}, line {number}, is a JSON {_JSON_NAMES[type(row)]}; each line must be one JSON object, "
-            'such as {"text": "…"}'
-        )
-    return row
+def _files_in(directory: Path, split: str) -> list[Path]:
+    """The data files of a directory that belong to a split: those named after it, or all where none is named after any.
+
+    Raises `DataError` where they are of several kinds, or begin with rows of other fields.
+    """
+    files = sorted(p for p in directory.iterdir() if p.suffix.lower() in READERS and p.is_file())
+    named = [p for p in files if p.name.lower().startswith(split)]
+    others = ("test", "valid", "dev", "eval")
+    files = named or [p for p in files if not p.name.lower().startswith(others)] or files
+    kinds = {p.suffix.lower() for p in files}
+    if len(kinds) > 1:
+        raise DataError(f"{directory} holds files of several kinds ({', '.join(sorted(kinds))}); name one with --data")
+    fields = {p: next((list(row) for _, row in READERS[p.suffix.lower()](p)), None) for p in files}
+    known = {p: names for p, names in fields.items() if names is not None}
+    for path, names in known.items():
+        first, expected = next(iter(known.items()))
+        if set(names) != set(expected):
+            here, there = (shown(", ".join(each), 100) for each in (expected, names))
+            raise DataError(
+                f"the files in {directory} hold unlike rows: {first.name} has {here}, {path.name} has {there}; name "
+                "one file with --data"
+            )
+    return files
 
 
-def _csv(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, strict=True)
-        try:
-            for row in reader:
-                if None in row or None in row.values():
-                    raise DataError(
-                        f"{path}: the row that ends in line {reader.line_num} does not have the "
-                        f"{len(reader.fieldnames or ())} fields of the header"
-                    )
-                yield dict(row)
-        except csv.Error as error:
-            begin = reader.line_num + 1  # all lines before it were read
-            raise DataError(f"{path}: the row that begins in line {begin} is no CSV: {error}") from None
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path} is not UTF-8 text: {error}") from None
-
-
-def _parquet(path: Path) -> list[Row]:
-    try:
-        from pyarrow import ArrowException, parquet
-    except ImportError:
-        raise DataError(f"reading {path} needs pyarrow: pip install 'layerlens-core[data]'") from None
-    try:
-        rows: list[Row] = parquet.read_table(path).to_pylist()
-    except (ArrowException, OSError) as error:
-        raise DataError(f"{path} is no Parquet file: {first_line(error)}") from None
-    return rows
-
-
-def _dataset(source: str | Path, split: str) -> list[Row]:
+def _dataset(source: str | Path, split: str) -> Rows:
     try:
         import datasets
     except ImportError:
@@ -116,4 +161,4 @@ def _dataset(source: str | Path, split: str) -> list[Row]:
         if split not in data:
             raise DataError(f"the dataset {source} has no split {split!r}; it has: {', '.join(data)}")
         data = data[split]
-    return [dict(row) for row in data]
+    return ListedRows(data)

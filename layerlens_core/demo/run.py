@@ -62,7 +62,7 @@ def load_model(corpus: Corpus, seed: int) -> Prepared:
 
 def profile_model(prepared: Prepared, seed: int, progress: Progress) -> Profile:
     """The model's profile by all metrics."""
-    options = ProfileOptions(metrics=tuple(WEIGHTS), task=prepared.task, seed=seed, labels=tuple(prepared.labels))
+    options = ProfileOptions(metrics=tuple(WEIGHTS), task=prepared.task, seed=seed, labels=prepared.labels)
     return profile_with(
         prepared.model, prepared.samples, options, Execution(), inventory=prepared.inventory, progress=progress
     )
@@ -116,7 +116,7 @@ def accuracy(model: Any, tokenizer: PreTrainedTokenizerBase, samples: Sequence[S
 def encoded(rows: Sequence[Row], prepared: Prepared) -> list[Sample]:
     """Rows as samples."""
     fields = Fields(form="text-label")
-    return encode(rows, fields, prepared.tokenizer, prepared.task, labels=prepared.labels, max_length=MAX_LENGTH)
+    return encode(rows, fields, prepared.tokenizer, prepared.task, target=prepared.target, max_length=MAX_LENGTH)
 
 
 def _minilm() -> str:

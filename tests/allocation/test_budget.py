@@ -46,6 +46,13 @@ def resolved(kind, amount):
         (50_000, 50_000),
         ("50k", 50_000),
         ("1.5M", 1_500_000),
+        ("1e6", 1_000_000),
+        ("2.5E3", 2_500),
+        (1e6, 1_000_000),
+        ("1e2k", 100_000),
+        ("1,234,567", 1_234_567),
+        ("r = 8", 8 * (40 + 40 + 20)),
+        ("0.5 %", 500),
         ("2b", 2_000_000_000),
         ("50_000", 50_000),
         ("50,000", 50_000),
@@ -123,6 +130,11 @@ def test_the_optimizer_and_the_dtype_change_what_memory_is_a_share_of():
 def test_budgets_are_parsed_from_texts():
     assert Budget.parse(["params=r=8"]) == Budget(params="r=8")
     assert Budget.parse([" PARAMS =r=8"]) == Budget(params="r=8")
+    assert Budget.parse("params=r=8") == Budget(params="r=8")  # as people write it in Python
+    assert Budget.of("params=r=8") == Budget.of(["params=r=8"]) == Budget.of(Budget(params="r=8"))
+    several = Budget(params="r=8", memory="1GiB", flops="1,000")
+    for text in ("params=r=8,memory=1GiB,flops=1,000", "params=r=8 ; memory = 1GiB, FLOPS=1000"):
+        assert Budget.parse([text]).resolve(REFERENCES) == several.resolve(REFERENCES)
     assert Budget.parse([]).resolve(REFERENCES) == Limits()
     assert str(Budget(params="r=8")) == "params=r=8"
     assert str(Budget()) == "unlimited"
@@ -159,7 +171,18 @@ def test_an_amount_is_spelled_so_that_what_costs_this_much_fits(kind, amount):
         (["params=-5"], "cannot be read"),
         (["params=many"], "cannot be read"),
         (["params=5GiB"], r"params='5GiB' cannot be read; write a count \(50k\)"),
-        (["params=1e6"], "cannot be read"),
+        (["params=1e999"], "budget params=1e999 is beyond all numbers; leave it out for no bound"),
+        (["params=" + "9" * 5000], "is beyond all numbers"),
+        (["params=r=" + "9" * 5000], "cannot be read"),
+        (["params=1,5"], r"budget params='1,5' cannot be read"),
+        (["r=8"], "budget 'r=8' is not of the form KIND=AMOUNT, such as params=r=8 or memory=r=8$"),
+        (["24GiB"], "budget '24GiB' is not of the form KIND=AMOUNT, such as memory=24GiB$"),
+        (["2ms"], "such as latency=2ms$"),
+        (["much"], "such as params=50k or params=r=8$"),
+        (["params=1k,r=8"], "budget 'r=8' is not of the form KIND=AMOUNT"),
+        (["params=1k,params=2k"], "two budgets of kind 'params'"),
+        ([7], "budget 7 is not of the form KIND=AMOUNT"),
+        (["memory=24"], "budget memory=24 is 24 bytes; write a unit, such as memory=24GiB"),
         (["params=inf"], "cannot be read"),
         (["params=r=1.5"], "cannot be read"),
         (["params=r="], "cannot be read"),

@@ -29,6 +29,8 @@ def out(tmp_path: Path) -> Path:
         (["params=r=0"], "give a rank of at least 1"),
         (["50k"], "not of the form KIND=AMOUNT, such as params=50k"),
         (["params="], "not of the form KIND=AMOUNT"),
+        (["r=8"], "budget 'r=8' is not of the form KIND=AMOUNT, such as params=r=8"),
+        (["memory=24"], "budget memory=24 is 24 bytes; write a unit, such as memory=24GiB"),
         (["parms=50k"], "no budget is of kind 'parms'; there are: params, flops, memory, latency."),
         (["parms=50k"], "Did you mean 'params'?"),
         (["params=1k", "params=2k"], "two budgets of kind 'params': '1k' and '2k'; give one"),

@@ -73,7 +73,7 @@ def test_what_is_given_becomes_arguments_of_allocate():
     arguments = decision_arguments(given)
     assert arguments.pop("budget").texts() == ["params=50k", "flops=60%"]
     assert arguments == {
-        "methods": ["none", "lora"],
+        "methods": ("none", "lora"),
         "options": {"cost": "0.1", "name": "a=b", "thresholds": "0.5"},
         "penalties": {"lora": 2.0},
         "training": Training(length=64),

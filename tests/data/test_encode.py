@@ -10,8 +10,18 @@ import transformers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from layerlens_core.data.encode import choose, encode
+from layerlens_core.data.encode import (
+    NO_COMPLETION,
+    NO_LABEL,
+    NO_TEXT,
+    NOTHING_MASKED,
+    NOTHING_TO_LEARN,
+    Encoded,
+    Encoder,
+    encode,
+)
 from layerlens_core.data.fields import Fields
+from layerlens_core.data.target import Target
 from layerlens_core.errors import DataError
 from layerlens_core.profiling.model.samples import IGNORED
 
@@ -30,17 +40,6 @@ def words(count: int, start: int = 0) -> str:
 
 def tokens(sample: dict[str, torch.Tensor], tokenizer: Any) -> list[str]:
     return list(tokenizer.convert_ids_to_tokens(sample["input_ids"].tolist()))
-
-
-# ---------------------------------------------------------------------------------------------- drawing
-
-
-def test_rows_are_drawn_without_replacement_by_the_seed() -> None:
-    assert choose(10, 4, seed=0) == choose(10, 4, seed=0)
-    assert choose(10, 4, seed=0) == choose(10, 10, seed=0)[:4]
-    assert choose(100, 100, seed=0) != choose(100, 100, seed=1)
-    assert sorted(choose(10, 99, seed=3)) == list(range(10))
-    assert sorted(choose(10, None, seed=3)) == list(range(10))
 
 
 # ------------------------------------------------------------------------------------------ plain text
@@ -62,16 +61,55 @@ def test_texts_are_cut_at_max_length(tokenizer: Make) -> None:
 def test_classes_become_their_place_in_the_list(tokenizer: Make) -> None:
     fields = Fields(form="text-label")
     rows = [{"text": "w1", "label": 10}, {"text": "w2", "label": 2}]
-    samples = encode(rows, fields, tokenizer(), "sequence-classification", labels=["2", "10"])
+    target = Target(problem="single_label_classification", names=("2", "10"))
+    samples = encode(rows, fields, tokenizer(), "sequence-classification", target=target)
     assert [int(sample["labels"]) for sample in samples] == [1, 0]
     assert samples[0]["labels"].dim() == 0
 
 
-def test_rows_without_a_token_are_left_out(tokenizer: Make) -> None:
-    rows = [{"text": ""}, {"text": "w1 w2"}, {"text": "  \n"}]
-    assert len(encode(rows, TEXT, tokenizer(), "causal-lm")) == 1
-    with pytest.raises(DataError, match="no row holds a token"):
-        encode(rows[::2], TEXT, tokenizer(), "causal-lm")
+def test_what_labels_become_follows_from_the_problem(tokenizer: Make) -> None:
+    fields = Fields(form="text-label")
+    for target, value, expected in (
+        (Target(problem="regression"), 3, torch.tensor(3.0)),
+        (Target(problem="multi_label_classification", names=("a", "b")), ["b"], torch.tensor([0.0, 1.0])),
+        (Target(problem="single_label_classification", names=("a", "b")), "b", torch.tensor(1)),
+    ):
+        row = {"text": "w1", "label": value}
+        (sample,) = encode([row], fields, tokenizer(), "sequence-classification", target=target)
+        assert torch.equal(sample["labels"], expected)
+        assert sample["labels"].dtype == expected.dtype
+
+
+def encoded(tokenizer: Any, row: dict[str, Any], form: Any, task: Any, **options: Any) -> Encoded:
+    return Encoder(fields=Fields(form=form), tokenizer=tokenizer, task=task, **options)(row, place=0, number=1)
+
+
+@pytest.mark.parametrize(
+    ("row", "form", "task", "reason"),
+    [
+        ({"text": ""}, "text", "causal-lm", NO_TEXT),
+        ({"text": " \n"}, "text", "masked-lm", NO_TEXT),
+        ({"text": " ", "label": "a"}, "text-label", "sequence-classification", NO_TEXT),
+        ({"text": "w1", "label": None}, "text-label", "sequence-classification", NO_LABEL),
+        ({"prompt": "w1", "completion": ""}, "prompt-completion", "causal-lm", NO_COMPLETION),
+        ({"prompt": "w1", "completion": " "}, "prompt-completion", "seq2seq-lm", NO_COMPLETION),
+        (
+            {"messages": [{"role": "user", "content": "w1"}, {"role": "assistant", "content": ""}]},
+            "messages",
+            "causal-lm",
+            NO_COMPLETION,
+        ),
+        ({"text": "w1"}, "text", "causal-lm", NOTHING_TO_LEARN),
+        ({"text": "w1"}, "text", "masked-lm", NOTHING_MASKED),
+        ({"text": [], "label": []}, "words-tags", "token-classification", NO_TEXT),
+        ({"text": ["w1"], "label": [None]}, "words-tags", "token-classification", NO_LABEL),
+    ],
+)
+def test_rows_that_give_no_sample_say_why(tokenizer: Make, row: Any, form: Any, task: Any, reason: str) -> None:
+    made = tokenizer(chat_template=TEMPLATE)
+    target = Target(problem="single_label_classification", names=("a", "b"))
+    assert encoded(made, row, form, task, target=target) == Encoded(None, reason)
+    assert encode([row], Fields(form=form), made, task, target=target) == []
 
 
 @pytest.mark.parametrize(("value", "said"), [(None, "nothing"), (7, "int 7"), (["x"], r"list \['x'\]")])
@@ -79,8 +117,55 @@ def test_what_is_no_text_is_named_with_its_row(tokenizer: Make, value: object, s
     rows = [{"text": "w1"}, {"text": value}]
     with pytest.raises(DataError, match=rf"row 2: field 'text' must hold text, but holds {said}"):
         encode(rows, TEXT, tokenizer(), "causal-lm")
-    with pytest.raises(DataError, match=r"row 41: field 'text'"):
-        encode(rows, TEXT, tokenizer(), "causal-lm", numbers=[7, 41])
+
+
+def test_what_the_tokenizer_raises_is_named_with_its_row(tokenizer: Make) -> None:
+    with pytest.raises(DataError, match="row 2: the tokenizer does not take the text: TypeError"):
+        encode([{"text": "w1"}, {"text": "cat \ud83d"}], TEXT, tokenizer(), "causal-lm")
+
+
+@pytest.mark.parametrize(("words_", "cut"), [(6, False), (7, False), (8, True), (3000, True)])
+def test_a_sample_knows_that_it_was_cut(tokenizer: Make, words_: int, cut: bool) -> None:
+    found = encoded(tokenizer("[CLS] $A [SEP]"), {"text": words(words_)}, "text", "causal-lm", max_length=9)
+    assert found.sample is not None
+    assert found.cut is cut
+    pair = {"prompt": words(words_), "completion": "w1"}
+    assert encoded(tokenizer(), pair, "prompt-completion", "causal-lm", max_length=9).cut is cut
+    for row in (pair, {"prompt": "w1", "completion": words(words_)}):
+        made = tokenizer("[CLS] $A [SEP]")
+        assert encoded(made, row, "prompt-completion", "seq2seq-lm", max_length=9).cut is cut
+
+
+# ----------------------------------------------------------------------------------------- words and tags
+
+TAGS = Target(problem="single_label_classification", names=("O", "B", "I"))
+
+
+def test_the_first_token_of_a_word_has_its_tag(tokenizer: Make) -> None:
+    made = tokenizer("[CLS] $A [SEP]")
+    row = {"text": ["w1", "w2 w3 w4", "", "w5", "w6"], "label": ["O", "B", "I", None, "I"]}
+    found = encoded(made, row, "words-tags", "token-classification", target=TAGS)
+    assert found.sample is not None
+    assert tokens(found.sample, made) == ["[CLS]", "w1", "w2", "w3", "w4", "w5", "w6", "[SEP]"]
+    expected = [IGNORED, 0, 1, IGNORED, IGNORED, IGNORED, 2, IGNORED]
+    assert found.sample["labels"].tolist() == expected
+    cut = encoded(made, row, "words-tags", "token-classification", target=TAGS, max_length=5)
+    assert cut.sample is not None
+    assert (cut.sample["labels"].tolist(), cut.cut) == ([IGNORED, 0, 1, IGNORED, IGNORED], True)
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"text": ["w1"], "label": ["O", "B"]}, "row 1: field 'text' holds 1 words and field 'label' 2 tags; each"),
+        ({"text": "w1", "label": ["O"]}, "field 'text' must hold a list of words, but holds str w1"),
+        ({"text": ["w1", 2], "label": ["O", "O"]}, "must hold a list of words, but holds list"),
+        ({"text": ["w1"], "label": "O"}, "field 'label' must hold a list of one tag a word, but holds str O"),
+    ],
+)
+def test_words_that_do_not_fit_their_tags_are_refused(tokenizer: Make, row: Any, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        encoded(tokenizer(), row, "words-tags", "token-classification", target=TAGS)
 
 
 # ------------------------------------------------------------------------------- prompts and completions

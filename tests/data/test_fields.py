@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from layerlens_core.data.fields import Fields, find_fields, label_names
+from layerlens_core.data.fields import Fields, find_fields
 from layerlens_core.errors import DataError
 
 
@@ -35,9 +35,9 @@ def test_names_that_are_given_win() -> None:
 
 def test_the_task_decides_whether_labels_count() -> None:
     row = {"text": "x", "label": 1, "prompt": "p", "completion": "c"}
-    assert find_fields([row], classify=True).form == "text-label"
-    assert find_fields([row], classify=False).form == "prompt-completion"
-    assert find_fields([{"text": "x", "label": 1}], classify=False).form == "text"
+    assert find_fields([row], task="sequence-classification").form == "text-label"
+    assert find_fields([row], task="causal-lm").form == "prompt-completion"
+    assert find_fields([{"text": "x", "label": 1}], task="causal-lm").form == "text"
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,10 @@ def test_the_task_decides_whether_labels_count() -> None:
         ({}, r"no text field; found: body, rating\. Name one with --text-field"),
         ({"text": "boddy"}, r"no field 'boddy' \(--text-field\); they have: body, rating\. Did you mean 'body'\?"),
         ({"text": "body", "label": "ratng"}, r"no field 'ratng' \(--label-field\).*Did you mean 'rating'\?"),
-        ({"text": "body", "classify": True}, r"no label field; found: body, rating\. Name one with --label-field"),
+        (
+            {"text": "body", "task": "sequence-classification"},
+            r"no label field; found: body, rating\. Name one with --label-field",
+        ),
     ],
 )
 def test_missing_fields_are_answered_with_those_found(options: dict[str, Any], said: str) -> None:
@@ -55,31 +58,33 @@ def test_missing_fields_are_answered_with_those_found(options: dict[str, Any], s
 
 
 @pytest.mark.parametrize(
-    ("values", "names"),
+    ("row", "expected"),
     [
-        ([10, 2, 1, 2], ["1", "2", "10"]),
-        (["10", "2", "-1"], ["-1", "2", "10"]),
-        (["b", "a", "10"], ["10", "a", "b"]),
-        ([True, False], ["False", "True"]),
-        (["1", "01", "2"], ["01", "1", "2"]),
-        (["²", "1"], ["1", "²"]),
+        ({"tokens": ["a"], "ner_tags": [0]}, ("tokens", "ner_tags")),
+        ({"id": "0", "tokens": ["a"], "pos_tags": [1], "ner_tags": [0]}, ("tokens", "ner_tags")),
+        ({"words": ["a"], "labels": ["O"]}, ("words", "labels")),
+        ({"tokens": ["a"], "text": "a", "tags": [0]}, ("tokens", "tags")),
     ],
 )
-def test_classes_are_sorted_as_numbers_where_all_are(values: list[Any], names: list[str]) -> None:
-    assert label_names([{"label": value} for value in values], "label") == names
-    assert label_names([{"label": value} for value in reversed(values)], "label") == names
+def test_words_and_tags_are_found(row: dict[str, Any], expected: tuple[str, str]) -> None:
+    for task in (None, "token-classification"):
+        fields = find_fields([row], task=task)  # type: ignore[arg-type]
+        assert (fields.form, fields.text, fields.label) == ("words-tags", *expected)
 
 
-@pytest.mark.parametrize("nothing", [{"label": None}, {"label": ""}, {}])
-def test_a_row_without_a_label_is_named_by_its_number(nothing: dict[str, Any]) -> None:
-    with pytest.raises(DataError, match=r"row 2 has no label in field 'label'"):
-        label_names([{"label": 0}, nothing, {"label": 1}], "label")
+def test_words_beside_a_labelled_text_are_not_what_is_meant() -> None:
+    row = {"text": "a b", "label": 1, "tokens": ["a", "b"], "ner_tags": [0, 1]}
+    assert find_fields([row]).form == "text-label"
+    assert find_fields([row], text="tokens", label="ner_tags").form == "words-tags"
+    assert find_fields([row], task="causal-lm") == Fields(form="text")
 
 
-def test_zero_is_a_label() -> None:
-    assert label_names([{"label": 0}, {"label": 1}], "label") == ["0", "1"]
+@pytest.mark.parametrize("row", [{"text": "a", "label": 1}, {"tokens": ["a"]}, {"tokens": "a", "tags": [1]}])
+def test_token_classification_names_what_it_needs(row: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match="token classification needs a list of words and one tag for each"):
+        find_fields([row], task="token-classification")
 
 
-def test_one_class_is_too_few() -> None:
-    with pytest.raises(DataError, match=r"at least two classes, but field 'label' holds only 'a'"):
-        label_names([{"label": "a"}, {"label": "a"}], "label")
+def test_fields_that_the_first_row_lacks_count_too() -> None:
+    assert find_fields([{"text": "a"}, {"text": "b", "label": 1}]).form == "text-label"
+    assert find_fields([{"tokens": None, "tags": None}, {"tokens": ["a"], "tags": [1]}]).form == "words-tags"

@@ -60,3 +60,44 @@ def test_data_of_an_unknown_kind_and_pipes_are_refused(tmp_path):
     os.mkfifo(tmp_path / "rows.jsonl")
     with pytest.raises(DataError, match="is neither a file nor a directory"):
         check_data(str(tmp_path / "rows.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"base_model_name_or_path": "some/base"}', "name its base model: some/base"),
+        ("{}", "name the base model that it was trained on"),
+        ("nonsense", "name the base model that it was trained on"),
+        ('{"base_model_name_or_path": 7}', "name the base model that it was trained on"),
+    ],
+)
+def test_an_adapter_is_no_model_and_its_base_is_named(tmp_path, content, said):
+    (tmp_path / "adapter_config.json").write_text(content)
+    with pytest.raises(ModelError) as caught:
+        check_source(str(tmp_path))
+    assert str(caught.value) == f"{tmp_path} is an adapter of PEFT, not a model; {said}"
+
+
+def test_a_model_directory_with_a_pipe_is_refused_instead_of_waited_for(tmp_path):
+    (tmp_path / "config.json").touch()
+    os.mkfifo(tmp_path / "model.safetensors")
+    with pytest.raises(ModelError, match="is neither a file nor a directory, so"):
+        check_source(str(tmp_path))
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ModelError, match="is neither a file nor a directory; name the output"):
+        check_source(str(tmp_path / "pipe"))
+
+
+@pytest.mark.parametrize("name", ["", "a\0b", "x" * 5000])
+def test_what_can_be_no_name_is_refused(name):
+    with pytest.raises(ModelError, match="is no name of a model"):
+        check_source(name)
+    with pytest.raises(DataError, match="is no name of data"):
+        check_data(name)
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl.gz", "rows.zip"])
+def test_packed_data_are_unpacked_first(tmp_path, name):
+    (tmp_path / name).touch()
+    with pytest.raises(DataError, match="is packed; unpack it first"):
+        check_data(str(tmp_path / name))
