@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import PreTrainedModel
 
+from layerlens_core.inspection.packed import is_wrapper, packed_state
 from layerlens_core.profiling.model.devices import input_device
 from layerlens_core.profiling.model.frozen import untouched
 from layerlens_core.profiling.model.losses import count_labels, pad_token_id, per_sample_losses
@@ -69,7 +70,8 @@ def measure_activations(
     inputs = {key: value.to(input_device(model)) for key, value in inputs.items()}
     modules = dict(model.named_modules())
     at_hand = model.buffers() if is_sharded(model) else (*model.parameters(), *model.buffers())
-    watch = _Watch(weights={_key(tensor) for tensor in at_hand})
+    packed = (tensor for module in modules.values() for tensor in packed_state(module).values())
+    watch = _Watch(weights={_key(tensor) for tensor in (*at_hand, *packed) if not is_wrapper(tensor)})
     handles = [model.get_input_embeddings().register_forward_hook(_require_gradient)]
     with untouched(model):
         try:
@@ -124,6 +126,8 @@ class _Watch:
 
     def keep(self, tensor: Tensor) -> Tensor:
         """Autograd saves a tensor."""
+        if is_wrapper(tensor):  # a packed weight
+            return tensor.detach()
         if self.place[-1] != _BEFORE and (key := _key(tensor)) not in self.weights and not _is_weight(tensor):
             self.kept[key] = _Storage(place=self.place[-1], size=tensor.untyped_storage().nbytes())
             self.alive.append(tensor.detach())

@@ -34,6 +34,7 @@ from layerlens_core.profiling.hooks.tap import Ear
 from layerlens_core.profiling.model.devices import input_device, on, weight_device
 from layerlens_core.profiling.model.frozen import checkpointing_kept, untouched
 from layerlens_core.profiling.model.losses import count_labels, pad_token_id, vocabulary_head
+from layerlens_core.profiling.model.packed import gradients_pass, mixes_samples
 from layerlens_core.profiling.model.samples import Sample, collate, tokens
 from layerlens_core.profiling.model.weights import dense_weight, is_sharded
 from layerlens_core.values.inventory import LinearModule, Skipped
@@ -87,14 +88,14 @@ def measure(
     enough: asked at each of the settings' stages whether the pass may stop there.
 
     Raises `DataError` where fewer samples than a group have labels, `NonFiniteError` that names module and batch,
-    `ModelError` where weights are packed that are needed, where not even one sample fits into memory, or where a layer
-    cannot be compiled, `FileError` where a checkpoint is damaged or of another profile, and `WorkersError` where
-    workers differ.
+    `ModelError` where packed weights let no gradient through or cannot be unpacked though they are needed, where not
+    even one sample fits into memory, or where a layer cannot be compiled, `FileError` where a checkpoint is damaged or
+    of another profile, and `WorkersError` where workers differ.
     """
     settings.check()
     execution = execution or Execution()
     counted = _with_labels(samples, task, settings.group_size)
-    with untouched(model), checkpointing_kept(model):
+    with untouched(model), checkpointing_kept(model), gradients_pass(model):
         passes = _prepared(model, targets, counted, task, settings, execution)
         used = _run(passes, settings, enough)
     if passes.checkpoint is not None and passes.checkpoint.path.exists():
@@ -124,7 +125,8 @@ def _prepared(
 ) -> Passes:
     """The passes; where a run is resumed, with what was done earlier."""
     device = input_device(model)
-    micro_batch = MicroBatch.of(settings.micro_batch, settings.group_size, device)
+    asked = 1 if mixes_samples(model) else settings.micro_batch
+    micro_batch = MicroBatch.of(asked, settings.group_size, device)
     pad = pad_token_id(model, task, min(micro_batch.samples, len(samples)))
     ledger = Ledger.empty(
         [target.name for target in targets],
@@ -227,7 +229,7 @@ def _recorders(
             Recorder(
                 name=target.name,
                 row=row,
-                weight=dense_weight(module, target) if wanted.group_sums else None,
+                weight=dense_weight(module, target, model) if wanted.group_sums else None,
                 wanted=wanted,
                 route=settings.route,
                 sharers=families.count(families[row]),

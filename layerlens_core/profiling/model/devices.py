@@ -1,9 +1,12 @@
 """Where a model takes its inputs and computes, and how batches get there."""
 
+import itertools
+
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from layerlens_core.inspection.packed import packed_tensors
 from layerlens_core.profiling.model.samples import Sample
 
 
@@ -17,7 +20,8 @@ def input_device(model: PreTrainedModel) -> torch.device:
 
 def weight_device(module: nn.Module, model: PreTrainedModel) -> torch.device:
     """Where a module computes."""
-    device: torch.device = next(module.parameters()).device
+    tensors = itertools.chain(module.parameters(), module.buffers(), packed_tensors(module))  # GPTQ's are buffers
+    device: torch.device = next(tensors).device
     return device if device.type != "meta" else input_device(model)
 
 

@@ -57,7 +57,6 @@ def score(context: ActiveProfile) -> dict[str, float]:
     with untouched(context.model):
         torch.manual_seed(context.seed)
         with temporary_lora(context.model, ranks, scale=SCALE, heads=heads) as tuned:
-            tuned.eval()
             trained = [parameter for parameter in tuned.parameters() if parameter.requires_grad]
             optimizer = torch.optim.AdamW(trained, lr=LEARNING_RATE, weight_decay=0.0)
             for step, batch in enumerate(_training_batches(training, context, generator)):
