@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 from transformers import PreTrainedModel
 
+from layerlens_core.inspection.accessors import text_config
 from layerlens_core.inspection.attention import first_int
 from layerlens_core.inspection.linear import describe, linear_kind, why_unadaptable, writes_residual
 from layerlens_core.inspection.packed import count, packed_tensors, saves_children
@@ -33,7 +34,7 @@ def _unpacks(module: nn.Module) -> bool:
 
 def experts_in(model: PreTrainedModel, name: str, module: nn.Module, layers: list[str]) -> Iterator[Experts]:
     """What a stack of experts costs a token; nothing where the configuration does not say how many are active."""
-    active = first_int(model.config.get_text_config(), *_ACTIVE_EXPERTS)
+    active = first_int(text_config(model), *_ACTIVE_EXPERTS)
     stacked = [parameter for parameter in module.parameters() if parameter.dim() == 3]
     packed = packs_experts(module)
     experts = stacked[0].shape[0] if stacked else first_int(module, "num_experts")
@@ -66,7 +67,7 @@ def blocks(model: PreTrainedModel, layer: str, names: dict[str, nn.Module]) -> I
     nothing can be attached to it, or would not be saved.
     """
     found: dict[str, int] = {}
-    width = getattr(model.config.get_text_config(), "hidden_size", None)
+    width = getattr(text_config(model), "hidden_size", None)
     for name, module in names.items():
         if not name.startswith(f"{layer}."):
             continue

@@ -7,6 +7,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from layerlens_core.errors import ModelError
+from layerlens_core.inspection.accessors import output_embeddings, text_config
 from layerlens_core.inspection.attention import attentions
 from layerlens_core.inspection.experts import blocks, expert_weights, experts_in, is_stacked_experts, packs_experts
 from layerlens_core.inspection.linear import describe, has_linear, linear_kind, why_unadaptable
@@ -131,15 +132,6 @@ def class_name(model: nn.Module) -> str:
     return next(kind for kind in type(model).__mro__ if not kind.__module__.startswith("torch.distributed")).__name__
 
 
-def output_embeddings(model: PreTrainedModel) -> nn.Module | None:
-    """The language-model head, or None where the class has none, or does not say."""
-    try:
-        output = model.get_output_embeddings()
-    except (NotImplementedError, AttributeError, TypeError):
-        return None
-    return output if isinstance(output, nn.Module) else None
-
-
 def check_bare(model: nn.Module) -> None:
     """Raises `ModelError` where adapters are attached already."""
     if hasattr(model, "peft_config") or any(_is_of_peft(module) for module in model.modules()):
@@ -173,7 +165,7 @@ def _is_of_peft(module: nn.Module) -> bool:
 
 def _is_parallel(model: PreTrainedModel) -> bool:
     """Whether attention and feed-forward of a layer read the same input, and their sum is added to it."""
-    config = model.config.get_text_config()
+    config = text_config(model)
     return config.model_type in _PARALLEL or any(getattr(config, flag, False) is True for flag in _PARALLEL_FLAGS)
 
 

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import PreTrainedModel
 
+from layerlens_core.inspection.accessors import input_embeddings
 from layerlens_core.inspection.packed import is_wrapper, packed_state
+from layerlens_core.profiling.costs.places import Places, tied
 from layerlens_core.profiling.model.devices import input_device
 from layerlens_core.profiling.model.frozen import untouched
 from layerlens_core.profiling.model.losses import count_labels, pad_token_id, per_sample_losses
@@ -40,6 +42,7 @@ def measure_activations(
     task: Task,
     *,
     batch: int = SAMPLES,
+    places: Places | None = None,
 ) -> Activations:
     """Bytes a token that training keeps, on the model's device, in its dtype and with its attention.
 
@@ -64,7 +67,9 @@ def measure_activations(
         training.
     task: which loss is computed.
     batch: samples to run.
+    places: notes what the pass does with them.
     """
+    places = places or Places.of(inventory)
     counted = [sample for sample in samples if count_labels(sample, task) > 0][:batch]
     inputs = collate(counted, pad_token_id(model, task, len(counted)))
     inputs = {key: value.to(input_device(model)) for key, value in inputs.items()}
@@ -72,21 +77,24 @@ def measure_activations(
     at_hand = model.buffers() if is_sharded(model) else (*model.parameters(), *model.buffers())
     packed = (tensor for module in modules.values() for tensor in packed_state(module).values())
     watch = _Watch(weights={_key(tensor) for tensor in (*at_hand, *packed) if not is_wrapper(tensor)})
-    handles = [model.get_input_embeddings().register_forward_hook(_require_gradient)]
-    with untouched(model):
+    embeddings = input_embeddings(model)
+    handles = [] if embeddings is None else [embeddings.register_forward_hook(_require_gradient)]
+    with untouched(model), places.watched(model):
         try:
             if is_sharded(model):
                 for module in modules.values():
                     handles.append(module.register_forward_pre_hook(watch.gathered))
                     handles.append(module.register_forward_hook(watch.scattered))
             for at, layer in enumerate(inventory.layers):
+                handles.append(modules[layer.name].register_forward_pre_hook(_tied_input, with_kwargs=True))
                 handles.append(modules[layer.name].register_forward_pre_hook(watch.entering(at), with_kwargs=True))
                 handles.append(modules[layer.name].register_forward_hook(watch.leaving(len(inventory.layers))))
                 for module in layer.modules:
                     hook = watch.reading(at)
                     handles.append(modules[module.name].register_forward_pre_hook(hook, with_kwargs=True))
             with torch.enable_grad(), saved_tensors_hooks(watch.keep, lambda tensor: tensor):
-                logits = _forward(model, inputs, task)
+                logits, loss = _forward(model, inputs, task)
+                places.trace(loss)
         finally:
             for handle in handles:
                 handle.remove()
@@ -172,19 +180,20 @@ class _Watch:
         return hook
 
 
-def _forward(model: PreTrainedModel, inputs: Sample, task: Task) -> int:
-    """Compute the loss as transformers does in training. Returns the bytes of the logits."""
+def _forward(model: PreTrainedModel, inputs: Sample, task: Task) -> tuple[int, Tensor]:
+    """Compute the loss as transformers does in training. Returns the bytes of the logits, and the loss."""
     if task == "sequence-classification":
         # With labels a classifier would write the kind of its problem into its configuration. Its logits are few.
-        per_sample_losses(model, inputs, task)
-        return 0
+        return 0, per_sample_losses(model, inputs, task).sum()
     options: dict[str, Any] = dict(inputs)
     if task == "causal-lm" and "labels" not in options:
         options["labels"] = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, IGNORED)
     if task != "masked-lm" and hasattr(model.config, "use_cache"):
         options["use_cache"] = False
-    logits: Tensor = model(**options).logits
-    return logits.numel() * logits.element_size()
+    output = model(**options)
+    logits: Tensor = output.logits
+    loss = output.loss if output.loss is not None else logits
+    return logits.numel() * logits.element_size(), loss
 
 
 def _summary(inventory: Inventory, watch: _Watch, logits: int, *, checkpointed: bool) -> Activations:
@@ -227,6 +236,18 @@ def _is_weight(tensor: Tensor) -> bool:
 
 def _is_hidden(value: object) -> bool:
     return isinstance(value, Tensor) and value.is_floating_point() and value.dim() >= 2
+
+
+def _tied_input(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The same for a layer whose input comes from no embeddings of tokens, such as an image's."""
+    hidden = next((v for v in (*args, *kwargs.values()) if _is_hidden(v)), None)
+    if hidden is None or hidden.requires_grad or not torch.is_grad_enabled():
+        return None
+    made = tied(hidden)
+    return (
+        tuple(made if value is hidden else value for value in args),
+        {key: made if value is hidden else value for key, value in kwargs.items()},
+    )
 
 
 def _require_gradient(_module: nn.Module, _args: tuple[Any, ...], output: object) -> None:
