@@ -129,13 +129,13 @@ def _try(name: str, module: nn.Module, model: PreTrainedModel) -> None:
     """Raises `ModelError` where a linear map does not run, or does not hand back the gradient of one."""
     if _is_elsewhere(module):
         return
-    packed = f"{name} ({_described(module)})"
+    packed = f"{name} is packed ({_described(module)}) and"
     n_in = module.in_features if isinstance(module, nn.Linear) else packed_map(module)[0]  # type: ignore[index]
     seen = [_gradient(module, n_in, model, seed=seed) for seed in (0, 1)]
     failures = [each for each in seen if isinstance(each, Exception)]
     if failures:
         reason = " ".join(str(failures[0]).split())
-        raise ModelError(f"{packed} holds packed weights and does not run: {type(failures[0]).__name__}: {reason}")
+        raise ModelError(f"{packed} does not run: {type(failures[0]).__name__}: {reason}")
     (first, _), (second, _) = seen  # type: ignore[misc]
     if not first.any() or not second.any():
         repacked = any(
@@ -192,7 +192,7 @@ def _watch(name: str) -> Callable[[nn.Module, Any, Any], None]:
     def hook(module: nn.Module, args: Any, output: Any) -> None:
         if torch.is_grad_enabled() and _requires(args) and not _requires(output):
             raise ModelError(
-                f"{name} ({_described(module)}) lets no gradient through to its input, so that what lies below it "
+                f"{name} is packed ({_described(module)}) and lets no gradient through, so that what lies below it "
                 "can be neither scored nor trained; load the model without quantisation"
             )
 

@@ -125,7 +125,7 @@ def test_a_model_that_its_library_packed_for_inference_is_refused(tmp_path):
     if not any(getattr(m.weight.quant_state, "packing_format_for_cpu", False) for m in linears(model)):
         pytest.skip("bitsandbytes packs weights anew on processors with AVX-512 for bfloat16 alone")
     with pytest.raises(
-        ModelError, match=r"q_proj \(Linear4bit of Params4bit\) lets no gradient .* load the model again"
+        ModelError, match=r"q_proj is packed \(Linear4bit of Params4bit\) and lets no gradient .* load the model again"
     ):
         profile(model, samples(zoo.find("llama")))
 
@@ -138,13 +138,15 @@ def test_dynamic_quantisation_of_inputs_is_refused(tmp_path):
     quantization = pytest.importorskip("torchao.quantization", reason="torchao is not installed")
     model = zoo.find("llama").build(dtype=torch.bfloat16)
     quantization.quantize_(model.model.layers, quantization.Int8DynamicActivationInt8WeightConfig())
-    with pytest.raises(ModelError, match=r"layers\.0\.self_attn\.q_proj \(Linear of Int8Tensor\) lets no gradient"):
+    with pytest.raises(
+        ModelError, match=r"layers\.0\.self_attn\.q_proj is packed \(Linear of Int8Tensor\) and lets no gradient"
+    ):
         profile(model, samples(zoo.find("llama")))
 
 
 @pytest.mark.parametrize(("pack", "message"), [
-    ("no backward", r"q_proj \(MarlinQuantLinear\) lets no gradient through to its input"),
-    ("rounded", r"q_proj \(RoundingQuantLinear\) gives gradients that depend on its input"),
+    ("no backward", r"q_proj is packed \(MarlinQuantLinear\) and lets no gradient through to its input"),
+    ("rounded", r"q_proj is packed \(RoundingQuantLinear\) and gives gradients that depend on its input"),
 ])  # fmt: skip
 def test_modules_that_give_no_gradient_of_a_linear_map_are_refused(pack, message):
     model = packed(build(zoo.find("llama")), UNTRAINABLE[pack], only="q_proj")
@@ -160,7 +162,7 @@ def test_modules_that_peft_does_not_adapt_must_let_gradients_through_too():
             return super().forward(x.detach())
 
     model = packed(build(zoo.find("llama")), Deaf, only="down_proj")
-    with pytest.raises(ModelError, match=r"down_proj \(Deaf\) lets no gradient through"):
+    with pytest.raises(ModelError, match=r"down_proj is packed \(Deaf\) and lets no gradient through"):
         profile(model, samples(zoo.find("llama")))
     model = packed(build(zoo.find("llama")), QuantLinear, only="down_proj")
     found = profile(model, samples(zoo.find("llama")))
@@ -182,14 +184,14 @@ def test_packed_experts_must_let_gradients_through():
     with gradients_pass(model):
         model(inputs)
     model[0].cuts = True
-    with pytest.raises(ModelError, match=r"0 \(PackedExperts\) lets no gradient"), gradients_pass(model):
+    with pytest.raises(ModelError, match=r"0 is packed \(PackedExperts\) and lets no gradient"), gradients_pass(model):
         model(inputs)
     model(inputs)  # no hook stays
 
 
 def test_weights_of_integers_that_nothing_runs_are_refused():
     model = packed(build(zoo.find("llama")), FOREIGN["integers"], only="v_proj")
-    with pytest.raises(ModelError, match=r"v_proj \(Linear\) holds packed weights and does not run: RuntimeError"):
+    with pytest.raises(ModelError, match=r"v_proj is packed \(Linear\) and does not run: RuntimeError"):
         profile(model, samples(zoo.find("llama")))
 
 
