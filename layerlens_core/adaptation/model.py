@@ -23,6 +23,7 @@ from layerlens_core.adaptation.provided import ProvidedSide, provided_side
 from layerlens_core.adaptation.side_module import SideModule
 from layerlens_core.adaptation.snapshot import restored_on_error
 from layerlens_core.errors import FileError, ModelError, PlanError
+from layerlens_core.inspection.packed import packed_tensors
 from layerlens_core.values.plan import LORA_METHODS
 
 
@@ -80,9 +81,18 @@ class LayerLensModel(LoraModel):  # type: ignore[misc]
         single.r, single.lora_alpha = entry.size, config.scale * entry.size
         # PEFT decides anew for each Conv1D that it holds its weight transposed, and says so each time.
         single.fan_in_fan_out = isinstance(_bare(target), Conv1D)
-        super()._create_and_replace(
-            single, adapter_name, target, target_name, parent, current_key, parameter_name=parameter_name
-        )
+        try:
+            super()._create_and_replace(
+                single, adapter_name, target, target_name, parent, current_key, parameter_name=parameter_name
+            )
+        except (ValueError, TypeError, ImportError) as error:
+            if not packed_tensors(_bare(target)):
+                raise
+            # PEFT knows the class by its library, which may be missing here, or not this format of it.
+            raise ModelError(
+                f"PEFT does not adapt the packed weight of {current_key} ({type(_bare(target)).__name__}) here: "
+                f"{str(error).partition('. ')[0]}"
+            ) from error
 
     def _mark_only_adapters_as_trainable(self, model: nn.Module) -> None:
         # What PEFT's own method does for models without trained biases, in one pass without comparing names.

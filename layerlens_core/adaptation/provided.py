@@ -5,7 +5,8 @@ from torch import nn
 
 from layerlens_core.adaptation.config import Entry
 from layerlens_core.adaptation.side_module import SideModule
-from layerlens_core.errors import PlanError, PluginError
+from layerlens_core.errors import ModelError, PlanError, PluginError
+from layerlens_core.inspection.packed import saves_children
 from layerlens_core.plugin.guard import Origin, blamed
 from layerlens_core.plugin.registry import default
 
@@ -31,6 +32,11 @@ class ProvidedSide:
         """See `SideModule.check`."""
         with blamed(self.origin, on=name):
             self.module.check(host, name, entry)
+        if not saves_children(host):
+            raise ModelError(
+                f"{name} cannot take {entry.method}: its class {type(host).__name__} saves its own weights alone, so "
+                "that what is attached would be lost; plan again on this model"
+            )
 
     def attach(self, host: nn.Module, name: str, adapter: str, entry: Entry) -> None:
         """See `SideModule.attach`."""

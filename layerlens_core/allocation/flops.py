@@ -117,9 +117,9 @@ def _reads_encoder(layer: Layer) -> float:
 def depth_costs(inventory: Inventory, training: Training, activations: Activations | None) -> tuple[Cost, ...]:
     """The frozen model's cost by lowest trained layer; the last entry is for a plan that trains none.
 
-    Memory is that of the weights in the training's dtype, of task heads beside them, which train in full, of what is
-    kept from the lowest trained layer up, and of the head's peak. Without measured activations it is the weights' and
-    heads' alone. CUDA's context and the allocator's fragmentation come on top.
+    Memory is that of the weights in the training's dtype, packed ones as they lie, of task heads beside them, which
+    train in full, of what is kept from the lowest trained layer up, and of the head's peak. Without measured
+    activations it is the weights' and heads' alone. CUDA's context and the allocator's fragmentation come on top.
 
     inventory: of the model.
     training: the step that FLOPs and memory are counted for.
@@ -127,7 +127,8 @@ def depth_costs(inventory: Inventory, training: Training, activations: Activatio
     """
     flops = depth_flops(inventory, training.length)
     heads = sum(head.parameters for head in inventory.heads)
-    weights = float(inventory.parameters * training.activation_bytes + heads * training.bytes_per_parameter)
+    plain = (inventory.parameters - inventory.packed) * training.activation_bytes
+    weights = float(plain + inventory.packed_bytes + heads * training.bytes_per_parameter)
     kept = [0.0]
     for layer in reversed(inventory.layers):
         kept.append(kept[-1] + (activations.through.get(layer.name, 0.0) if activations else 0.0))

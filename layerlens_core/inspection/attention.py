@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from layerlens_core.inspection.linear import has_linear
+from layerlens_core.inspection.linear import has_linear, linear_kind, widths
 from layerlens_core.values.inventory import AttentionModule
 
 _KEY_PROJECTION = re.compile(r"(^|\.)(k_proj|key|k_lin|k)$")
@@ -72,8 +72,8 @@ def calls_interface(attention: nn.Module) -> bool:
 
 def _projected_width(attention: nn.Module, pattern: re.Pattern[str]) -> int | None:
     for name, module in attention.named_modules():
-        if isinstance(module, nn.Linear) and pattern.search(name):
-            return module.out_features
+        if linear_kind(module) in ("linear", "packed") and pattern.search(name):
+            return widths(module)[1]
     return None
 
 

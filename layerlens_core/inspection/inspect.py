@@ -7,9 +7,11 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from layerlens_core.errors import ModelError
+from layerlens_core.inspection.accessors import output_embeddings, text_config
 from layerlens_core.inspection.attention import attentions
-from layerlens_core.inspection.experts import blocks, expert_weights, experts_in, is_stacked_experts
+from layerlens_core.inspection.experts import blocks, expert_weights, experts_in, is_stacked_experts, packs_experts
 from layerlens_core.inspection.linear import describe, has_linear, linear_kind, why_unadaptable
+from layerlens_core.inspection.packed import count, packed_map
 from layerlens_core.values.inventory import Experts, Head, Inventory, Layer, LinearModule, Skipped
 
 _CLASSIFIER_NAMES = ("score", "classifier")
@@ -43,23 +45,30 @@ def inspect(model: PreTrainedModel) -> Inventory:
         if modules
     )
     if not layers:
-        raise ModelError(
-            f"{type(model).__name__} has no repeated layer with a linear module (Linear or Conv1D), "
-            "so there is nothing to adapt"
-        )
+        raise ModelError(_nothing_to_adapt(model, names))
+    total = count(model)
     return Inventory(
         architecture=class_name(model),
         model_type=str(model.config.model_type),
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        parameters=total.parameters,
         layers=layers,
         outside=tuple(found.outside),
-        heads=tuple(
-            Head(name=name, parameters=sum(p.numel() for p in module.parameters())) for name, module in heads.items()
-        ),
+        heads=tuple(Head(name=name, parameters=count(module).parameters) for name, module in heads.items()),
         skipped=tuple(found.skipped),
         output=found.output,
         experts=tuple(found.experts),
         parallel=_is_parallel(model),
+        packed=total.packed,
+        packed_bytes=total.packed_bytes,
+    )
+
+
+def _nothing_to_adapt(model: nn.Module, names: Mapping[str, nn.Module]) -> str:
+    packed = next((type(module).__name__ for module in names.values() if packed_map(module) is not None), None)
+    holds = f"; those of {packed} are packed in a way that PEFT does not adapt" if packed else ""
+    return (
+        f"{type(model).__name__} has no repeated layer with a linear module (Linear or Conv1D), "
+        f"so there is nothing to adapt{holds}"
     )
 
 
@@ -83,14 +92,18 @@ def _sorted_out(model: PreTrainedModel, names: dict[str, nn.Module], heads: Coll
     names: all modules.
     """
     found = _Found({name: [] for name in _layer_names(model)})
-    output = model.get_output_embeddings()
+    output = output_embeddings(model)
     for name, module in names.items():
         kind = linear_kind(module)
         if kind is None:
             if is_stacked_experts(module):
-                reason = "experts stacked in one parameter, of the method lora-experts"
-                found.skipped.append(Skipped(name=name, reason=reason))
+                packed = "packed (quantised), which no method adapts"
+                reason = packed if packs_experts(module) else "of the method lora-experts"
+                found.skipped.append(Skipped(name=name, reason=f"experts stacked in one parameter, {reason}"))
                 found.experts.extend(experts_in(model, name, module, list(found.layers)))
+            elif packed_map(module) is not None:
+                reason = f"{type(module).__name__} packs its weight in a way that PEFT does not adapt"
+                found.skipped.append(Skipped(name=name, reason=reason))
         elif module is output:
             found.skipped.append(Skipped(name=name, reason="the language-model head"))
             found.output = describe(name, module, kind, None)
@@ -172,14 +185,14 @@ def _is_of_peft(module: nn.Module) -> bool:
 
 def _is_parallel(model: PreTrainedModel) -> bool:
     """Whether attention and feed-forward of a layer read the same input, and their sum is added to it."""
-    config = model.config.get_text_config()
+    config = text_config(model)
     return config.model_type in _PARALLEL or any(getattr(config, flag, False) is True for flag in _PARALLEL_FLAGS)
 
 
 def _heads(model: PreTrainedModel) -> dict[str, nn.Module]:
     """For a classifier: the modules beside the base model, which are new and train in full."""
     classifies = any("Classification" in base.__name__ for base in type(model).__mro__)
-    if not classifies or model.get_output_embeddings() is not None:
+    if not classifies or output_embeddings(model) is not None:
         return {}
     body = model.base_model
     children = {name: child for name, child in model.named_children() if child is not body}

@@ -5,6 +5,7 @@ import re
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from layerlens_core.inspection.packed import adapted_by_peft, packed_map
 from layerlens_core.inspection.unadaptable import obstacle
 from layerlens_core.values.inventory import LinearModule, ModuleKind
 
@@ -18,10 +19,22 @@ _RESIDUAL_WRITER = re.compile(
 
 
 def linear_kind(module: nn.Module) -> ModuleKind | None:
-    """How a module holds its linear map, or None where it is none."""
+    """How a module holds its linear map, or None where it is none that PEFT adapts."""
     if isinstance(module, nn.Linear):
         return "linear"
-    return "conv1d" if isinstance(module, Conv1D) else None
+    if isinstance(module, Conv1D):
+        return "conv1d"
+    return "packed" if packed_map(module) is not None and adapted_by_peft(module) else None
+
+
+def widths(module: nn.Module) -> tuple[int, int]:
+    """Of the input and output of a linear map."""
+    if isinstance(module, nn.Linear):
+        return module.in_features, module.out_features
+    if (packed := packed_map(module)) is not None:
+        return packed
+    n_in, n_out = module.weight.shape  # type: ignore[misc]
+    return int(n_in), int(n_out)
 
 
 def writes_residual(name: str) -> bool:
@@ -34,10 +47,7 @@ def describe(name: str, module: nn.Module, kind: ModuleKind, layer: str | None) 
 
     layer: inside which it lies.
     """
-    if isinstance(module, nn.Linear):
-        n_in, n_out = module.in_features, module.out_features
-    else:
-        n_in, n_out = (int(n) for n in module.weight.shape)  # type: ignore[union-attr]
+    n_in, n_out = widths(module)
     return LinearModule(
         name=name,
         layer=layer,

@@ -39,7 +39,8 @@ def _is_a_linear_map(module: nn.Module) -> bool:
     kind = type(module)
     if not isinstance(module, nn.Linear) or kind.forward is nn.Linear.forward:
         return True
-    if kind.__module__.partition(".")[0] not in ("transformers", "transformers_modules"):
+    library, _, inside = kind.__module__.partition(".")
+    if library not in ("transformers", "transformers_modules") or inside.startswith("integrations."):
         return True  # of a quantisation library, whose linear modules PEFT knows
     row = torch.zeros(1, module.in_features, dtype=module.weight.dtype, device=module.weight.device)
     with torch.no_grad():

@@ -17,6 +17,7 @@ from layerlens_core.plugin.active import ActiveProfile
 from layerlens_core.plugin.registry import Registry, default
 from layerlens_core.profiling.costs.activations import SAMPLES, measure_activations
 from layerlens_core.profiling.costs.latency import measure_latency
+from layerlens_core.profiling.costs.places import Places
 from layerlens_core.profiling.distributed.workers import ALONE, Workers
 from layerlens_core.profiling.engine.measure import Measurements, measure
 from layerlens_core.profiling.engine.micro_batch import Samples
@@ -162,7 +163,8 @@ def profile_with(
     used = given
     if options.samples == "auto":
         used = [sample for sample in given if count_labels(sample, task) > 0][: measured.samples]
-    activations = measure_activations(model, inventory, used, task, batch=min(measured.micro_batch, SAMPLES))
+    batch, places = min(measured.micro_batch, SAMPLES), Places.of(inventory)
+    activations = measure_activations(model, inventory, used, task, batch=batch, places=places)
     workers = execution.workers
     scores = [
         metric.active(_active_profile(model, inventory, used, measured, options, task, report, metric.name), workers)
@@ -177,7 +179,7 @@ def profile_with(
         task=task,
         scores=tuple(scores),
         statistics=measured.statistics,
-        unscored=(*measured.unscored, *_missing_layers(inventory, measured)),
+        unscored=(*measured.unscored, *places.left_out(scored), *_missing_layers(inventory, measured)),
         labels=options.labels,
         data=digest(used),
         samples=measured.samples,

@@ -8,7 +8,7 @@ from typing import Literal
 
 from attrs import frozen
 
-ModuleKind = Literal["linear", "conv1d"]
+ModuleKind = Literal["linear", "conv1d", "packed"]
 
 _HEADS = ("query_heads", "key_value_heads", "key_dim", "value_dim")
 
@@ -19,7 +19,8 @@ class LinearModule:
 
     name: qualified name in the model.
     layer: the layer it lies in, or None outside the repeated layers.
-    kind: ``linear`` (weight [out, in]) or ``conv1d`` (GPT-2's, weight [in, out]).
+    kind: ``linear`` (weight [out, in]), ``conv1d`` (GPT-2's, weight [in, out]), or ``packed`` (a quantised map of a
+        class of its own).
     in_features: width of its input.
     out_features: width of its output.
     writes_residual: whether its output is added to the residual stream.
@@ -157,7 +158,7 @@ class Inventory:
 
     architecture: name of the model's class.
     model_type: transformers' name of the family.
-    parameters: all parameters of the model, shared ones once.
+    parameters: all parameters of the model, shared ones once; packed (quantised) weights count as what they stand for.
     layers: the repeated blocks.
     outside: linear maps that lie in no repeated layer (a pooler, an embedding projection). PEFT's ``all-linear`` counts
         them, so ``r=8`` budgets do too; plans leave them frozen.
@@ -166,6 +167,8 @@ class Inventory:
     output: the language-model head, where there is one.
     experts: stacked experts.
     parallel: whether attention and feed-forward of a layer read the same input.
+    packed: how many of the parameters lie packed.
+    packed_bytes: memory of these, with their scales and tables; it does not depend on the dtype of training.
     """
 
     architecture: str
@@ -178,6 +181,8 @@ class Inventory:
     output: LinearModule | None = None
     experts: tuple[Experts, ...] = ()
     parallel: bool = False
+    packed: int = 0
+    packed_bytes: int = 0
 
     @property
     def modules(self) -> tuple[LinearModule, ...]:

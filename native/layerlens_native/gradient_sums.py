@@ -2,11 +2,13 @@
 
 ``IMPLEMENTATION`` says which kernel serves: ``"native"``, or ``"pure"`` where the extension was not built or
 ``LAYERLENS_PURE=1`` asks for the twin. The twin also serves for tensors that the kernel does not take: on another
-device, neither float32 nor float64, with gaps between the entries of a row, or where torch uses many threads.
+device, neither float32 nor float64, of a class of their own (whose entries may lie elsewhere), with gaps between the
+entries of a row, or where torch uses many threads.
 """
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from layerlens_native._selector import select_kernel
 
@@ -89,7 +91,12 @@ def inner(left: Tensor, right: Tensor, once: int | None = None) -> Tensor:
 def _fit(first: Tensor, *others: Tensor) -> bool:
     """Whether the kernel takes these tensors in one call."""
     return serves(first) and all(
-        each.stride(-1) == 1 and each.dtype == first.dtype and each.device == first.device for each in (first, *others)
+        type(each) in (Tensor, Parameter)
+        and each.layout is torch.strided
+        and each.stride(-1) == 1
+        and each.dtype == first.dtype
+        and each.device == first.device
+        for each in (first, *others)
     )
 
 

@@ -14,13 +14,16 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import PreTrainedModel
 
+from layerlens_core.inspection.accessors import input_embeddings
+from layerlens_core.inspection.packed import is_wrapper, packed_state
+from layerlens_core.profiling.costs.places import Places, tied
 from layerlens_core.profiling.model.decoder_inputs import decoder_inputs
 from layerlens_core.profiling.model.devices import input_device, on
-from layerlens_core.profiling.model.forward import forward
+from layerlens_core.profiling.model.forward import run
 from layerlens_core.profiling.model.frozen import untouched
 from layerlens_core.profiling.model.losses import inputs_alone, per_sample_losses
 from layerlens_core.profiling.model.samples import IGNORED, Sample, collate, runs
-from layerlens_core.profiling.model.tasks import CLASSIFICATION, count_labels, input_embeddings, pad_token_id
+from layerlens_core.profiling.model.tasks import CLASSIFICATION, count_labels, pad_token_id
 from layerlens_core.profiling.model.weights import is_sharded
 from layerlens_core.values.costs import Activations
 from layerlens_core.values.inventory import Inventory
@@ -42,6 +45,7 @@ def measure_activations(
     task: Task,
     *,
     batch: int = SAMPLES,
+    places: Places | None = None,
 ) -> Activations:
     """Bytes a token that training keeps, on the model's device, in its dtype and with its attention.
 
@@ -66,30 +70,34 @@ def measure_activations(
         tokens, as it does in training.
     task: which loss is computed.
     batch: samples to run.
+    places: notes what the pass does with them.
     """
+    places = places or Places.of(inventory)
     counted = [sample for sample in samples if count_labels(sample, task) > 0]
     _, together = next(runs(counted, batch))
     inputs = on(input_device(model), collate(together, pad_token_id(model, task, len(together))))
-    inputs = {key: _entering(value) for key, value in inputs.items()}
     modules = dict(model.named_modules())
     at_hand = model.buffers() if is_sharded(model) else (*model.parameters(), *model.buffers())
-    watch = _Watch(weights={_key(tensor) for tensor in at_hand})
+    packed = (tensor for module in modules.values() for tensor in packed_state(module).values())
+    watch = _Watch(weights={_key(tensor) for tensor in (*at_hand, *packed) if not is_wrapper(tensor)})
     embeddings = input_embeddings(model)
     handles = [] if embeddings is None else [embeddings.register_forward_hook(_require_gradient)]
-    with untouched(model):
+    with untouched(model), places.watched(model):
         try:
             if is_sharded(model):
                 for module in modules.values():
                     handles.append(module.register_forward_pre_hook(watch.gathered))
                     handles.append(module.register_forward_hook(watch.scattered))
             for at, layer in enumerate(inventory.layers):
+                handles.append(modules[layer.name].register_forward_pre_hook(_tied_input, with_kwargs=True))
                 handles.append(modules[layer.name].register_forward_pre_hook(watch.entering(at), with_kwargs=True))
                 handles.append(modules[layer.name].register_forward_hook(watch.leaving(len(inventory.layers))))
                 for module in layer.modules:
                     hook = watch.reading(at)
                     handles.append(modules[module.name].register_forward_pre_hook(hook, with_kwargs=True))
             with torch.enable_grad(), saved_tensors_hooks(watch.keep, lambda tensor: tensor):
-                logits = _forward(model, inputs, task)
+                logits, loss = _forward(model, inputs, task)
+                places.trace(loss)
         finally:
             for handle in handles:
                 handle.remove()
@@ -129,6 +137,8 @@ class _Watch:
 
     def keep(self, tensor: Tensor) -> Tensor:
         """Autograd saves a tensor."""
+        if is_wrapper(tensor):  # a packed weight
+            return tensor.detach()
         if self.place[-1] != _BEFORE and (key := _key(tensor)) not in self.weights and not _is_weight(tensor):
             self.kept[key] = _Storage(place=self.place[-1], size=tensor.untyped_storage().nbytes())
             self.alive.append(tensor.detach())
@@ -173,19 +183,20 @@ class _Watch:
         return hook
 
 
-def _forward(model: PreTrainedModel, inputs: Sample, task: Task) -> int:
-    """Compute the loss as transformers does in training. Returns the bytes of the logits."""
+def _forward(model: PreTrainedModel, inputs: Sample, task: Task) -> tuple[int, Tensor]:
+    """Compute the loss as transformers does in training. Returns the bytes of the logits, and the loss."""
     if task in CLASSIFICATION:
         # With labels a classifier would write the kind of its problem into its configuration. Its logits are few.
-        per_sample_losses(model, inputs, task)
-        return 0
+        return 0, per_sample_losses(model, inputs, task).sum()
     options: dict[str, Any] = dict(inputs)
     if task == "causal-lm" and "labels" not in options:
         options["labels"] = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, IGNORED)
     if task == "seq2seq-lm" and "decoder_input_ids" not in options:
         options["decoder_input_ids"] = decoder_inputs(model, inputs_alone(inputs), inputs["labels"])
-    logits = forward(model, options, cache=task in ("masked-lm", "token-classification"))
-    return logits.numel() * logits.element_size()
+    output = run(model, options, cache=task in ("masked-lm", "token-classification"))
+    logits: Tensor = output.logits
+    loss = output.loss if output.loss is not None else logits
+    return logits.numel() * logits.element_size(), loss
 
 
 def _summary(inventory: Inventory, watch: _Watch, logits: int, *, checkpointed: bool) -> Activations:
@@ -230,9 +241,16 @@ def _is_hidden(value: object) -> bool:
     return isinstance(value, Tensor) and value.is_floating_point() and value.dim() >= 2
 
 
-def _entering(value: Tensor) -> Tensor:
-    """An input; pixels act as if something below them were trained, as `_require_gradient` has it of tokens."""
-    return value.clone().requires_grad_(True) if value.is_floating_point() and value.dim() > 2 else value
+def _tied_input(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The same for a layer whose input comes from no embeddings of tokens, such as an image's."""
+    hidden = next((v for v in (*args, *kwargs.values()) if _is_hidden(v)), None)
+    if hidden is None or hidden.requires_grad or not torch.is_grad_enabled():
+        return None
+    made = tied(hidden)
+    return (
+        tuple(made if value is hidden else value for value in args),
+        {key: made if value is hidden else value for key, value in kwargs.items()},
+    )
 
 
 def _require_gradient(_module: nn.Module, _args: tuple[Any, ...], output: object) -> Tensor | None:

@@ -36,6 +36,7 @@ from layerlens_core.profiling.hooks.tap import Ear
 from layerlens_core.profiling.model.devices import input_device, on, weight_device
 from layerlens_core.profiling.model.frozen import checkpointing_kept, untouched
 from layerlens_core.profiling.model.losses import vocabulary_head
+from layerlens_core.profiling.model.packed import gradients_pass, mixes_samples
 from layerlens_core.profiling.model.samples import Sample, collate, tokens
 from layerlens_core.profiling.model.tasks import check_samples, count_labels, pad_token_id
 from layerlens_core.profiling.model.vocabulary_head import VocabularyHead
@@ -93,15 +94,15 @@ def measure(
     enough: asked at each of the settings' stages whether the pass may stop there.
 
     Raises `DataError` where fewer samples than a group have labels, `NonFiniteError` that names module and batch,
-    `ModelError` where weights are packed that are needed, where not even one sample fits into memory, or where a layer
-    cannot be compiled, `FileError` where a checkpoint is damaged or of another profile, and `WorkersError` where
-    workers differ.
+    `ModelError` where packed weights let no gradient through or cannot be unpacked though they are needed, where not
+    even one sample fits into memory, or where a layer cannot be compiled, `FileError` where a checkpoint is damaged or
+    of another profile, and `WorkersError` where workers differ.
     """
     settings.check()
     execution = execution or Execution()
     counted = _with_labels(samples, task, settings.group_size)
     check_samples(model, counted, task)
-    with untouched(model), checkpointing_kept(model):
+    with untouched(model), checkpointing_kept(model), gradients_pass(model):
         passes = _prepared(model, targets, counted, task, settings, execution)
         used = _run(passes, settings, enough)
     if passes.checkpoint is not None and passes.checkpoint.path.exists():
@@ -185,6 +186,8 @@ def _together(
     With ``auto`` they run alone where modules would else stay without a score.
     """
     micro_batch = MicroBatch.of(settings.micro_batch, settings.group_size, input_device(model))
+    if mixes_samples(model):
+        micro_batch.samples, micro_batch.measured = 1, True
     if micro_batch.samples == 1 and micro_batch.measured:
         return ALONE, micro_batch
     names = [target.name for target in targets]
@@ -273,7 +276,7 @@ def _recorders(
             Recorder(
                 name=target.name,
                 row=row,
-                weight=dense_weight(module, target) if wanted.group_sums else None,
+                weight=dense_weight(module, target, model) if wanted.group_sums else None,
                 wanted=wanted,
                 route=settings.route,
                 sharers=families.count(families[row]),

@@ -156,6 +156,8 @@ def reduce(
 
 def by_triton(inputs: Tensor, gradients: Tensor) -> bool:
     """Whether the kernels of `layerlens_core.profiling.gradients.triton` serve."""
+    if type(inputs) is not Tensor or type(gradients) is not Tensor:
+        return False  # kernels read what lies at an address, which only plain tensors have
     narrow = inputs.dtype in NARROW and gradients.dtype == inputs.dtype
     return narrow and inputs.is_cuda and gradients.device == inputs.device and _triton() and _is_roomy(inputs.device)
 

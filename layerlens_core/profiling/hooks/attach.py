@@ -62,11 +62,12 @@ def _compilable(model: PreTrainedModel, ears: Mapping[str, Ear], layers: Collect
         if layer is not None:
             within[layer].append(name)
     modules = {name: model.get_submodule(name) for name in ears}
-    places = Counter(module.weight.data_ptr() for module in modules.values())
+    alone = {name: can_be_heard(module) for name, module in modules.items()}
+    places = Counter(modules[name].weight.data_ptr() for name, heard in alone.items() if heard)
     deaf = {
         name: type(module).__name__
         for name, module in modules.items()
-        if not can_be_heard(module) or places[module.weight.data_ptr()] > 1
+        if not alone[name] or places[module.weight.data_ptr()] > 1
     }
     compilable = {layer: names for layer, names in within.items() if not deaf.keys() & set(names)}
     if not compilable:

@@ -21,6 +21,7 @@ from torch._dynamo import config as dynamo
 from torch._functorch import config as functorch
 from transformers.pytorch_utils import Conv1D
 
+from layerlens_core.inspection.packed import is_plain
 from layerlens_core.profiling.hooks.tap import Ear, anchor
 
 #: Turns inputs [..., in] into what is kept of them [..., columns].
@@ -141,11 +142,12 @@ _HEARD: dict[type[nn.Module], type[_Heard]] = {nn.Linear: _HeardLinear, Conv1D: 
 
 def can_be_heard(module: nn.Module) -> bool:
     """Whether the operators do what the module does: a plain linear module without hooks, its weight at hand."""
-    weight = module.weight
+    weight = getattr(module, "weight", None)  # packed modules may have none of this name
     return (
         type(module) in _HEARD
         and not (module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
-        and type(weight) is nn.Parameter
+        and isinstance(weight, nn.Parameter)
+        and is_plain(weight)
         and not weight.is_meta
     )
 

@@ -1,11 +1,14 @@
 """Where a model takes its inputs and computes, and how batches get there."""
 
+import itertools
+
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from layerlens_core.inspection.accessors import input_embeddings
+from layerlens_core.inspection.packed import packed_tensors
 from layerlens_core.profiling.model.samples import Sample
-from layerlens_core.profiling.model.tasks import input_embeddings
 
 
 def input_device(model: PreTrainedModel) -> torch.device:
@@ -19,7 +22,8 @@ def input_device(model: PreTrainedModel) -> torch.device:
 
 def weight_device(module: nn.Module, model: PreTrainedModel) -> torch.device:
     """Where a module computes."""
-    device: torch.device = next(module.parameters()).device
+    tensors = itertools.chain(module.parameters(), module.buffers(), packed_tensors(module))  # GPTQ's are buffers
+    device: torch.device = next(tensors).device
     return device if device.type != "meta" else input_device(model)
 
 

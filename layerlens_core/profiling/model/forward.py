@@ -1,6 +1,7 @@
 """Run a model for its logits, and say in a line what it says where it cannot be run."""
 
 import sys
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,13 @@ from layerlens_core.profiling.model.samples import Sample
 
 
 def forward(model: PreTrainedModel, inputs: Sample, *, cache: bool = True) -> Tensor:
-    """The logits of a model.
+    """The logits of a model; as `run`."""
+    logits: Tensor = run(model, inputs, cache=cache).logits
+    return logits
+
+
+def run(model: PreTrainedModel, inputs: Sample, *, cache: bool = True) -> Any:
+    """What a model's forward pass gives.
 
     model: to run.
     inputs: what it reads, on its device.
@@ -21,7 +28,7 @@ def forward(model: PreTrainedModel, inputs: Sample, *, cache: bool = True) -> Te
     """
     options = {} if cache or not hasattr(model.config, "use_cache") else {"use_cache": False}
     try:
-        logits: Tensor = model(**inputs, **options).logits
+        return model(**inputs, **options)
     except (LayerLensError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # models raise whatever they like
@@ -32,7 +39,6 @@ def forward(model: PreTrainedModel, inputs: Sample, *, cache: bool = True) -> Te
             f"{type(model).__name__} cannot be run on these samples ({shapes}): "
             f"{type(error).__name__}: {first_line(error)}"
         ) from error
-    return logits
 
 
 def _of_compiler(error: Exception) -> bool:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from layerlens_core.profiling.model.tasks import input_embeddings
+from layerlens_core.inspection.accessors import input_embeddings
+from layerlens_core.inspection.packed import packed_tensors
 
 
 @contextmanager
@@ -27,6 +28,11 @@ def untouched(model: PreTrainedModel) -> Iterator[None]:
         try:
             model.requires_grad_(False)
             model.eval()
+            for module in model.modules():
+                if packed_tensors(module):
+                    # Run in evaluation mode, bitsandbytes (on a CPU) and GPTQModel pack their weights anew, for
+                    # good, and let no gradient through any more. Quantised modules drop nothing out.
+                    module.training = True
             yield
         finally:
             for module, training in modes:

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 from transformers.models.auto import modeling_auto
 
 from layerlens_core.errors import DataError, ModelError
+from layerlens_core.inspection.accessors import input_embeddings, output_embeddings, text_config
 from layerlens_core.inspection.inspect import class_name
 from layerlens_core.profiling.model.samples import IGNORED, Sample
 from layerlens_core.values.profile import Task
@@ -88,7 +89,7 @@ def count_labels(sample: Sample, task: Task) -> int:
 def check_samples(model: PreTrainedModel, samples: Sequence[Sample], task: Task) -> None:
     """Raises `DataError` that names the first sample with a token or a label that the model does not have."""
     tokens, outputs = vocabulary(model), _outputs(model) if task not in LANGUAGE else None
-    if task in LANGUAGE and isinstance(head := model.get_output_embeddings(), nn.Linear):
+    if task in LANGUAGE and isinstance(head := output_embeddings(model), nn.Linear):
         outputs = head.out_features
     for number, sample in enumerate(samples):
         ids = sample.get("input_ids")
@@ -121,15 +122,6 @@ def vocabulary(model: PreTrainedModel) -> int | None:
     return embeddings.num_embeddings if isinstance(embeddings, nn.Embedding) else None
 
 
-def input_embeddings(model: PreTrainedModel) -> nn.Module | None:
-    """What turns tokens, or patches, into hidden states; None where transformers does not know."""
-    try:
-        found = model.get_input_embeddings()
-    except (NotImplementedError, AttributeError):
-        return None
-    return found if isinstance(found, nn.Module) else None
-
-
 def pad_token_id(model: PreTrainedModel, task: Task, batch: int) -> int:
     """What to pad inputs with: any token that the embeddings have will do, since padding is masked.
 
@@ -143,14 +135,14 @@ def pad_token_id(model: PreTrainedModel, task: Task, batch: int) -> int:
         raise ModelError(
             f"{type(model).__name__} has no padding token: set model.config.pad_token_id, or use micro_batch=1"
         )
-    pad = getattr(model.config.get_text_config(), "pad_token_id", None)
+    pad = getattr(text_config(model), "pad_token_id", None)
     size = vocabulary(model)
     return pad if isinstance(pad, int) and 0 <= pad < (size or pad + 1) else 0
 
 
 def lacks_padding(model: PreTrainedModel, task: Task) -> bool:
     """Whether a model refuses batches: classifiers on decoders look for the last token that is not padding."""
-    pad = getattr(model.config.get_text_config(), "pad_token_id", None)
+    pad = getattr(text_config(model), "pad_token_id", None)
     return pad is None and task == "sequence-classification" and hasattr(model, "score")
 
 

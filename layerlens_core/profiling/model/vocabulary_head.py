@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from layerlens_core.errors import ModelError
+from layerlens_core.inspection.accessors import output_embeddings
 
 #: Entries of float32 logits that are held at once.
 HELD = {"cpu": 2**22, "cuda": 2**27}
@@ -48,8 +49,8 @@ class VocabularyHead:
         run: runs the model on a sample.
         positions: of labels, in the flattened samples and tokens [N].
         """
-        module = model.get_output_embeddings()
-        if not isinstance(module, nn.Module):
+        module = output_embeddings(model)
+        if module is None:
             return None
         head = cls(module, chunked=False)
         positions = positions.flip(0)  # in another order, so that a head that mixes positions gives other logits

@@ -7,9 +7,12 @@ import torch
 from attrs import define
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
+from transformers import PreTrainedModel
 
 from layerlens_core.errors import ModelError
 from layerlens_core.inspection.linear import linear_kind
+from layerlens_core.inspection.packed import is_wrapper, packed_state, packed_tensors
+from layerlens_core.profiling.model.packed import unpacked
 from layerlens_core.values.inventory import LinearModule
 
 #: Values of each parameter that go into a digest.
@@ -22,39 +25,51 @@ def is_sharded(model: nn.Module) -> bool:
 
 
 def digest(model: nn.Module) -> str:
-    """A digest of names, shapes and evenly spaced values of all parameters, the same on every device.
+    """A digest of names, shapes and evenly spaced values of all weights, the same on every device.
 
     Every process must call it where the weights are sharded. Weights that are offloaded count by name and shape alone.
+    Packed weights count as they lie, with their scales and tables.
     """
     total = hashlib.sha256()
     for name, parameter in model.named_parameters():
         total.update(f"{name}{tuple(parameter.shape)}{parameter.dtype}".encode())
-        if parameter.is_meta:
-            continue
-        tensor = parameter.detach()
-        whole = (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).flatten()
-        some = whole[:: max(1, whole.numel() // SAMPLED)].contiguous()
-        total.update(some.view(torch.uint8).cpu().numpy().tobytes())
+        if not (parameter.is_meta or is_wrapper(parameter)):
+            total.update(_some(parameter))
+    for name, module in model.named_modules():
+        # Sorted, as bitsandbytes moves its scales from one place to another when a module first runs.
+        for part in sorted(_some(tensor) for tensor in packed_state(module).values() if not tensor.is_meta):
+            total.update(name.encode() + part)
     return total.hexdigest()
 
 
-def dense_weight(module: nn.Module, target: LinearModule) -> Callable[[], Tensor]:
-    """A function that gives the weight as [out, in].
+def _some(tensor: Tensor) -> bytes:
+    tensor = tensor.detach()
+    whole = (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).as_subclass(Tensor).flatten()
+    some = whole[:: max(1, whole.numel() // SAMPLED)].contiguous()
+    return some.view(torch.uint8).cpu().numpy().tobytes()
 
-    Where the weight is sharded or offloaded, it is at hand only while its layer runs, so in the backward pass.
+
+def dense_weight(module: nn.Module, target: LinearModule, model: PreTrainedModel) -> Callable[[], Tensor]:
+    """A function that gives the weight as [out, in], a plain tensor.
+
+    Where the weight is sharded or offloaded, it is at hand only while its layer runs, so in the backward pass. A packed
+    (quantised) weight is unpacked at each call.
 
     module: that holds the weight.
     target: the same module in the inventory.
+    model: that holds the module.
 
-    Raises `ModelError` where the weight is packed (quantised).
+    Raises `ModelError` where the weight is packed and its library does not unpack it.
     """
+    if packed_tensors(module):
+        if (unpack := unpacked(module, target, model)) is None:
+            raise ModelError(
+                f"the weight of {target.name} is packed ({type(module).__name__}) and cannot be unpacked here; "
+                "the statistic 'weight_gradient' needs plain weights, so leave that metric out"
+            )
+        return unpack
     weight = module.weight
     assert isinstance(weight, Tensor)
-    if weight.numel() != target.in_features * target.out_features or not weight.is_floating_point():
-        raise ModelError(
-            f"the weight of {target.name} is packed ({type(module).__name__}); "
-            "the statistic 'weight_gradient' needs plain weights, so leave that metric out"
-        )
     if isinstance(weight, DTensor) or weight.is_meta:
         return _Elsewhere(module, target)
     upright = _upright(module, weight.detach())
@@ -90,4 +105,5 @@ class _Elsewhere:
 
 
 def _upright(module: nn.Module, weight: Tensor) -> Tensor:
-    return weight if linear_kind(module) == "linear" else weight.T
+    plain = weight.as_subclass(Tensor)  # kernels read what lies at its address
+    return plain if linear_kind(module) == "linear" else plain.T

@@ -86,7 +86,6 @@ def _rises(
     done = work // FOLDS * fold
     rises = {}
     with temporary_lora(context.model, ranks, scale=SCALE, heads=heads) as tuned:
-        tuned.eval()
         trained = [parameter for parameter in tuned.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=LEARNING_RATE, weight_decay=0.0)
         for step, chosen in enumerate(_batches(training, steps, generator)):
