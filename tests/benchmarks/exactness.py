@@ -21,8 +21,8 @@ import transformers
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sweep.classes import MAPPINGS, classes
-from sweep.table import tables
-from sweep.workers import alone
+from sweep.table import of_collators, tables
+from sweep.workers import alone, warm
 
 
 def main() -> None:
@@ -30,8 +30,12 @@ def main() -> None:
     if arguments.table is not None:
         print(tables(read(arguments.table)))
         return
+    if arguments.collators:
+        print(of_collators())
+        return
     warnings.filterwarnings("ignore")
     transformers.logging.set_verbosity_error()
+    warm()
     done = {(each["task"], each["name"]) for each in read(arguments.out)} if arguments.out else set()
     for task in [arguments.task] if arguments.task else MAPPINGS:
         for name in classes(task):
@@ -51,6 +55,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--only", help="classes whose names contain one of these, separated by commas")
     parser.add_argument("--out", type=Path, help="JSON lines of results, which are added to")
     parser.add_argument("--table", type=Path, metavar="RESULTS", help="print the tables of docs/exactness.md")
+    parser.add_argument("--collators", action="store_true", help="try the collators instead, and print their table")
     parser.add_argument("--limit", type=float, default=120.0, help="seconds for one class")
     return parser.parse_args()
 
@@ -63,7 +68,9 @@ def read(path: Path) -> list[dict[str, Any]]:
 def say(result: dict[str, Any]) -> None:
     """One line a result."""
     told = result["error"] or f"{result['exact']} of {result['scored']} exact, worst {result['worst']:.1e}"
-    print(f"{result['status']:8} {result['task']:23} {result['name']:44} {result['pattern']:7} {told[:200]}", flush=True)
+    print(
+        f"{result['status']:8} {result['task']:23} {result['name']:44} {result['pattern']:7} {told[:200]}", flush=True
+    )
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ class Result:
 
 
 def swept(task: str, name: str) -> list[Result]:
-    """The results of a class, one a pattern. Its forward passes are in float64 from now on: for a process of its own."""
+    """The results of a class, one a pattern; its forward passes are in float64 ever after, so in a process of its own."""
     results = []
     watched = widen(getattr(transformers, name))
     for pattern in PATTERNS:
@@ -89,7 +89,7 @@ def _sweep(result: Result, watched: Wide) -> None:
     try:
         model = build(result.name, result.task)
     except Exception as error:
-        result.status, result.error = "unbuilt", _told(error)
+        result.status, result.error = "unbuilt", told(error)
         return
     found = samples(model, result.task, result.pattern)
     watched.clear()
@@ -102,7 +102,7 @@ def _sweep(result: Result, watched: Wide) -> None:
             found = [{key: _narrowed(value) for key, value in sample.items()} for sample in found]
             true = truth(model, found, result.task)
         except Exception:
-            result.status, result.error, true = "unrun", _told(error), Truth({}, 0.0, True)
+            result.status, result.error, true = "unrun", told(error), Truth({}, 0.0, True)
     result.narrow, result.repeats = tuple(sorted(watched.narrow)), true.repeats
     result.widened = bool(watched.widened)
     data = batches(found, result.pattern)
@@ -129,7 +129,7 @@ def _profiled(result: Result, model: Any, data: list[Any], true: Truth, micro_ba
         result.error = result.error or f"{type(error).__name__}: {error}"
         return "refused"
     except Exception as error:
-        result.error = result.error or _told(error)
+        result.error = result.error or told(error)
         return "raw"
     result.unscored = dict(Counter(each.reason for each in profile.unscored))
     result.loss = abs(profile.loss - true.loss) / max(abs(true.loss), 1e-30)
@@ -149,7 +149,7 @@ def _profiled(result: Result, model: Any, data: list[Any], true: Truth, micro_ba
     return "exact" if result.exact == result.scored else "wrong"
 
 
-def _told(error: BaseException) -> str:
+def told(error: BaseException) -> str:
     """An exception's type, first words, and the place where it was raised."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     text = " ".join(str(error).split())[:300]

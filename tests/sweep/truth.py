@@ -3,13 +3,15 @@
 import inspect as signatures
 from typing import Any
 
-import torch
 from attrs import frozen
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers.pytorch_utils import Conv1D
 
 from sweep.samples import Sample
+
+#: With grids, patches and not samples are the first dimension.
+_OF_IMAGES = ("pixel_values", "image_grid_thw")
 
 
 @frozen
@@ -56,7 +58,11 @@ def truth(model: Any, samples: list[Sample], task: str) -> Truth:
 
 def sample_loss(model: Any, sample: Sample, task: str) -> Tensor:
     """ℓᵢ: the mean cross-entropy over a sample's labels, from the logits of a batch of one."""
-    inputs = {key: value[None] for key, value in sample.items() if key != "labels"}
+    inputs = {
+        key: value if key in _OF_IMAGES and "image_grid_thw" in sample else value[None]
+        for key, value in sample.items()
+        if key != "labels"
+    }
     labels = sample["labels"]
     if task == "seq2seq-lm" and model.config.is_encoder_decoder:
         logits = model(**inputs, labels=labels[None]).logits[0]  # transformers shifts them into the decoder's inputs

@@ -4,10 +4,20 @@ import multiprocessing
 from multiprocessing.connection import Connection
 from typing import Any
 
+import torch
+
+import layerlens_core as ll
+import zoo
 from sweep.compare import Result, swept
 
 #: Seconds for one class, all patterns.
 LIMIT = 120.0
+
+
+def warm() -> None:
+    """Imports what every profile imports on its first use, so that no process has to do it again."""
+    ids = torch.arange(8, 16)[None]
+    ll.profile(zoo.build("llama"), [{"input_ids": ids, "attention_mask": torch.ones_like(ids)}] * 2, metrics=["fisher"])
 
 
 def alone(task: str, name: str, limit: float = LIMIT) -> list[dict[str, Any]]:
