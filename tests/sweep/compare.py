@@ -67,7 +67,7 @@ class Result:
 
 
 def swept(task: str, name: str) -> list[Result]:
-    """The results of a class, one a pattern; its forward passes are in float64 ever after, so in a process of its own."""
+    """The results of a class, one a pattern, in a process of its own: its forward passes are in float64 ever after."""
     results = []
     watched = widen(getattr(transformers, name))
     for pattern in PATTERNS:
@@ -85,7 +85,7 @@ def swept(task: str, name: str) -> list[Result]:
 
 def _sweep(result: Result, watched: Wide) -> None:
     """Writes what comes of it into the result."""
-    dtype = torch.float64
+    dtype, watched.widens = torch.float64, True
     try:
         model = build(result.name, result.task)
     except Exception as error:
@@ -97,6 +97,7 @@ def _sweep(result: Result, watched: Wide) -> None:
         true = truth(model, found, result.task)
     except Exception as error:
         dtype = torch.float32
+        watched.widens = False
         try:  # a few can do no more than this
             model = build(result.name, result.task, dtype)
             found = [{key: _narrowed(value) for key, value in sample.items()} for sample in found]
@@ -106,6 +107,7 @@ def _sweep(result: Result, watched: Wide) -> None:
     result.narrow, result.repeats = tuple(sorted(watched.narrow)), true.repeats
     result.widened = bool(watched.widened)
     data = batches(found, result.pattern)
+    model = build(result.name, result.task, dtype)
     once = _profiled(result, model, data, true, 1 if len(data) > 1 else SAMPLES)
     if result.status == "unrun":
         result.alone = once

@@ -26,6 +26,8 @@ def build(name: str, task: str, dtype: torch.dtype = torch.float64) -> Any:
     config = configuration(architecture.config_class, name)
     if task == "causal-lm" and getattr(config, "is_decoder", None) is False:
         config.is_decoder = True
+    if config.is_encoder_decoder and getattr(getattr(config, "decoder", None), "is_decoder", None) is False:
+        config.decoder.is_decoder = config.decoder.add_cross_attention = True
     with torch.device("meta"):
         size = sum(parameter.numel() for parameter in architecture(config).parameters())
     if size > LARGEST:

@@ -20,7 +20,7 @@ TARGETS = {"square": (4, 4, 4, 4), "ragged": (3, 6, 4, 5)}
 def samples(model: Any, task: str, pattern: str) -> list[Sample]:
     """What one after the other goes through a model in plain training: no padding, no batch dimension."""
     generator = torch.Generator().manual_seed(1)
-    if task == "image-classification" and model.main_input_name == "pixel_values":
+    if task == "image-classification" and "pixel_values" in inspect.signature(model.forward).parameters:
         if "spatial_shapes" in inspect.signature(model.forward).parameters:
             return _patches(model, generator)
         size = _image(model)
@@ -32,7 +32,8 @@ def samples(model: Any, task: str, pattern: str) -> list[Sample]:
             for number in range(4)
         ]
     found = []
-    for number, (length, target) in enumerate(zip(PATTERNS[pattern], TARGETS[pattern], strict=True)):
+    lengths = (16,) * 4 if task == "image-classification" else PATTERNS[pattern]  # ImageGPT's, which are tokens
+    for number, (length, target) in enumerate(zip(lengths, TARGETS[pattern], strict=True)):
         ids = torch.randint(8, VOCABULARY, (length,), generator=generator)
         sample = {"input_ids": ids, "attention_mask": torch.ones_like(ids), **_beside(model, length, generator)}
         if task == "sequence-classification":

@@ -29,9 +29,14 @@ class Truth:
 
 
 def truth(model: Any, samples: list[Sample], task: str) -> Truth:
-    """Raises whatever the model raises, and ArithmeticError for a loss that is not finite."""
+    """Of a model that is not used afterwards.
+
+    Where several modules hold one weight, each has its own share of the gradient, as an adapter on it would.
+    Raises whatever the model raises, and ArithmeticError for a loss that is not finite.
+    """
     model.eval().requires_grad_(True)
     linear = {name: module for name, module in model.named_modules() if isinstance(module, (nn.Linear, Conv1D))}
+    _untie(linear)
     sums = dict.fromkeys(linear, 0.0)
     losses = []
     for sample in samples:
@@ -65,7 +70,7 @@ def sample_loss(model: Any, sample: Sample, task: str) -> Tensor:
     }
     labels = sample["labels"]
     if task == "seq2seq-lm" and model.config.is_encoder_decoder:
-        logits = model(**inputs, labels=labels[None]).logits[0]  # transformers shifts them into the decoder's inputs
+        logits = model(**inputs, **_shifted(model, labels[None])).logits[0]
     else:
         accepted = signatures.signature(model.forward).parameters
         logits = model(**inputs, **({"use_cache": False} if "use_cache" in accepted else {})).logits[0]
@@ -74,6 +79,23 @@ def sample_loss(model: Any, sample: Sample, task: str) -> Tensor:
     if task == "causal-lm" or (task == "seq2seq-lm" and not model.config.is_encoder_decoder):
         return cross_entropy(logits[:-1], labels[1:])
     return cross_entropy(logits[: len(labels)], labels)  # a few models give logits for all their positions
+
+
+def _untie(linear: dict[str, nn.Module]) -> None:
+    """Gives each module a copy of a weight that an earlier one holds too."""
+    seen: set[int] = set()
+    for module in linear.values():
+        if isinstance(module.weight, nn.Parameter):
+            if id(module.weight) in seen:
+                module.weight = nn.Parameter(module.weight.detach().clone())
+            seen.add(id(module.weight))
+
+
+def _shifted(model: Any, labels: Tensor) -> dict[str, Tensor]:
+    """What gives the decoder its inputs, as transformers' collator does, or else the model itself."""
+    if hasattr(model, "prepare_decoder_input_ids_from_labels"):
+        return {"decoder_input_ids": model.prepare_decoder_input_ids_from_labels(labels=labels)}
+    return {"labels": labels}
 
 
 def _forget(model: nn.Module) -> None:

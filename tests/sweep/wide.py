@@ -13,12 +13,16 @@ from torch.overrides import TorchFunctionMode
 
 
 class Wide(TorchFunctionMode):
-    """Gives float64 where float32 is asked for, and notes both what it widened and what stayed narrow."""
+    """Gives float64 where float32 is asked for, and notes both what it widened and what stayed narrow.
+
+    widens: whether it does; else it only notes.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.widened: set[str] = set()
         self.narrow: set[str] = set()
+        self.widens = True
 
     def clear(self) -> None:
         """Forgets what was noted."""
@@ -27,7 +31,10 @@ class Wide(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", str(func))
-        if func is Tensor.float:
+        asks = False
+        if not self.widens:
+            pass
+        elif func is Tensor.float:
             func, asks = Tensor.double, True
         else:
             given = kwargs or {}
