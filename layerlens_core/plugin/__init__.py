@@ -55,12 +55,12 @@ if TYPE_CHECKING:
     from layerlens_core.plugin.registry import register as register
     from layerlens_core.profiling.model.devices import input_device as input_device
     from layerlens_core.profiling.model.frozen import untouched as untouched
-    from layerlens_core.profiling.model.losses import count_labels as count_labels
-    from layerlens_core.profiling.model.losses import pad_token_id as pad_token_id
     from layerlens_core.profiling.model.losses import per_sample_losses as per_sample_losses
     from layerlens_core.profiling.model.samples import Sample as Sample
     from layerlens_core.profiling.model.samples import collate as collate
     from layerlens_core.profiling.model.samples import micro_batches as micro_batches
+    from layerlens_core.profiling.model.tasks import count_labels as count_labels
+    from layerlens_core.profiling.model.tasks import pad_token_id as pad_token_id
     from layerlens_core.tracing import candidate_refused as candidate_refused
     from layerlens_core.tracing import certificate_found as certificate_found
     from layerlens_core.tracing import thresholds_set as thresholds_set
@@ -139,8 +139,9 @@ _HOMES = {
     "adaptation.attached": ("lora_layers",),
     "profiling.model.devices": ("input_device",),
     "profiling.model.frozen": ("untouched",),
-    "profiling.model.losses": ("count_labels", "pad_token_id", "per_sample_losses"),
+    "profiling.model.losses": ("per_sample_losses",),
     "profiling.model.samples": ("Sample", "collate", "micro_batches"),
+    "profiling.model.tasks": ("count_labels", "pad_token_id"),
     # For methods.
     "adaptation.config": ("Entry", "lora_config"),
     "adaptation.side_module": ("SideModule",),

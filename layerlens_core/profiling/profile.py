@@ -1,5 +1,6 @@
 """Profile a model: one pass for all metrics that read statistics, then the metrics that run the model themselves."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -20,10 +21,11 @@ from layerlens_core.profiling.engine.measure import Measurements, measure
 from layerlens_core.profiling.engine.micro_batch import Samples
 from layerlens_core.profiling.engine.refine import measure_refined
 from layerlens_core.profiling.engine.settings import Execution, Settings
-from layerlens_core.profiling.engine.stopping import auto_settings, settled, stages
+from layerlens_core.profiling.engine.stopping import MOST, auto_settings, settled, stages
 from layerlens_core.profiling.gradients.sketches import COLUMNS
-from layerlens_core.profiling.model.losses import count_labels, task_of
-from layerlens_core.profiling.model.samples import Sample, digest, split
+from layerlens_core.profiling.model.batches import split
+from layerlens_core.profiling.model.samples import Sample, digest
+from layerlens_core.profiling.model.tasks import count_labels, task_of
 from layerlens_core.profiling.model.weights import is_sharded
 from layerlens_core.profiling.scoring import Metric, load_metrics, stabilities
 from layerlens_core.values.inventory import Inventory, Skipped
@@ -102,7 +104,7 @@ def profile(
         vectors of every module's mean gradient, for a gradient-aligned start. Like the spectrum they come from sketches
         in the same pass.
     samples: ``auto`` stops at the first of 32, 64, 128 … samples, in the order given, where the layers' ranking has
-        settled (`layerlens_core.profiling.engine.stopping`).
+        settled (`layerlens_core.profiling.engine.stopping`), and reads no more than 4,096 of them.
     run: the run's directory, into which a checkpoint is written every few seconds; `Profile.save` removes it.
     resume: go on from the checkpoint; the scores are then the same to the last bit, or to rounding in compiled layers.
     compile: compile what lies between the layers' linear modules, by `torch.compile`, which takes seconds to a minute
@@ -149,9 +151,10 @@ def profile_with(
     metrics = load_metrics(options.metrics, default() if registry is None else registry)
     task = options.task or task_of(model)
     inventory = inventory or inspect(model)
-    given = split(batches, own_label_length=task == "seq2seq-lm")
+    given = split(batches, task, model, most=MOST if options.samples == "auto" else None)
     _check(model, metrics, options, execution)
     measured = _measured(model, inventory, given, task, metrics, options, execution, report)
+    _check_scored(measured)
     used = given
     if options.samples == "auto":
         used = [sample for sample in given if count_labels(sample, task) > 0][: measured.samples]
@@ -175,7 +178,7 @@ def profile_with(
         data=digest(used),
         samples=measured.samples,
         loss=measured.loss,
-        settings=_recorded_settings(model, options, stability, metrics, len(given)),
+        settings=_recorded_settings(model, options, stability, metrics, len(given), measured),
         versions=versions(),
         activations=activations,
         latency=workers.first(measure_latency(model, inventory) if options.latency and workers.rank == 0 else {}),
@@ -202,6 +205,18 @@ def _check(model: PreTrainedModel, metrics: Sequence[Metric], options: ProfileOp
         )
     if options.scores == "auto" and execution.resume:
         raise DataError("scores that are made exact in further passes cannot be resumed; begin anew with --overwrite")
+
+
+def _check_scored(measured: Measurements) -> None:
+    """Raises `ModelError` where no module has a score."""
+    if measured.statistics or not measured.unscored:
+        return
+    reasons = Counter(skipped.reason for skipped in measured.unscored)
+    (reason, count), *_ = reasons.most_common()
+    raise ModelError(
+        f"none of the {len(measured.unscored)} modules could be scored; {measured.unscored[0].name}"
+        f"{f' and {count - 1} others' if count > 1 else ''}: {reason}"
+    )
 
 
 def _measured(
@@ -282,8 +297,9 @@ def _recorded_settings(
     stability: dict[str, float],
     metrics: Sequence[Metric],
     given: int,
+    measured: Measurements,
 ) -> dict[str, int | float | str]:
-    """What else the numbers depend on, as the profile records it.
+    """What else the numbers depend on, as the profile records it, and how samples shared batches.
 
     given: how many samples there were to take from.
     """
@@ -291,6 +307,8 @@ def _recorded_settings(
     settings: dict[str, int | float | str] = {"group": options.group, "seed": options.seed, "dtype": dtype}
     if options.scores != "exact":
         settings |= {"scores": options.scores, "columns": COLUMNS}
+    if measured.company != "padded":
+        settings |= {"batches": measured.company}
     if options.compile:
         settings |= {"compile": "layers"}
     if options.samples == "auto":

@@ -18,7 +18,9 @@ from layerlens_core.values.statistics import ModuleStatistics
 SCHEMA, VERSION = "layerlens/profile", 2
 
 #: What a model is trained for, which decides its loss.
-Task = Literal["causal-lm", "masked-lm", "seq2seq-lm", "sequence-classification"]
+Task = Literal[
+    "causal-lm", "masked-lm", "seq2seq-lm", "sequence-classification", "token-classification", "image-classification"
+]
 
 
 @frozen(kw_only=True)
@@ -26,7 +28,7 @@ class Profile:
     """Raw scores and statistics of one model on one set of samples.
 
     inventory: of the model.
-    task: ``causal-lm``, ``masked-lm``, ``seq2seq-lm`` or ``sequence-classification``.
+    task: one of `Task`.
     scores: raw, one entry a metric.
     statistics: one entry a module.
     unscored: modules without a score, with the reason (never called, no gradient …).

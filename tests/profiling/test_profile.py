@@ -55,16 +55,15 @@ def test_inputs_that_lost_the_batch_dimension_are_reported_and_right_one_by_one(
     family = zoo.find("llama")
     model, data = build(family), samples(family)
 
-    def route_even_tokens(module, args, output):
+    def route_some_tokens(module, args, output):
         """As a mixture of experts does: some tokens of the batch, in one list."""
         rows = output.flatten(0, 1)
-        return output.index_put((torch.zeros(1, dtype=torch.long),), output[:1]) + nn.functional.pad(
-            module.expert(rows[::2]), (0, 0, 0, len(rows) - len(rows[::2]))
-        ).view_as(output)
+        (chosen,) = (rows.sum(dim=1) > 0).nonzero(as_tuple=True)
+        return output + torch.zeros_like(rows).index_add(0, chosen, module.expert(rows[chosen])).view_as(output)
 
     layer = model.model.layers[1]
     layer.expert = nn.Linear(32, 32).double()
-    layer.register_forward_hook(route_even_tokens)
+    layer.register_forward_hook(route_some_tokens)
     targets = inspect(model).modules
     batched = measure(model, targets, data, "causal-lm", Settings(needs=("gradient_norms",), micro_batch=4))
     assert [s.name for s in batched.unscored] == ["model.layers.1.expert"]
@@ -74,6 +73,9 @@ def test_inputs_that_lost_the_batch_dimension_are_reported_and_right_one_by_one(
     truth = reference(model, ["model.layers.1.expert"], data)["model.layers.1.expert"]
     measured = next(s for s in single.statistics if s.module == "model.layers.1.expert")
     assert measured.fisher == pytest.approx(float(truth.square().sum()) / len(data), rel=1e-10)
+    by_itself = profile(model, data, metrics=("fisher",))
+    assert by_itself.unscored == ()
+    assert by_itself.settings["batches"] == "alone"
 
 
 def test_too_few_samples_are_refused():
@@ -99,9 +101,12 @@ def test_packed_weights_are_refused_by_name():
         profile(model, samples(family), metrics=("weight_gradient",))
 
 
-def test_a_classifier_on_a_decoder_without_padding_token_is_refused():
+def test_a_classifier_on_a_decoder_without_padding_token_takes_samples_one_by_one():
     family = zoo.find("llama-classifier")
     model = build(family)
+    padded = profile(model, samples(family), metrics=("fisher",), micro_batch=4)
     model.config.pad_token_id = None
-    with pytest.raises(ModelError, match="pad_token_id"):
-        profile(model, samples(family))
+    alone = profile(model, samples(family), metrics=("fisher",), micro_batch=4)
+    assert (padded.settings.get("batches"), alone.settings["batches"]) == (None, "alone")
+    for one, other in zip(padded.statistics, alone.statistics, strict=True):
+        assert other.fisher == pytest.approx(one.fisher, rel=1e-8)

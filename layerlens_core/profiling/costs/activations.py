@@ -14,10 +14,12 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import PreTrainedModel
 
-from layerlens_core.profiling.model.devices import input_device
+from layerlens_core.profiling.model.devices import input_device, on
+from layerlens_core.profiling.model.forward import forward
 from layerlens_core.profiling.model.frozen import untouched
-from layerlens_core.profiling.model.losses import count_labels, pad_token_id, per_sample_losses
-from layerlens_core.profiling.model.samples import IGNORED, Sample, collate
+from layerlens_core.profiling.model.losses import per_sample_losses
+from layerlens_core.profiling.model.samples import IGNORED, Sample, collate, runs
+from layerlens_core.profiling.model.tasks import CLASSIFICATION, count_labels, input_embeddings, pad_token_id
 from layerlens_core.profiling.model.weights import is_sharded
 from layerlens_core.values.costs import Activations
 from layerlens_core.values.inventory import Inventory
@@ -59,18 +61,20 @@ def measure_activations(
 
     model: to run.
     inventory: of the model.
-    samples: the first ``batch`` with labels, padded to one length, are run; padding counts as tokens, as it does in
-        training.
+    samples: the first ``batch`` with labels that can share one, padded to one length, are run; padding counts as
+        tokens, as it does in training.
     task: which loss is computed.
     batch: samples to run.
     """
-    counted = [sample for sample in samples if count_labels(sample, task) > 0][:batch]
-    inputs = collate(counted, pad_token_id(model, task, len(counted)))
-    inputs = {key: value.to(input_device(model)) for key, value in inputs.items()}
+    counted = [sample for sample in samples if count_labels(sample, task) > 0]
+    _, together = next(runs(counted, batch))
+    inputs = on(input_device(model), collate(together, pad_token_id(model, task, len(together))))
+    inputs = {key: _entering(value) for key, value in inputs.items()}
     modules = dict(model.named_modules())
     at_hand = model.buffers() if is_sharded(model) else (*model.parameters(), *model.buffers())
     watch = _Watch(weights={_key(tensor) for tensor in at_hand})
-    handles = [model.get_input_embeddings().register_forward_hook(_require_gradient)]
+    embeddings = input_embeddings(model)
+    handles = [] if embeddings is None else [embeddings.register_forward_hook(_require_gradient)]
     with untouched(model):
         try:
             if is_sharded(model):
@@ -170,16 +174,14 @@ class _Watch:
 
 def _forward(model: PreTrainedModel, inputs: Sample, task: Task) -> int:
     """Compute the loss as transformers does in training. Returns the bytes of the logits."""
-    if task == "sequence-classification":
+    if task in CLASSIFICATION:
         # With labels a classifier would write the kind of its problem into its configuration. Its logits are few.
         per_sample_losses(model, inputs, task)
         return 0
     options: dict[str, Any] = dict(inputs)
     if task == "causal-lm" and "labels" not in options:
         options["labels"] = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, IGNORED)
-    if task != "masked-lm" and hasattr(model.config, "use_cache"):
-        options["use_cache"] = False
-    logits: Tensor = model(**options).logits
+    logits = forward(model, options, cache=task in ("masked-lm", "token-classification"))
     return logits.numel() * logits.element_size()
 
 
@@ -223,6 +225,11 @@ def _is_weight(tensor: Tensor) -> bool:
 
 def _is_hidden(value: object) -> bool:
     return isinstance(value, Tensor) and value.is_floating_point() and value.dim() >= 2
+
+
+def _entering(value: Tensor) -> Tensor:
+    """An input; pixels act as if something below them were trained, as `_require_gradient` has it of tokens."""
+    return value.clone().requires_grad_(True) if value.is_floating_point() and value.dim() > 2 else value
 
 
 def _require_gradient(_module: nn.Module, _args: tuple[Any, ...], output: object) -> None:

@@ -16,6 +16,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from layerlens_core.errors import DataError
+from layerlens_core.profiling.attribution.company import Company
+from layerlens_core.profiling.attribution.establish import ALONE, Established, establish
 from layerlens_core.profiling.distributed.workers import Workers, exchange_sums
 from layerlens_core.profiling.engine.checkpoint import Checkpoint, State, merged_sights
 from layerlens_core.profiling.engine.fingerprint import fingerprint
@@ -33,8 +35,10 @@ from layerlens_core.profiling.hooks.attach import attached
 from layerlens_core.profiling.hooks.tap import Ear
 from layerlens_core.profiling.model.devices import input_device, on, weight_device
 from layerlens_core.profiling.model.frozen import checkpointing_kept, untouched
-from layerlens_core.profiling.model.losses import count_labels, pad_token_id, vocabulary_head
+from layerlens_core.profiling.model.losses import vocabulary_head
 from layerlens_core.profiling.model.samples import Sample, collate, tokens
+from layerlens_core.profiling.model.tasks import check_samples, count_labels, pad_token_id
+from layerlens_core.profiling.model.vocabulary_head import VocabularyHead
 from layerlens_core.profiling.model.weights import dense_weight, is_sharded
 from layerlens_core.values.inventory import LinearModule, Skipped
 from layerlens_core.values.profile import Task
@@ -54,6 +58,7 @@ class Measurements:
     loss: their mean, in nats.
     ledger: the numbers that the statistics sum up.
     micro_batch: samples in one forward and backward pass, at the end.
+    company: how samples shared a batch.
     vectors: leading right singular vectors [k, in] of mean gradients by module, where they were asked for.
     """
 
@@ -63,6 +68,7 @@ class Measurements:
     loss: float
     ledger: Ledger = field(eq=False)
     micro_batch: int = field(eq=False)
+    company: Company = field(eq=False)
     vectors: Mapping[str, Tensor] = field(factory=dict, eq=False)
 
 
@@ -94,6 +100,7 @@ def measure(
     settings.check()
     execution = execution or Execution()
     counted = _with_labels(samples, task, settings.group_size)
+    check_samples(model, counted, task)
     with untouched(model), checkpointing_kept(model):
         passes = _prepared(model, targets, counted, task, settings, execution)
         used = _run(passes, settings, enough)
@@ -124,8 +131,6 @@ def _prepared(
 ) -> Passes:
     """The passes; where a run is resumed, with what was done earlier."""
     device = input_device(model)
-    micro_batch = MicroBatch.of(settings.micro_batch, settings.group_size, device)
-    pad = pad_token_id(model, task, min(micro_batch.samples, len(samples)))
     ledger = Ledger.empty(
         [target.name for target in targets],
         len(samples),
@@ -137,26 +142,67 @@ def _prepared(
     finders = _finders(targets, settings, device)
     columns = settings.sketch_columns
     projector = Projector(columns=columns, seed=settings.seed) if columns else None
-    shortest = on(device, collate([min(samples, key=tokens)], pad))
+    recorders = _recorders(model, targets, settings, finders, projector)
+    # Only now is the model run: FSDP2 leaves some weights whole after a pass, and a digest must not hold on to these.
+    shortest = on(device, collate([min(samples, key=tokens)], pad_token_id(model, task, 1)))
+    head = vocabulary_head(model, shortest, task)
+    together, micro_batch = _together(model, targets, samples, task, settings, execution.workers, head)
+    for recorder in recorders:
+        recorder.layouts, recorder.unknown = together.layouts(recorder.name), together.reason(recorder.name)
     passes = Passes(
         model=model,
         task=task,
         samples=samples,
-        pad=pad,
-        head=vocabulary_head(model, shortest, task),
+        pad=pad_token_id(model, task, 1),
+        head=head,
         ledger=ledger,
-        recorders=_recorders(model, targets, settings, finders, projector),
+        recorders=recorders,
         finders=finders,
         projector=projector,
         weights=torch.tensor([float(target.in_features * target.out_features) for target in targets]),
         micro_batch=micro_batch,
         execution=execution,
+        together=together,
         sharded=is_sharded(model),
         checkpoint=checkpoint,
     )
     if earlier is not None:
         passes.resume_from(earlier)
     return passes
+
+
+def _together(
+    model: PreTrainedModel,
+    targets: Sequence[LinearModule],
+    samples: Sequence[Sample],
+    task: Task,
+    settings: Settings,
+    workers: Workers,
+    head: VocabularyHead | None,
+) -> tuple[Established, MicroBatch]:
+    """How samples go together, the same in all workers, and how many do.
+
+    With ``auto`` they run alone where modules would else stay without a score.
+    """
+    micro_batch = MicroBatch.of(settings.micro_batch, settings.group_size, input_device(model))
+    if micro_batch.samples == 1 and micro_batch.measured:
+        return ALONE, micro_batch
+    names = [target.name for target in targets]
+
+    def tried() -> Established:
+        try:
+            return establish(model, names, samples, task, head)
+        except torch.OutOfMemoryError:
+            if is_sharded(model):
+                raise  # the others are inside the model, waiting for this one
+            return ALONE
+
+    together = workers.first(tried() if is_sharded(model) else workers.agreed(tried))
+    if settings.micro_batch == "auto" and together.lost:
+        together = ALONE
+    if together.company == "alone":
+        micro_batch.samples, micro_batch.measured = 1, True
+    return together, micro_batch
 
 
 def _earlier(
@@ -303,5 +349,6 @@ def _summed_up(passes: Passes, targets: Sequence[LinearModule], settings: Settin
         loss=ledger.loss,
         ledger=ledger,
         micro_batch=passes.micro_batch.samples,
+        company=passes.together.company,
         vectors=vectors,
     )

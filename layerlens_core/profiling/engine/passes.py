@@ -1,7 +1,7 @@
 """The forward and backward passes of a profile: piece by piece, into the ledger."""
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import torch
 from attrs import define, field
@@ -9,8 +9,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from layerlens_core.errors import ModelError, NonFiniteError
+from layerlens_core.profiling.attribution.establish import ALONE, Established
 from layerlens_core.profiling.distributed.workers import Workers, partners_there
-from layerlens_core.profiling.engine.batch_shape import BatchShape
 from layerlens_core.profiling.engine.block import Block
 from layerlens_core.profiling.engine.checkpoint import Checkpoint, State
 from layerlens_core.profiling.engine.ledger import Entries, Ledger
@@ -24,7 +24,7 @@ from layerlens_core.profiling.hooks.attach import compiler_failure
 from layerlens_core.profiling.model.devices import input_device, on, weight_device
 from layerlens_core.profiling.model.losses import per_sample_losses
 from layerlens_core.profiling.model.non_finite import first_not_finite, named
-from layerlens_core.profiling.model.samples import Sample, collate, tokens
+from layerlens_core.profiling.model.samples import Sample, collate, runs, tokens
 from layerlens_core.profiling.model.vocabulary_head import VocabularyHead
 from layerlens_core.values.profile import Task
 
@@ -45,6 +45,7 @@ class Passes:
     weights: elements of each module's weight [modules].
     micro_batch: the number of samples in a forward pass.
     execution: progress and workers.
+    together: how samples may share a batch.
     sharded: the weights lie on several processes, so that all must run the model equally often.
     checkpoint: where to write how far the pass has come.
     composition: how chunks are put together; None until memory has shown how many samples fit.
@@ -63,6 +64,7 @@ class Passes:
     weights: Tensor
     micro_batch: MicroBatch
     execution: Execution
+    together: Established = ALONE
     sharded: bool = False
     checkpoint: Checkpoint | None = None
     composition: Composition | None = None
@@ -226,19 +228,25 @@ class Passes:
         for recorder in self.recorders:
             recorder.begin_piece(frozenset(chunks), block)
         losses = []
-        for first in range(0, len(numbers), self.micro_batch.samples):
-            part = [self.samples[i] for i in numbers[first : first + self.micro_batch.samples]]
+        for first, part in self._parts(numbers):
             if self.projector is not None:
                 self.projector.begin_forward(list(chunks) or [0])  # any group serves a sample that runs for nothing
-            losses.append(self._passes(on(input_device(self.model), collate(part, self.pad)), first, len(numbers)))
+            batch = on(input_device(self.model), collate(part, self.pad))
+            losses.append(self._passes(batch, len(part), first, len(numbers)))
         entries = block.fetch(torch.cat(losses), self.weights)
         self._check(entries, numbers)
         return entries
 
     def _passes_for(self, work: Sequence[Piece]) -> int:
         """How often the model runs for these pieces."""
-        samples = [sum(len(self.ledger.samples_of(chunk)) for chunk in piece) for piece in work]
-        return sum(-(-count // self.micro_batch.samples) for count in samples)
+        numbers = [[i for chunk in piece for i in self.ledger.samples_of(chunk)] for piece in work]
+        return sum(len(list(self._parts(of_piece))) for of_piece in numbers)
+
+    def _parts(self, numbers: Sequence[int]) -> Iterator[tuple[int, Sequence[Sample]]]:
+        """The samples of these numbers as micro-batches, each with the place of its first one among them."""
+        return runs(
+            [self.samples[i] for i in numbers], self.micro_batch.samples, equal=self.together.company == "equal lengths"
+        )
 
     def _keep_up(self, passes: Sequence[int]) -> None:
         """Run the model on the shortest sample, for nothing, until it ran as often as that of the busiest worker.
@@ -251,11 +259,10 @@ class Passes:
             for recorder in self.recorders:
                 recorder.release()
 
-    def _passes(self, batch: Sample, first: int, total: int) -> Tensor:
+    def _passes(self, batch: Sample, samples: int, first: int, total: int) -> Tensor:
         """One forward and one backward pass: the losses, on the device."""
-        shape = BatchShape.of(batch)
         for recorder in self.recorders:
-            recorder.begin_forward(shape, first=first, last=first + shape.samples >= total)
+            recorder.begin_forward(samples, first=first, last=first + samples >= total)
         with torch.enable_grad():
             losses = per_sample_losses(self.model, batch, self.task, self.head)
         for recorder in self.recorders:
@@ -271,8 +278,7 @@ class Passes:
         """Raises `NonFiniteError` that names the batch, and the module where the number arose."""
         bad = [at for at, loss in enumerate(entries.losses.tolist()) if not math.isfinite(loss)]
         if bad:
-            first = bad[0] // self.micro_batch.samples * self.micro_batch.samples
-            part = [self.samples[i] for i in numbers[first : first + self.micro_batch.samples]]
+            part = next(part for first, part in self._parts(numbers) if bad[0] < first + len(part))
             batch = on(input_device(self.model), collate(part, self.pad))
             where = "" if self.sharded else f"; {first_not_finite(self.model, batch, self.task)}"
             raise NonFiniteError(

@@ -12,13 +12,13 @@ The order of calls, for each piece of work::
     release                             no tensor is held any longer, whether the piece failed or not
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from attrs import define, field, frozen
 from torch import Tensor
 
-from layerlens_core.profiling.engine.batch_shape import BatchShape
+from layerlens_core.profiling.attribution.layout import Layout, alone
 from layerlens_core.profiling.engine.block import Block
 from layerlens_core.profiling.gradients.gram import Rows
 from layerlens_core.profiling.gradients.range_finder import RangeFinder
@@ -33,26 +33,25 @@ class Sights:
 
     called: its forward ran.
     reached: a gradient came back to its output.
-    lost_shape: the shape of an input whose rows could not be attributed to samples; None where there was none.
+    lost: why the rows of an input could not be attributed to samples; None where all could.
     """
 
     called: bool = False
     reached: bool = False
-    lost_shape: tuple[int, ...] | None = None
+    lost: str | None = None
 
     def merged(self, other: "Sights") -> "Sights":
         """What two workers saw of one module."""
-        return Sights(self.called or other.called, self.reached or other.reached, self.lost_shape or other.lost_shape)
+        return Sights(self.called or other.called, self.reached or other.reached, self.lost or other.lost)
 
     @property
     def why_unscored(self) -> str | None:
         """Why the module has no score, or None where it has one."""
         if not self.called:
             return "never called in the forward pass"
-        if self.lost_shape is not None:
-            shape = " × ".join(map(str, self.lost_shape[:-1]))
-            return f"its inputs of {shape} rows have lost the batch dimension; profile with micro_batch=1"
-        return None if self.reached else "its output does not reach the loss"
+        if not self.reached:
+            return "its output does not reach the loss"
+        return self.lost
 
 
 @define(kw_only=True, eq=False)
@@ -72,6 +71,8 @@ class Recorder:
     finder: gathers the mean gradient's sketches.
     shared: inputs that other modules may have prepared already.
     projector: where squared norms are sketched.
+    layouts: where the module keeps its samples, by the number of dimensions beside the features.
+    unknown: why it is not known where else it keeps them.
     sights: what the module was seen to do so far.
     """
 
@@ -84,6 +85,8 @@ class Recorder:
     finder: RangeFinder | None
     shared: SharedInputs[Rows]
     projector: Projector | None = None
+    layouts: Mapping[int, Layout] = field(factory=dict)
+    unknown: str | None = None
     sights: Sights = field(factory=Sights)
 
     # About the current piece of work.
@@ -93,7 +96,7 @@ class Recorder:
     _carried: list[tuple[int, Tensor, Tensor]] = field(factory=list)
 
     # About the current micro-batch.
-    _shape: BatchShape = field(factory=lambda: BatchShape(0, frozenset()))
+    _samples: int = 0
     _first: int = 0
     _last: bool = True
     _in_forward: bool = False
@@ -110,14 +113,14 @@ class Recorder:
         self._chunks, self._block = chunks, block
         self._carried.clear()
 
-    def begin_forward(self, shape: BatchShape, *, first: int, last: bool) -> None:
+    def begin_forward(self, samples: int, *, first: int, last: bool) -> None:
         """A forward pass begins.
 
-        shape: of the micro-batch.
+        samples: in the micro-batch.
         first: the place of its first sample in the piece of work.
         last: no other micro-batch of the piece follows.
         """
-        self._shape, self._in_forward, self._calls = shape, True, 0
+        self._samples, self._in_forward, self._calls = samples, True, 0
         self._first, self._last = first, last
         self._pending.clear()
 
@@ -131,7 +134,7 @@ class Recorder:
     def project(self, inputs: Tensor) -> Tensor:
         """What is kept of a call's inputs [..., in] where squared norms are sketched: aᵢΩ [samples, T, k]."""
         assert self.projector is not None
-        rows = self._shape.by_sample(inputs)
+        rows = self._by_sample(inputs)
         if rows is None:
             return inputs.new_empty((*inputs.shape[:-1], 0))  # `receive` notes that the rows are lost
         return self.projector.project(inputs, rows)
@@ -148,13 +151,15 @@ class Recorder:
         """
         if not self.sights.reached:
             self.sights = self.sights.merged(Sights(reached=True))
-        if self.sights.lost_shape is not None:
+        if self.sights.lost is not None:
             return
-        inputs = inputs.detach()
-        x, d = self._shape.by_sample(inputs), self._shape.by_sample(gradients.detach())
-        if x is None or d is None:
-            self.sights = self.sights.merged(Sights(lost_shape=tuple(inputs.shape)))
+        inputs, d = inputs.detach(), self._by_sample(gradients.detach())
+        if d is None:
+            self.sights = self.sights.merged(Sights(lost=self._why_lost(gradients)))
             return
+        # What `project` kept lies by sample already.
+        x = self._by_sample(inputs) if self.projector is None else inputs.reshape(*d.shape[:2], -1)
+        assert x is not None
         self._pending.append((inputs, x, d))
         if len(self._pending) == self._calls:
             self._join_calls()
@@ -175,6 +180,20 @@ class Recorder:
         self.shared.forget()
         if self.projector is not None:
             self.projector.forget()
+
+    def _by_sample(self, rows: Tensor) -> Tensor | None:
+        """Inputs or output gradients [..., features] as [samples, rows of a sample, features]; None where unknown."""
+        if self._samples == 1:
+            return alone(rows)
+        layout = self.layouts.get(rows.dim() - 1)
+        return None if layout is None else layout.by_sample(rows, self._samples)
+
+    def _why_lost(self, rows: Tensor) -> str:
+        shape = " × ".join(map(str, rows.shape[:-1])) or "1"
+        return self.unknown or (
+            f"its rows, {shape} of them for {self._samples} samples, are not laid out as when that was tried; "
+            "profile with micro_batch=1"
+        )
 
     def _join_calls(self) -> None:
         """All calls of this micro-batch have come: reduce them, or keep them until the group is complete."""

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 
 #: The smallest number of samples at which a pass may stop, and the stability that it must have reached.
 FIRST, SETTLED = 32, 0.95
+#: Samples that are read at most, of data that may have no end.
+MOST = 4096
 
 
 def stages(samples: int, group_size: int) -> list[int]:

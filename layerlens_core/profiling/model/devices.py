@@ -5,13 +5,15 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from layerlens_core.profiling.model.samples import Sample
+from layerlens_core.profiling.model.tasks import input_embeddings
 
 
 def input_device(model: PreTrainedModel) -> torch.device:
     """Where the model takes its inputs, also when ``device_map`` spread it over devices or offloaded its weights."""
-    embeddings = model.get_input_embeddings()
-    device: torch.device = next(embeddings.parameters()).device
-    where = getattr(getattr(embeddings, "_hf_hook", None), "execution_device", None)
+    embeddings = input_embeddings(model)
+    first = None if embeddings is None else next(embeddings.parameters(), None)
+    device: torch.device = (next(model.parameters()) if first is None else first).device
+    where = getattr(getattr(embeddings or model, "_hf_hook", None), "execution_device", None)
     return device if device.type != "meta" or where is None else torch.device(where)
 
 

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from layerlens_core.profiling.model.tasks import input_embeddings
+
 
 @contextmanager
 def untouched(model: PreTrainedModel) -> Iterator[None]:
@@ -47,7 +49,7 @@ def checkpointing_kept(model: PreTrainedModel) -> Iterator[None]:
         if isinstance(module, GradientCheckpointingLayer) and module.gradient_checkpointing
     ]
     originals = [layer._gradient_checkpointing_func for layer in layers]
-    handle = _reentrant_entry(model) if layers else None
+    handles = [_reentrant_entry(embeddings)] if layers and (embeddings := input_embeddings(model)) is not None else []
     try:
         for layer, original in zip(layers, originals, strict=True):
             layer.training = True
@@ -57,7 +59,7 @@ def checkpointing_kept(model: PreTrainedModel) -> Iterator[None]:
         for layer, original in zip(layers, originals, strict=True):
             layer.training = False
             layer._gradient_checkpointing_func = original
-        if handle is not None:
+        for handle in handles:
             handle.remove()
 
 
@@ -74,12 +76,11 @@ def _checkpoint_in_eval(
     return checkpoint(forward_in_eval, *args)
 
 
-def _reentrant_entry(model: PreTrainedModel) -> torch.utils.hooks.RemovableHandle:
+def _reentrant_entry(embeddings: nn.Module) -> torch.utils.hooks.RemovableHandle:
     """Make embeddings require a gradient: reentrant checkpointing keeps a graph only where an input requires one."""
 
     def require(_module: nn.Module, _args: Any, output: Tensor) -> None:
         if torch.is_grad_enabled() and isinstance(output, Tensor) and output.is_leaf:
             output.requires_grad_(True)
 
-    handle: torch.utils.hooks.RemovableHandle = model.get_input_embeddings().register_forward_hook(require)
-    return handle
+    return embeddings.register_forward_hook(require)

@@ -1,131 +1,117 @@
 """Per-sample losses: each sample's own mean over its labels, so that scores do not depend on the batch."""
 
 from collections.abc import Callable
-from typing import get_args
 
+import torch
+from attrs import frozen
 from torch import Tensor
-from torch.nn.functional import cross_entropy, pad
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, pad
 from transformers import PreTrainedModel
-from transformers.models.auto import modeling_auto
 
-from layerlens_core.errors import DataError, ModelError
-from layerlens_core.inspection.inspect import class_name
+from layerlens_core.profiling.model.decoder_inputs import decoder_inputs
+from layerlens_core.profiling.model.forward import forward
 from layerlens_core.profiling.model.samples import IGNORED, Sample
+from layerlens_core.profiling.model.tasks import CLASSIFICATION, problem_of
 from layerlens_core.profiling.model.vocabulary_head import VocabularyHead, at_least_float32
 from layerlens_core.values.profile import Task
 
 
-def task_of(model: PreTrainedModel) -> Task:
-    """The task that a model's class is made for. Raises `ModelError` where that cannot be profiled."""
-    name = class_name(model)
-    mappings: dict[Task, tuple[str, ...]] = {
-        "sequence-classification": (
-            "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
-            "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES",
-        ),
-        "seq2seq-lm": ("MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES",),
-        "masked-lm": ("MODEL_FOR_MASKED_LM_MAPPING_NAMES",),
-        "causal-lm": ("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",),
-    }
-    for task, attributes in mappings.items():
-        for attribute in attributes:
-            values = getattr(modeling_auto, attribute).values()
-            if any(name == value or name in value for value in values if isinstance(value, (str, tuple))):
-                return task
-    raise ModelError(
-        f"the task of {name} is not known; it must be a model for one of {', '.join(get_args(Task))}, "
-        "loaded by the Auto class of that task"
-    )
+@frozen
+class Terms:
+    """What samples' losses are the means of.
 
-
-def count_labels(sample: Sample, task: Task) -> int:
-    """How many terms a sample's loss has; samples without any are not counted.
-
-    Raises `DataError` where the task's labels are missing or of the wrong kind.
+    values: [samples, positions], 0 where nothing is labelled.
+    labelled: where something is [samples, positions].
     """
-    labels = sample.get("labels")
-    if task == "causal-lm":
-        labels = sample["input_ids"] if labels is None else labels
-        return int((labels[1:] != IGNORED).sum())
-    if labels is None:
-        raise DataError(f"the task {task} needs labels, but the samples hold only: {', '.join(sorted(sample))}")
-    if labels.is_floating_point():
-        raise DataError(f"labels must be class indices or token ids, but are {labels.dtype}")
-    if task == "sequence-classification":
-        if labels.dim() != 0:
-            raise DataError(
-                f"sequence classification needs one label a sample, but labels have shape {tuple(labels.shape)}"
-            )
-        return int(labels != IGNORED)
-    if labels.dim() != 1:
-        raise DataError(f"the task {task} needs one label a token, but labels have shape {tuple(labels.shape)}")
-    return int((labels != IGNORED).sum())
+
+    values: Tensor
+    labelled: Tensor
+
+    @property
+    def losses(self) -> Tensor:
+        """ℓᵢ [samples]."""
+        count = self.labelled.sum(dim=1).clamp(min=1)
+        return self.values.sum(dim=1) / count.to(self.values.device)
 
 
 def per_sample_losses(model: PreTrainedModel, batch: Sample, task: Task, head: VocabularyHead | None = None) -> Tensor:
-    """ℓᵢ [samples], in nats: the mean cross-entropy over sample i's labels, at least in float32.
+    """ℓᵢ [samples]: the mean over sample i's labels, at least in float32.
 
-    For a causal model label t is predicted from position t − 1, and only where that position holds a token of the
-    sample.
+    In nats the cross-entropy, for several classes at once the binary one of each, and for regression the squared error,
+    as in transformers. For a causal model label t is predicted from position t − 1, and only where that position holds
+    a token of the sample.
 
     model: with a head for the task.
     batch: on the model's device, padded on the right.
     task: which loss is computed.
     head: computes logits at labelled positions alone; None computes all.
+
+    Raises `ModelError` where the model cannot be run on the batch.
     """
+    return loss_terms(model, batch, task, head).losses
+
+
+def loss_terms(model: PreTrainedModel, batch: Sample, task: Task, head: VocabularyHead | None = None) -> Terms:
+    """What the losses are the means of; as `per_sample_losses`.
+
+    model: with a head for the task.
+    batch: on the model's device.
+    task: which loss is computed.
+    head: computes logits at labelled positions alone; None computes all.
+    """
+    if task in CLASSIFICATION:
+        return _of_classifier(forward(model, _inputs(batch)), batch["labels"], problem_of(model, batch["labels"]))
     run, targets = _prepared(model, batch, task)
     labelled = targets != IGNORED
     if head is not None:
         positions = labelled.flatten().nonzero().flatten()
         terms = head.terms(run, positions, targets.flatten()[positions])
-        singly = terms.new_zeros(targets.shape).masked_scatter(labelled.to(terms.device), terms)
-    else:
-        logits = at_least_float32(run())
-        singly = cross_entropy(
-            logits.flatten(0, 1), targets.to(logits.device).flatten(), ignore_index=IGNORED, reduction="none"
-        ).view_as(targets)
-    return singly.sum(dim=1) / labelled.sum(dim=1).clamp(min=1).to(singly.device)
+        return Terms(terms.new_zeros(targets.shape).masked_scatter(labelled.to(terms.device), terms), labelled)
+    logits = at_least_float32(run())
+    targets = targets.to(logits.device)
+    values = cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none")
+    return Terms(values.view_as(targets), labelled)
 
 
 def vocabulary_head(model: PreTrainedModel, batch: Sample, task: Task) -> VocabularyHead | None:
     """The head that computes logits at labelled positions alone, tried on this batch; None where it needs all."""
-    if task == "sequence-classification":
+    if task in CLASSIFICATION or task == "token-classification":
         return None
     run, targets = _prepared(model, batch, task)
     return VocabularyHead.find(model, run, (targets != IGNORED).flatten().nonzero().flatten())
 
 
+def _of_classifier(logits: Tensor, labels: Tensor, problem: str) -> Terms:
+    """The terms of one answer a sample, from logits [samples, outputs]."""
+    logits = at_least_float32(logits)
+    labels = labels.to(logits.device)
+    if problem == "single_label_classification":
+        values = cross_entropy(logits, labels, ignore_index=IGNORED, reduction="none")
+        return Terms(values[:, None], (labels != IGNORED)[:, None])
+    numbers = labels.to(logits.dtype).reshape(logits.shape)
+    if problem == "regression":
+        values = (logits - numbers).square()
+    else:
+        values = binary_cross_entropy_with_logits(logits, numbers, reduction="none")
+    return Terms(values, torch.ones_like(values, dtype=torch.bool))
+
+
 def _prepared(model: PreTrainedModel, batch: Sample, task: Task) -> tuple[Callable[[], Tensor], Tensor]:
     """What computes the logits [samples, positions, classes], and the target at each of these positions."""
-    inputs = {key: value for key, value in batch.items() if key != "labels"}
-    labels = batch.get("labels")
+    inputs, labels = _inputs(batch), batch.get("labels")
     if task == "causal-lm":
         tokens = inputs["input_ids"]
         labels = tokens if labels is None else labels
         predicting = inputs["attention_mask"][:, :-1].bool() & inputs["attention_mask"][:, 1:].bool()
         targets = pad(labels[:, 1:].masked_fill(~predicting, IGNORED), (0, 1), value=IGNORED)
-        return lambda: _logits(model, inputs, cache=False), targets
+        return lambda: forward(model, inputs, cache=False), targets
     assert labels is not None  # count_labels saw to it
     if task == "seq2seq-lm":
-        inputs["decoder_input_ids"] = model.prepare_decoder_input_ids_from_labels(labels=labels)
-        return lambda: _logits(model, inputs, cache=False), labels
-    if task == "sequence-classification":
-        return lambda: _logits(model, inputs, cache=True)[:, None], labels[:, None]
-    return lambda: _logits(model, inputs, cache=True), labels
+        if "decoder_input_ids" not in inputs:
+            inputs["decoder_input_ids"] = decoder_inputs(model, inputs, labels)
+        return lambda: forward(model, inputs, cache=False), labels
+    return lambda: forward(model, inputs), labels
 
 
-def _logits(model: PreTrainedModel, inputs: Sample, *, cache: bool) -> Tensor:
-    options = {} if cache or not hasattr(model.config, "use_cache") else {"use_cache": False}
-    logits: Tensor = model(**inputs, **options).logits
-    return logits
-
-
-def pad_token_id(model: PreTrainedModel, task: Task, batch: int) -> int:
-    """What to pad inputs with. Raises `ModelError` where the model has to know its padding token and does not."""
-    pad = model.config.get_text_config().pad_token_id
-    # Classifiers on decoders look for the last token that is not padding; without its id they refuse batches.
-    if pad is None and task == "sequence-classification" and batch > 1 and hasattr(model, "score"):
-        raise ModelError(
-            f"{type(model).__name__} has no padding token: set model.config.pad_token_id, or use micro_batch=1"
-        )
-    return int(pad) if pad is not None else 0
+def _inputs(batch: Sample) -> Sample:
+    return {key: value for key, value in batch.items() if key != "labels"}

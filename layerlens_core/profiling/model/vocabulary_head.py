@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
+from layerlens_core.errors import ModelError
+
 #: Entries of float32 logits that are held at once.
 HELD = {"cpu": 2**22, "cuda": 2**27}
 #: Hidden states are multiplied by this when the head is tried: a cap on logits hardly shows in small ones.
@@ -57,7 +59,7 @@ class VocabularyHead:
                 plain = logits.flatten(0, 1)[positions]
                 same = _same(head._selected(run, positions, scale=_ENLARGED), plain)
                 head.chunked = _same(module(hidden), plain)
-        except (RuntimeError, ValueError, IndexError, TypeError):
+        except (ModelError, RuntimeError, ValueError, IndexError, TypeError):
             return None  # the forward pass needs every position
         return head if same else None
 

@@ -10,7 +10,8 @@ import zoo
 from layerlens_core.inspection.inspect import inspect
 from layerlens_core.profiling.engine.measure import measure
 from layerlens_core.profiling.engine.settings import Settings
-from layerlens_core.profiling.model.samples import IGNORED, collate, split
+from layerlens_core.profiling.model.batches import split
+from layerlens_core.profiling.model.samples import IGNORED, collate
 from layerlens_core.values.statistics import STATISTICS, ModuleStatistics
 from zoo.profiled import build, reference, samples
 
@@ -124,10 +125,10 @@ def test_neither_padding_side_nor_batching_changes_a_score(family):
     targets = inspect(model).modules
     plain = measure(model, targets, data, family.task, Settings(needs=ALL, micro_batch=2)).statistics
     encoder_decoder = family.task == "seq2seq-lm"
-    right = split([collate(data[:4], 1), collate(data[4:], 1)], own_label_length=encoder_decoder)
+    right = split([collate(data[:4], 1), collate(data[4:], 1)], family.task)
     batches = [right]
     if not encoder_decoder:
-        batches.append(split([padded_on_the_left(data[:3]), padded_on_the_left(data[3:])]))
+        batches.append(split([padded_on_the_left(data[:3]), padded_on_the_left(data[3:])], family.task))
     for batch in batches:
         other = measure(model, targets, batch, family.task, Settings(needs=ALL, micro_batch=8)).statistics
         for a, b in zip(plain, other, strict=True):

@@ -1,0 +1,1 @@
+"""Whose rows are whose: how samples share a batch, established on the model before anything is measured."""

@@ -1,0 +1,40 @@
+"""Run a model for its logits, and say in a line what it says where it cannot be run."""
+
+import sys
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from layerlens_core.errors import LayerLensError, ModelError, first_line
+from layerlens_core.profiling.model.samples import Sample
+
+
+def forward(model: PreTrainedModel, inputs: Sample, *, cache: bool = True) -> Tensor:
+    """The logits of a model.
+
+    model: to run.
+    inputs: what it reads, on its device.
+    cache: leave it to the model whether it keeps a cache; else it keeps none.
+
+    Raises `ModelError` in place of whatever the model raises, but for memory that runs out and failures to compile.
+    """
+    options = {} if cache or not hasattr(model.config, "use_cache") else {"use_cache": False}
+    try:
+        logits: Tensor = model(**inputs, **options).logits
+    except (LayerLensError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # models raise whatever they like
+        if _of_compiler(error):
+            raise
+        shapes = ", ".join(f"{key} {tuple(value.shape)}" for key, value in inputs.items())
+        raise ModelError(
+            f"{type(model).__name__} cannot be run on these samples ({shapes}): "
+            f"{type(error).__name__}: {first_line(error)}"
+        ) from error
+    return logits
+
+
+def _of_compiler(error: Exception) -> bool:
+    exceptions = sys.modules.get("torch._dynamo.exc")
+    return exceptions is not None and isinstance(error, exceptions.TorchDynamoException)
