@@ -89,7 +89,8 @@ def test_the_reference_is_the_models_own_loss_and_gradient():
 
 
 def test_a_table_counts_each_class_once_by_its_worst_pattern():
-    of = {"task": "masked-lm", "name": "BertForMaskedLM", "scored": 2, "unscored": {"never called": 1}, "worst": 0.0}
+    of = {"task": "masked-lm", "name": "BertForMaskedLM", "scored": 2, "unscored": {"never called": 1}}
+    of |= {"worst": 0.0, "narrow": []}
     results = [
         {**of, "pattern": "square", "status": "exact", "exact": 2, "wrong": [], "error": ""},
         {**of, "pattern": "ragged", "status": "wrong", "exact": 1, "wrong": [["a", 1.0, 2.0]], "error": ""},

@@ -83,7 +83,6 @@ COLLATED = (
         family="roberta",
         task="masked-lm",
         make=flattened(position_ids_start=2),
-        packed=True,
     ),
     Collated(name="DataCollatorForSeq2Seq", family="t5", task="seq2seq-lm", make=pairs(model=False)),
     Collated(name="DataCollatorForSeq2Seq(model)", family="t5", task="seq2seq-lm", make=pairs(model=True)),

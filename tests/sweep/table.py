@@ -1,5 +1,6 @@
 """The tables of docs/exactness.md."""
 
+import re
 from collections import Counter
 from typing import Any
 
@@ -19,23 +20,29 @@ def tables(results: Results) -> str:
 def _by_task(results: Results) -> str:
     lines = [
         "| task | classes | built and run | exact | refused by name | wrong | raw exception "
-        "| modules scored | exact to 1e-8 | wrong | unscored | largest error |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| modules scored | exact to 1e-8 | in float32, to 1e-4 | wrong | unscored | largest error, in float32 |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for task in MAPPINGS:
         of_task = [each for each in results if each["task"] == task]
-        statuses = _statuses(of_task)
-        counts = Counter(statuses.values())
-        run = sum(counts[status] for status in ("exact", "wrong", "refused", "raw"))
-        scored, exact = (sum(each[key] for each in of_task) for key in ("scored", "exact"))
+        counts = Counter(_statuses(of_task).values())
+        run = sum(counts[status] for status in ("exact", "wrong", "refused", "raw", "timeout", "crash"))
+        wide, narrow = ([each for each in of_task if bool(each["narrow"]) is flag] for flag in (False, True))
+        scored = sum(each["scored"] for each in of_task)
+        exact, rounded = (sum(each["exact"] for each in some) for some in (wide, narrow))
         unscored = sum(sum(each["unscored"].values()) for each in of_task)
-        worst = max((each["worst"] for each in of_task if each["status"] == "exact"), default=0.0)
         lines.append(
             f"| {task} | {len(classes(task))} | {run} | {counts['exact']} | {counts['refused']} | {counts['wrong']} "
-            f"| {counts['raw'] + counts['crash'] + counts['timeout']} | {scored:,} | {exact:,} | {scored - exact:,} "
-            f"| {unscored:,} | {worst:.0e} |"
+            f"| {counts['raw'] + counts['crash'] + counts['timeout']} | {scored:,} | {exact:,} | {rounded:,} "
+            f"| {scored - exact - rounded:,} | {unscored:,} | {_worst(wide)}, {_worst(narrow)} |"
         )
     return "\n".join(lines)
+
+
+def _worst(results: Results) -> str:
+    """The largest error of those that are exact."""
+    errors = [each["worst"] for each in results if each["status"] == "exact"]
+    return f"{max(errors):.0e}" if errors else "–"
 
 
 def _statuses(results: Results) -> dict[str, str]:
@@ -51,7 +58,8 @@ def _unscored(results: Results) -> str:
     """How often each reason is given."""
     reasons: Counter[str] = Counter()
     for each in results:
-        reasons.update(each["unscored"])
+        for reason, count in each["unscored"].items():
+            reasons[_alike(reason)] += count
     lines = ["| modules unscored | reason |", "|---|---|"]
     return "\n".join([*lines, *(f"| {count:,} | {reason} |" for reason, count in reasons.most_common())])
 
@@ -62,13 +70,19 @@ def _exceptions(results: Results) -> str:
     for each in results:
         if each["status"] != "exact":
             told = f"{len(each['wrong'])} modules or more" if each["status"] == "wrong" else each["error"]
-            told = told.replace(each["name"], "…").replace("|", "\\|")
+            told = _alike(told.replace(each["name"], "…"))
             said.setdefault((each["status"], told), {})[each["name"]] = None
     ordered = sorted(said.items(), key=lambda item: (_STATUSES.index(item[0][0]), -len(item[1])))
     lines = ["| | what was said | classes |", "|---|---|---|"]
     return "\n".join(
         [*lines, *(f"| {status} | {told[:200]} | {', '.join(names)} |" for (status, told), names in ordered)]
     )
+
+
+def _alike(said: str) -> str:
+    """What is said of one module or batch, in words that are the same for its like."""
+    said = re.sub(r" \((?:\w+ \([\d, ]*\)(?:, )?)+\)", "", said)  # shapes
+    return re.sub(r"\d+( × \d+)*(?= )", "n", said).replace("|", "\\|")
 
 
 def of_collators() -> str:
