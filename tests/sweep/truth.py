@@ -63,17 +63,18 @@ def truth(model: Any, samples: list[Sample], task: str) -> Truth:
 
 def sample_loss(model: Any, sample: Sample, task: str) -> Tensor:
     """ℓᵢ: the mean cross-entropy over a sample's labels, from the logits of a batch of one."""
-    inputs = {
+    inputs: dict[str, Any] = {
         key: value if key in _OF_IMAGES and "image_grid_thw" in sample else value[None]
         for key, value in sample.items()
         if key != "labels"
     }
     labels = sample["labels"]
+    if "use_cache" in signatures.signature(model.forward).parameters:
+        inputs["use_cache"] = False  # as in training; with it, FSMT's decoder sees what it has to predict
     if task == "seq2seq-lm" and model.config.is_encoder_decoder:
         logits = model(**inputs, **_shifted(model, labels[None])).logits[0]
     else:
-        accepted = signatures.signature(model.forward).parameters
-        logits = model(**inputs, **({"use_cache": False} if "use_cache" in accepted else {})).logits[0]
+        logits = model(**inputs).logits[0]
     if labels.dim() == 0:
         return cross_entropy(logits[None], labels[None])
     if task == "causal-lm" or (task == "seq2seq-lm" and not model.config.is_encoder_decoder):
