@@ -76,7 +76,8 @@ class Reader:
         """
         columns = self._columns(item, where)
         main = "input_ids" if "input_ids" in columns else "pixel_values"
-        ids, dims = columns[main], {"input_ids": 1, "pixel_values": 3}[main]
+        # Siglip2 reads an image as patches [patches, width], with the shape that they come from.
+        ids, dims = columns[main], 1 if main == "input_ids" else 2 if "spatial_shapes" in columns else 3
         if ids.dim() not in (dims, dims + 1):
             raise DataError(
                 f"{where}: {main} has shape {tuple(ids.shape)}; a sample has {dims} dimensions, a batch one more"

@@ -45,7 +45,7 @@ def _starts(key: str, value: Tensor, first: int, end: int, where: str) -> list[i
     if bool((row[starts] != 0).any()):
         wrong = int(row[starts][row[starts] != 0][0])
         raise DataError(
-            f"{where}: position_ids go on at {wrong}, where documents begin at 0; leave them out, and positions are "
-            "counted from each sample's first token"
+            f"{where}: position_ids go on at {wrong}, where documents begin at 0; give each document a row of its own "
+            "without position_ids, which are then counted from its first token"
         )
     return starts

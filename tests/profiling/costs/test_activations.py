@@ -11,7 +11,7 @@ import torch
 import zoo
 from layerlens_core.inspection.inspect import inspect
 from layerlens_core.profiling.costs.activations import measure_activations
-from layerlens_core.profiling.model.samples import split
+from layerlens_core.profiling.model.batches import split
 from layerlens_core.profiling.profile import profile
 from layerlens_core.values.costs import Activations
 from layerlens_core.values.profile import Profile
@@ -79,5 +79,5 @@ def test_measuring_activations_frees_what_it_kept():
 def test_every_layer_keeps_something_whatever_embeds_its_input(name):
     family = zoo.find(name)  # T5's encoder and decoder have tables of their own beside the shared one
     model, inputs = family.build(), family.inputs(labels=True)
-    found = measure_activations(model, inspect(model), split([inputs], own_label_length=name == "t5"), family.task)
+    found = measure_activations(model, inspect(model), split([inputs], family.task), family.task)
     assert all(size > 0 for size in found.through.values())
