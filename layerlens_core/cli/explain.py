@@ -18,6 +18,7 @@ def command(run: Path, layer: str | None, as_json: bool) -> None:
     """
     import json
 
+    from layerlens_core.cli.terminal import result_json
     from layerlens_core.files.run import PLAN
     from layerlens_core.values.plan import Plan
     from layerlens_core.values.profile import Profile
@@ -25,7 +26,7 @@ def command(run: Path, layer: str | None, as_json: bool) -> None:
     plan = Plan.load(run)
     if layer is None:
         if as_json:
-            click.echo((run / PLAN).read_text(encoding="utf-8"), nl=False)
+            result_json((run / PLAN).read_text(encoding="utf-8"))
             return
         from layerlens_core.cli.tables import print_plan
 
@@ -37,7 +38,7 @@ def command(run: Path, layer: str | None, as_json: bool) -> None:
     if as_json:
         import attrs
 
-        click.echo(json.dumps(attrs.asdict(explanation), indent=2, sort_keys=True, ensure_ascii=False))
+        result_json(json.dumps(attrs.asdict(explanation), indent=2, sort_keys=True, ensure_ascii=False))
         return
     from layerlens_core.cli.tables import print_explanation
 

@@ -26,7 +26,7 @@ def command(
     A trainer that cannot express the plan is refused, and nothing is written.
     """
     from layerlens_core.cli.apply import check_free, write_adapter
-    from layerlens_core.cli.terminal import say
+    from layerlens_core.cli.terminal import result, say
     from layerlens_core.data.source import check_source
     from layerlens_core.errors import PluginError
     from layerlens_core.plugin.export import ExportRequest
@@ -55,4 +55,4 @@ def command(
         origin = default().origin("exporter", to)
         raise PluginError(f"{origin} must return a tuple of the paths that it wrote, but returned {returned}")
     for path in written:
-        click.echo(path)
+        result(path)

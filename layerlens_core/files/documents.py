@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 from layerlens_core.errors import FileError
 from layerlens_core.files.atomic import replacing
-from layerlens_core.files.json_text import parse
+from layerlens_core.files.json_text import parse_strict, writable
+from layerlens_core.files.reading import read_file
 
 T = TypeVar("T")
 
@@ -16,19 +17,16 @@ T = TypeVar("T")
 def write(path: Path, value: object, *, schema: str, version: int) -> None:
     """Write an attrs value as JSON: sorted keys, so that equal values give equal bytes."""
     document = {"schema": schema, "version": version, **_converter().unstructure(value)}
+    text = json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     with replacing(path) as file:
-        json.dump(document, file, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-        file.write("\n")
+        file.write(f"{writable(text)}\n")
 
 
 def read(path: Path, kind: type[T], *, schema: str, version: int) -> T:
     """Read what `write` wrote. Raises `FileError` where the file is missing, damaged or of another version."""
+    content = read_file(path, advice=f"is {path.parent} the directory of a run?")
     try:
-        document: Any = parse(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileError(f"{path} does not exist; is {path.parent} the directory of a run?") from None
-    except OSError as error:
-        raise FileError(f"{path} cannot be read: {error.strerror}; is {path.parent} the directory of a run?") from None
+        document: Any = parse_strict(content.decode("utf-8"))
     except ValueError as error:
         raise FileError(f"{path} is not valid JSON: {error}") from None
     if not isinstance(document, dict) or document.get("schema") != schema:

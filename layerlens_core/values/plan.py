@@ -11,6 +11,7 @@ from attrs import frozen
 
 from layerlens_core.errors import FileError, PlanError
 from layerlens_core.files import documents
+from layerlens_core.files.atomic import settle, writing
 from layerlens_core.files.run import PLAN
 from layerlens_core.values.costs import Cost, Limits
 from layerlens_core.values.decisions import Certificate, Decision
@@ -115,15 +116,17 @@ class Plan:
         return message + "; its modules are the same, but it is of another kind, or they are in another order"
 
     def save(self, run: str | Path) -> Path:
-        """Write ``plan.json`` into the run's directory."""
+        """Write ``plan.json`` into the run's directory. Raises `FileError`, where another process writes there too."""
         path = Path(run) / PLAN
-        documents.write(path, self, schema=SCHEMA, version=VERSION)
+        with writing(path.parent):
+            documents.write(path, self, schema=SCHEMA, version=VERSION)
         return path
 
     @classmethod
     def load(cls, run: str | Path) -> "Plan":
         """Read the plan of a run. Raises `FileError`, where it contradicts itself too."""
         path = Path(run) / PLAN
+        settle(path.parent)
         plan = documents.read(path, cls, schema=SCHEMA, version=VERSION)
         try:
             plan.check()

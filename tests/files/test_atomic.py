@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from layerlens_core.errors import FileError
-from layerlens_core.files.atomic import check_directory, filling, replacing
+from layerlens_core.files.atomic import filling, replacing
+from layerlens_core.files.folders import check_directory
 
 
 def everything(path: Path) -> dict[str, str | None]:
@@ -119,12 +120,13 @@ def test_what_the_system_refuses_is_told_with_its_reason(tmp_path, monkeypatch):
     def refuses(*_arguments, **_options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("tempfile.mkstemp", refuses)
-    monkeypatch.setattr("tempfile.mkdtemp", refuses)
-    with (
-        pytest.raises(FileError, match="file cannot be written: No space left"),
-        replacing(tmp_path / "file"),
-    ):
-        pass
-    with pytest.raises(FileError, match="out cannot be written to: No space left"), filling(tmp_path / "out"):
-        pass
+    with monkeypatch.context() as patched:
+        patched.setattr("tempfile.mkstemp", refuses)
+        with pytest.raises(FileError, match="file cannot be written: No space left"), replacing(tmp_path / "file"):
+            pass
+    for step in ("mkdir", "rename", "fsync"):
+        with monkeypatch.context() as patched:
+            patched.setattr(Path if step == "mkdir" else os, step, refuses)
+            with pytest.raises(FileError, match="No space left"), filling(tmp_path / "out") as staging:
+                (staging / "one").write_text("1")
+        assert everything(tmp_path) == {}
