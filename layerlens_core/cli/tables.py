@@ -149,8 +149,8 @@ def print_explanation(explanation: Explanation, plan: Plan) -> None:
         table.add_column(heading, justify="left" if heading in ("metric", "unit") else "right")
     for metric, raw in scored["raw"].items():
         table.add_row(
-            escape(metric), f"{raw:.6g}", escape(explanation.units.get(metric, "")), f"{scored['normalized'][metric]:.6f}",
-            f"{scored['weights'][metric]:g} / {total:g}",
+            escape(metric), f"{raw:.6g}", escape(explanation.units.get(metric, "")),
+            f"{scored['normalized'][metric]:.6f}", f"{scored['weights'][metric]:g} / {total:g}",
         )  # fmt: skip
     console.print(table)
     console.print(
