@@ -21,13 +21,14 @@ def command(out: Path, budget: str, seed: int) -> None:
     from layerlens_core.adaptation.attached import trainable_parameters
     from layerlens_core.allocation.allocate import allocate
     from layerlens_core.allocation.budget import Budget
-    from layerlens_core.cli.run_directory import check_output, writing_run
+    from layerlens_core.cli.run_directory import writing_run
     from layerlens_core.cli.tables import print_plan
     from layerlens_core.cli.terminal import progress_bar, result
     from layerlens_core.demo import run
     from layerlens_core.demo.corpus import majority_share
+    from layerlens_core.files.folders import check_directory
 
-    check_output(out, overwrite=True)
+    check_directory(out)
     asked = Budget.parse([budget])
     started = time.monotonic()
     corpus = run.read_corpus(seed)

@@ -59,9 +59,8 @@ def command(
     from layerlens_core.cli.terminal import is_first
 
     profiling = ProfileArguments(**arguments)
-    check_output(out, overwrite, profiling.resume)
     with writing_run(out, "plan", shown) as new:
-        check_output(out, overwrite, profiling.resume)  # what came meanwhile, or was left by a process that was killed
+        check_output(out, overwrite, profiling.resume)
         result = run_profile(
             model,
             weights,

@@ -25,11 +25,10 @@ def command(model: str, metrics: tuple[str, ...], out: Path, overwrite: bool, **
     from layerlens_core.cli.terminal import is_first, result, say
 
     profiling = ProfileArguments(**arguments)
-    check_output(out, overwrite, profiling.resume)
     weights = parse_weights(metrics)
     shown = {"model": model, "metrics": metrics, **arguments}
     with writing_run(out, "profile", shown) as new:
-        check_output(out, overwrite, profiling.resume)  # what came meanwhile, or was left by a process that was killed
+        check_output(out, overwrite, profiling.resume)
         scored = run_profile(model, weights, profiling, out, directions=new if profiling.directions else None)
         if not is_first():
             return

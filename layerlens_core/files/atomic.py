@@ -56,19 +56,25 @@ def replacing(path: Path) -> Iterator[TextIO]:
 
 
 @contextmanager
-def filling(directory: Path) -> Iterator[Path]:
+def filling(directory: Path, *, lazily: bool = False) -> Iterator[Path]:
     """A directory whose files take their places in ``directory`` together, at the end; others stay as they are.
 
-    It is made here and need not hold all at the end: `discard` says which files go away. An exception leaves
-    ``directory`` as it was. What a killed process left there is settled before.
+    It need not hold all files: `discard` says which go away. An exception leaves ``directory`` as it was. What a killed
+    process left there is settled before.
+
+    directory: to fill; made where it is missing.
+    lazily: whoever writes first makes the directory that is given, so that a long work that is killed leaves nothing.
 
     Raises `FileError` where another process writes there, or nothing can be written.
     """
     with writing(directory):
         staging = directory / NEW
         try:
-            make_directory(staging)
+            if not lazily:
+                make_directory(staging)
             yield staging
+            if not staging.exists():
+                return
             _decide(staging)
         except BaseException as error:
             shutil.rmtree(staging, ignore_errors=True)

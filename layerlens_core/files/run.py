@@ -31,9 +31,9 @@ def rewriting(run: Path) -> Iterator[Path]:
     """A directory whose files become the run's, together, at the end (`layerlens_core.files.atomic.filling`).
 
     With a profile among them they are a new run, and all files of the old one go away, its checkpoints too. Without one
-    they replace those of their names.
+    they replace those of their names. Whoever saves into the directory makes it.
     """
-    with filling(run) as staging:
+    with filling(run, lazily=True) as staging:
         yield staging
         if (staging / PROFILE).exists():
             old = [name for name in FILES if not (staging / name).exists()]
