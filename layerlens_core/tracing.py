@@ -18,6 +18,7 @@ from layerlens_core.files import atomic
 from layerlens_core.files.json_text import parse_strict, writable
 from layerlens_core.files.reading import read_file
 from layerlens_core.files.run import TRACE
+from layerlens_core.files.trace_events import wrong_field
 
 if TYPE_CHECKING:
     from layerlens_core.plugin.registry import Registry
@@ -204,8 +205,10 @@ def read(run: Path) -> list[dict[str, Any]]:
             event = parse_strict(line.decode("utf-8"))
         except ValueError as error:
             raise FileError(f"{path}, line {number}, is not valid JSON: {error}") from None
-        if not isinstance(event, dict) or "event" not in event:
+        if not isinstance(event, dict) or not isinstance(event.get("event"), str):
             raise FileError(f"{path}, line {number}, is no event of a trace")
+        if wrong := wrong_field(event):
+            raise FileError(f"{path}, line {number}, {wrong}")
         events.append(event)
     return events
 

@@ -10,8 +10,8 @@ from layerlens_core import tracing
 from layerlens_core.allocation import margins
 from layerlens_core.allocation.problem import pose
 from layerlens_core.errors import FileError, PlanError, nearest
-from layerlens_core.files.run import PLAN, TRACE
-from layerlens_core.values.plan import Plan
+from layerlens_core.files.run import PLAN, PROFILE, TRACE
+from layerlens_core.values.plan import Plan, load_run
 from layerlens_core.values.profile import Profile
 
 Event = Mapping[str, Any]
@@ -53,7 +53,7 @@ def explain(run: Path, layer: str) -> Explanation:
     Raises `PlanError` where no layer or several match, and `FileError` where the trace is incomplete or is not the
     plan's.
     """
-    plan = Plan.load(run)
+    plan, profile = load_run(run)
     name = find_layer(plan, layer)
     events = tracing.read(run)
 
@@ -64,6 +64,8 @@ def explain(run: Path, layer: str) -> Explanation:
     settled = of_kind("budget.settled")
     if not (made and decided and settled) or made[-1].get("plan_id") != plan.id:
         raise FileError(f"{run / TRACE} is not the trace of {run / PLAN}; plan anew with: layerlens allocate {run}")
+    if any(not _is_of(event, profile) for event in of_kind("profile.finished")):
+        raise FileError(f"{run / TRACE} is not the trace of {run / PROFILE}; profile anew with --overwrite")
     modules: dict[str, dict[str, float]] = {}
     units: dict[str, str] = {}
     for event in of_kind("metric.scored"):
@@ -80,14 +82,20 @@ def explain(run: Path, layer: str) -> Explanation:
         thresholds=thresholds[-1] if thresholds else None,
         refused=[event for event in of_kind("candidate.refused") if event["unit"] == name],
         budget=settled[-1],
-        flips=_flips(run, plan, name),
+        flips=_flips(profile, plan, name),
     )
 
 
-def _flips(run: Path, plan: Plan, layer: str) -> list[str]:
+def _is_of(event: Event, profile: Profile) -> bool:
+    """Whether the event of a finished profile is of this one."""
+    told = (event["task"], event["samples"], event["loss"], event["data"])
+    return told == (profile.task, profile.samples, profile.loss, profile.data)
+
+
+def _flips(profile: Profile, plan: Plan, layer: str) -> list[str]:
     """What would change the layer's method, found by deciding again from the profile."""
     with tracing.silenced():
-        problem = pose(Profile.load(run), plan.request)
+        problem = pose(profile, plan.request)
     decision = next(decision for decision in plan.decisions if decision.unit == layer)
     if layer not in problem.utilities.units:
         return []

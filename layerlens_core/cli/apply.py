@@ -24,10 +24,9 @@ def command(
 ) -> None:
     """Attach the plan of RUN to the model and write the initialised adapter, in PEFT's format."""
     from layerlens_core.cli.terminal import result
-    from layerlens_core.values.plan import Plan
-    from layerlens_core.values.profile import Profile
+    from layerlens_core.values.plan import load_run
 
-    plan, profile = Plan.load(run), Profile.load(run)
+    plan, profile = load_run(run)
     check_free(out, model, overwrite)
     write_adapter(run, plan, profile, model, out, init=init, seed=seed, trust_remote_code=trust_remote_code)
     result(out)

@@ -20,17 +20,16 @@ def command(run: Path, layer: str | None, as_json: bool) -> None:
 
     from layerlens_core.cli.terminal import result_json
     from layerlens_core.files.run import PLAN
-    from layerlens_core.values.plan import Plan
-    from layerlens_core.values.profile import Profile
+    from layerlens_core.values.plan import Plan, load_run
 
-    plan = Plan.load(run)
     if layer is None:
+        plan, profile = load_run(run)
         if as_json:
             result_json((run / PLAN).read_text(encoding="utf-8"))
             return
         from layerlens_core.cli.tables import print_plan
 
-        print_plan(plan, Profile.load(run))
+        print_plan(plan, profile)
         return
     from layerlens_core.allocation.explanation import explain
 
@@ -42,4 +41,4 @@ def command(run: Path, layer: str | None, as_json: bool) -> None:
         return
     from layerlens_core.cli.tables import print_explanation
 
-    print_explanation(explanation, plan)
+    print_explanation(explanation, Plan.load(run))

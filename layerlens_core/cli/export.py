@@ -31,11 +31,10 @@ def command(
     from layerlens_core.errors import PluginError
     from layerlens_core.plugin.export import ExportRequest
     from layerlens_core.plugin.registry import default
-    from layerlens_core.values.plan import Plan
-    from layerlens_core.values.profile import Profile
+    from layerlens_core.values.plan import load_run
 
     export = default().load("exporter", to)
-    plan, profile = Plan.load(run), Profile.load(run)
+    plan, profile = load_run(run)
     check_free(out, model, overwrite)
     check_source(model)
     request = ExportRequest(

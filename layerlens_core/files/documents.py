@@ -6,12 +6,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from layerlens_core.errors import FileError
+from layerlens_core.errors import FileError, LayerLensError
 from layerlens_core.files.atomic import replacing
 from layerlens_core.files.json_text import parse_strict, writable
 from layerlens_core.files.reading import read_file
 
 T = TypeVar("T")
+#: Integers are smaller than this, so that sums of them are exact numbers everywhere.
+_LARGEST = 1 << 63
+#: Characters of a message that are shown.
+_LONGEST = 400
 
 
 def write(path: Path, value: object, *, schema: str, version: int) -> None:
@@ -39,8 +43,10 @@ def read(path: Path, kind: type[T], *, schema: str, version: int) -> T:
         fields = {name: value for name, value in document.items() if name not in ("schema", "version")}
         structured: T = _converter().structure(fields, kind)
     except (cattrs.errors.BaseValidationError, KeyError, TypeError, ValueError, ArithmeticError) as error:
-        details = "; ".join(cattrs.transform_error(error)[:3]) if isinstance(error, Exception) else str(error)
-        raise FileError(f"{path} is damaged: {details}") from error
+        details = "; ".join(cattrs.transform_error(error, format_exception=_told)[:3])
+        raise FileError(f"{path} is damaged: {details[:_LONGEST]}") from error
+    except RecursionError:
+        raise FileError(f"{path} is damaged: it is nested too deeply") from None
     return structured
 
 
@@ -54,13 +60,30 @@ def _converter() -> Any:
     converter.register_structure_hook(str, lambda value, _: _exactly(str, value))
     converter.register_structure_hook(bool, lambda value, _: _exactly(bool, value))
     converter.register_structure_hook(float, lambda value, _: _finite(value))
+    converter.register_structure_hook(int | float | str, lambda value, _: _setting(value))
     return converter
+
+
+def _told(error: BaseException, kind: type | None) -> str:
+    """For cattrs: an error in words; those of our records say all."""
+    if isinstance(error, LayerLensError):
+        return str(error)
+    from cattrs.v import format_exception
+
+    return format_exception(error, kind)
 
 
 def _exactly(kind: type, value: object) -> object:
     if type(value) is not kind:
         raise TypeError(kind)
+    if kind is int and not -_LARGEST < value < _LARGEST:  # type: ignore[operator]
+        raise ValueError(value)
     return value
+
+
+def _setting(value: object) -> object:
+    """A number or a text, as settings are."""
+    return _finite(value) if type(value) is float else _exactly(int if type(value) is int else str, value)
 
 
 def _finite(value: object) -> float:

@@ -8,9 +8,11 @@ from typing import Literal
 
 from attrs import field, frozen
 
+from layerlens_core.errors import FileError
 from layerlens_core.files import documents
 from layerlens_core.files.atomic import settle, writing
 from layerlens_core.files.run import PROFILE, checkpoints
+from layerlens_core.values.consistent import check_profile
 from layerlens_core.values.costs import Activations
 from layerlens_core.values.inventory import Inventory, Skipped
 from layerlens_core.values.scores import RawScores
@@ -75,10 +77,15 @@ class Profile:
 
     @classmethod
     def load(cls, run: str | Path) -> "Profile":
-        """Read the profile of a run. Raises `FileError`."""
+        """Read the profile of a run. Raises `FileError`, where it contradicts itself too."""
         path = Path(run) / PROFILE
         settle(path.parent)
-        return documents.read(path, cls, schema=SCHEMA, version=VERSION)
+        profile = documents.read(path, cls, schema=SCHEMA, version=VERSION)
+        try:
+            check_profile(profile)
+        except ValueError as error:
+            raise FileError(f"{path} was changed or damaged: {error}") from None
+        return profile
 
 
 def versions() -> dict[str, str]:

@@ -281,7 +281,9 @@ def small_disk(place: Path, size: int) -> Iterator[Callable[[], object]]:
     """A disk of so many bytes at a directory; what a process has to call where it is but a limit."""
     place.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={max(size, _PAGE)}", "tmpfs", str(place)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", f"size={max(size, _PAGE)}", "tmpfs", str(place)],
+        capture_output=True,
+        check=False,
     )
     if mounted.returncode == 0:
         try:
