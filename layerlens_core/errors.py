@@ -3,6 +3,9 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+#: Characters of somebody else's text that a message shows.
+_LONGEST = 300
+
 
 class LayerLensError(Exception):
     """The root of all errors that LayerLens raises on purpose.
@@ -61,3 +64,9 @@ def first_line(error: BaseException) -> str:
     """The first line of somebody else's error, for a message of ours; its type where it says nothing."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def brief(text: object) -> str:
+    """What stands in a file, for a message: in one line, and cut where it is long."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} …"

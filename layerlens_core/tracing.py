@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from layerlens_core.errors import FileError
+from layerlens_core.errors import FileError, brief
 from layerlens_core.files import atomic
 from layerlens_core.files.json_text import parse_strict, writable
 from layerlens_core.files.reading import read_file
@@ -204,11 +204,11 @@ def read(run: Path) -> list[dict[str, Any]]:
         try:
             event = parse_strict(line.decode("utf-8"))
         except ValueError as error:
-            raise FileError(f"{path}, line {number}, is not valid JSON: {error}") from None
+            raise FileError(f"{path}, line {number}, is not valid JSON: {brief(error)}") from None
         if not isinstance(event, dict) or not isinstance(event.get("event"), str):
             raise FileError(f"{path}, line {number}, is no event of a trace")
         if wrong := wrong_field(event):
-            raise FileError(f"{path}, line {number}, {wrong}")
+            raise FileError(f"{path}, line {number}, {brief(wrong)}")
         events.append(event)
     return events
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from layerlens_core.errors import FileError
+from layerlens_core.errors import FileError, brief
 from layerlens_core.files import atomic, tensors
 from layerlens_core.files.reading import read_file
 from layerlens_core.files.run import DIRECTIONS
@@ -66,16 +66,16 @@ def read_directions(path: str | Path, *, fingerprint: str, digest: str | None = 
     if header.get("schema") != SCHEMA:
         raise FileError(f"{path} is not a {SCHEMA} file")
     if header.get("version") != VERSION:
-        raise FileError(f"{path} is of version {header.get('version')}; this LayerLens reads version {VERSION}")
+        raise FileError(f"{path} is of version {brief(header.get('version'))}; this LayerLens reads version {VERSION}")
     if header.get("fingerprint") != fingerprint:
         raise FileError(f"{path} holds the directions of another model; {_AGAIN} on this one")
     try:
         vectors = tensors.arrays_of(content)
     except ValueError as error:
-        raise FileError(f"{path} is damaged: {error}; {_AGAIN}") from None
+        raise FileError(f"{path} is damaged: {brief(error)}; {_AGAIN}") from None
     for name, array in vectors.items():
         if array.ndim != 2 or array.dtype != np.float32:
-            raise FileError(f"{path} is damaged: {name} is no matrix of float32; {_AGAIN}")
+            raise FileError(f"{path} is damaged: {brief(name)} is no matrix of float32; {_AGAIN}")
         if not (np.abs(np.linalg.norm(array.astype(np.float64), axis=1) - 1) < _LENGTH).all():
-            raise FileError(f"{path} is damaged: {name} has rows that are not of length 1; {_AGAIN}")
+            raise FileError(f"{path} is damaged: {brief(name)} has rows that are not of length 1; {_AGAIN}")
     return vectors

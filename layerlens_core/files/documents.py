@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from layerlens_core.errors import FileError, LayerLensError
+from layerlens_core.errors import FileError, LayerLensError, brief
 from layerlens_core.files.atomic import replacing
 from layerlens_core.files.json_text import parse_strict, writable
 from layerlens_core.files.reading import read_file
@@ -14,8 +14,6 @@ from layerlens_core.files.reading import read_file
 T = TypeVar("T")
 #: Integers are smaller than this, so that sums of them are exact numbers everywhere.
 _LARGEST = 1 << 63
-#: Characters of a message that are shown.
-_LONGEST = 400
 
 
 def write(path: Path, value: object, *, schema: str, version: int) -> None:
@@ -32,11 +30,12 @@ def read(path: Path, kind: type[T], *, schema: str, version: int) -> T:
     try:
         document: Any = parse_strict(content.decode("utf-8"))
     except ValueError as error:
-        raise FileError(f"{path} is not valid JSON: {error}") from None
+        raise FileError(f"{path} is not valid JSON: {brief(error)}") from None
     if not isinstance(document, dict) or document.get("schema") != schema:
         raise FileError(f"{path} is not a {schema} file")
-    if document.get("version") != version:
-        raise FileError(f"{path} is of version {document.get('version')}; this LayerLens reads version {version}")
+    found = document.get("version")
+    if found != version:
+        raise FileError(f"{path} is of version {brief(found)}; this LayerLens reads version {version}")
     import cattrs  # here, so that adapting a model does not need it installed
 
     try:
@@ -44,7 +43,7 @@ def read(path: Path, kind: type[T], *, schema: str, version: int) -> T:
         structured: T = _converter().structure(fields, kind)
     except (cattrs.errors.BaseValidationError, KeyError, TypeError, ValueError, ArithmeticError) as error:
         details = "; ".join(cattrs.transform_error(error, format_exception=_told)[:3])
-        raise FileError(f"{path} is damaged: {details[:_LONGEST]}") from error
+        raise FileError(f"{path} is damaged: {brief(details)}") from error
     except RecursionError:
         raise FileError(f"{path} is damaged: it is nested too deeply") from None
     return structured

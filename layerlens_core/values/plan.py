@@ -9,7 +9,7 @@ from pathlib import Path
 import attrs
 from attrs import frozen
 
-from layerlens_core.errors import FileError, PlanError
+from layerlens_core.errors import FileError, PlanError, brief
 from layerlens_core.files import documents
 from layerlens_core.files.atomic import settle, writing
 from layerlens_core.files.run import PLAN
@@ -134,7 +134,7 @@ class Plan:
         try:
             plan.check()
         except PlanError as error:
-            raise FileError(f"{path} was changed or damaged: {error}") from None
+            raise FileError(f"{path} was changed or damaged: {brief(error)}") from None
         return plan
 
     def check(self) -> None:
@@ -187,7 +187,7 @@ def load_run(run: str | Path) -> tuple[Plan, Profile]:
     try:
         plan.check_profile(profile)
     except PlanError as error:
-        raise FileError(f"{Path(run) / PLAN}: {error}; plan anew with: layerlens allocate {run}") from None
+        raise FileError(f"{Path(run) / PLAN}: {brief(error)}; plan anew with: layerlens allocate {run}") from None
     return plan, profile
 
 

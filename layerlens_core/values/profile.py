@@ -8,7 +8,7 @@ from typing import Literal
 
 from attrs import field, frozen
 
-from layerlens_core.errors import FileError
+from layerlens_core.errors import FileError, brief
 from layerlens_core.files import documents
 from layerlens_core.files.atomic import settle, writing
 from layerlens_core.files.run import PROFILE, checkpoints
@@ -84,7 +84,7 @@ class Profile:
         try:
             check_profile(profile)
         except ValueError as error:
-            raise FileError(f"{path} was changed or damaged: {error}") from None
+            raise FileError(f"{path} was changed or damaged: {brief(error)}") from None
         return profile
 
 

@@ -20,7 +20,7 @@ import torch
 from attrs import astuple, define, field, frozen
 from torch import Tensor
 
-from layerlens_core.errors import FileError
+from layerlens_core.errors import FileError, brief
 from layerlens_core.files import tensors
 from layerlens_core.files.reading import read_file
 from layerlens_core.files.run import CHECKPOINT, checkpoints
@@ -224,4 +224,4 @@ def _difference(name: str, theirs: Mapping[str, str], ours: Mapping[str, str]) -
     """What differs, in words; digests are left out, as they say nothing to people."""
     if name in ("model", "data"):
         return f"it has another {name}"
-    return f"its {name} is {theirs.get(name, 'unknown')}, not {ours.get(name, 'unknown')}"
+    return brief(f"its {name} is {theirs.get(name, 'unknown')}, not {ours.get(name, 'unknown')}")
