@@ -32,7 +32,7 @@ def check_directory(path: Path) -> None:
 def remove_empty(folders: list[Path]) -> None:
     """Remove directories that are empty, the innermost first."""
     for folder in folders:
-        with suppress(OSError):  # something lies in it
+        with suppress(OSError, ValueError):  # something lies in it
             folder.rmdir()
 
 
