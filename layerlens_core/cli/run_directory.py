@@ -12,7 +12,7 @@ from layerlens_core.cli.terminal import is_first, result_json, say
 from layerlens_core.errors import FileError
 from layerlens_core.files.atomic import NEW, writing
 from layerlens_core.files.folders import check_directory
-from layerlens_core.files.run import FILES, PLAN, checkpoints, rewriting
+from layerlens_core.files.run import FILES, PLAN, PROFILE, checkpoints, rewriting
 from layerlens_core.values.plan import Plan
 from layerlens_core.values.profile import Profile, versions
 
@@ -28,7 +28,9 @@ def check_output(out: Path, overwrite: bool, resume: bool = False) -> None:
                 f"{held}, and the profile of another that was interrupted; --overwrite --resume goes on with that, "
                 "--overwrite begins anew"
             )
-        raise FileError(f"{held}; use --overwrite or another --out")
+        profiled = PROFILE in there and PLAN not in there
+        plan = f", or plan from its profile, which is complete: layerlens allocate {out}" if profiled else ""
+        raise FileError(f"{held}; use --overwrite or another --out{plan}")
     if checkpoints(out) and not (overwrite or resume):
         raise FileError(
             f"{out} holds a profile that was interrupted; --resume goes on with it, --overwrite begins anew"
