@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from layerlens_core.errors import FileError
+from layerlens_core.errors import FileError, first_line
 from layerlens_core.files.folders import make_directory, reason, remove_empty
 from layerlens_core.files.lock import BusyError, is_held, locked
 
@@ -78,8 +78,10 @@ def filling(directory: Path, *, lazily: bool = False) -> Iterator[Path]:
             _decide(staging)
         except BaseException as error:
             shutil.rmtree(staging, ignore_errors=True)
-            if isinstance(error, OSError) and error.errno in _UNWRITABLE:  # others may be of what was read meanwhile
-                raise FileError(f"{directory} cannot be written to: {reason(error)}; it is as it was") from None
+            if (why := _why_unwritable(error)) is not None:
+                raise FileError(f"{directory} cannot be written to: {why}; it is as it was") from None
+            if type(error) is FileError and str(staging) in str(error):  # people know the file by its own place
+                raise FileError(str(error).replace(str(staging), str(directory))) from None
             raise
         try:
             _move(directory)
@@ -157,6 +159,15 @@ def _left(directory: Path) -> list[Path]:
     except OSError:
         return []
     return [directory / name for name in sorted(names) if name in (NEW, DONE) or _HALF.fullmatch(name)]
+
+
+def _why_unwritable(error: BaseException) -> str | None:
+    """Why a file could not be written, where an error says that; others may be of what was read meanwhile."""
+    if isinstance(error, OSError) and error.errno in _UNWRITABLE:
+        return reason(error)
+    # safetensors has an error of its own for what the system says.
+    system = type(error).__name__ == "SafetensorError" and re.search(r"[Ii]/?[Oo] ?[Ee]rror", str(error))
+    return first_line(error) if system else None
 
 
 def _decide(staging: Path) -> None:

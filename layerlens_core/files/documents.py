@@ -59,7 +59,6 @@ def _converter() -> Any:
     converter.register_structure_hook(str, lambda value, _: _exactly(str, value))
     converter.register_structure_hook(bool, lambda value, _: _exactly(bool, value))
     converter.register_structure_hook(float, lambda value, _: _finite(value))
-    converter.register_structure_hook(int | float | str, lambda value, _: _setting(value))
     return converter
 
 
@@ -78,11 +77,6 @@ def _exactly(kind: type, value: object) -> object:
     if kind is int and not -_LARGEST < value < _LARGEST:  # type: ignore[operator]
         raise ValueError(value)
     return value
-
-
-def _setting(value: object) -> object:
-    """A number or a text, as settings are."""
-    return _finite(value) if type(value) is float else _exactly(int if type(value) is int else str, value)
 
 
 def _finite(value: object) -> float:

@@ -16,6 +16,8 @@ from layerlens_core.values.statistics import ModuleStatistics
 if TYPE_CHECKING:
     from layerlens_core.values.profile import Profile
 
+#: Settings are smaller than this.
+_LARGEST = float(1 << 63)
 #: What the rounding of a sum may add to it.
 _ROUNDING = 1e-6
 
@@ -78,6 +80,9 @@ def check_profile(profile: "Profile") -> None:
     once(profile.labels, "the label")
     _check_measured(profile, layers)
     check_digest(profile.directions, "directions")
+    for name, value in profile.settings.items():
+        if isinstance(value, bool) or (isinstance(value, int | float) and not abs(value) < _LARGEST):
+            raise ValueError(f"the setting {name} is {value}")
 
 
 def check_statistics(found: ModuleStatistics) -> None:
