@@ -9,8 +9,8 @@ from attrs import frozen
 from layerlens_core import tracing
 from layerlens_core.allocation import margins
 from layerlens_core.allocation.problem import pose
-from layerlens_core.errors import FileError, PlanError, nearest
-from layerlens_core.files.run import PLAN, PROFILE, TRACE
+from layerlens_core.allocation.trace_of import check_trace
+from layerlens_core.errors import PlanError, nearest
 from layerlens_core.values.plan import Plan, load_run
 from layerlens_core.values.profile import Profile
 
@@ -60,12 +60,8 @@ def explain(run: Path, layer: str) -> Explanation:
     def of_kind(kind: str) -> list[Event]:
         return [event for event in events if event["event"] == kind]
 
-    made, decided = of_kind("plan.made"), [event for event in of_kind("decision.made") if event.get("unit") == name]
-    settled = of_kind("budget.settled")
-    if not (made and decided and settled) or made[-1].get("plan_id") != plan.id:
-        raise FileError(f"{run / TRACE} is not the trace of {run / PLAN}; plan anew with: layerlens allocate {run}")
-    if any(not _is_of(event, profile) for event in of_kind("profile.finished")):
-        raise FileError(f"{run / TRACE} is not the trace of {run / PROFILE}; profile anew with --overwrite")
+    check_trace(events, plan, profile, run)
+    decided = [event for event in of_kind("decision.made") if event["unit"] == name]
     modules: dict[str, dict[str, float]] = {}
     units: dict[str, str] = {}
     for event in of_kind("metric.scored"):
@@ -81,15 +77,9 @@ def explain(run: Path, layer: str) -> Explanation:
         units=units,
         thresholds=thresholds[-1] if thresholds else None,
         refused=[event for event in of_kind("candidate.refused") if event["unit"] == name],
-        budget=settled[-1],
+        budget=of_kind("budget.settled")[-1],
         flips=_flips(profile, plan, name),
     )
-
-
-def _is_of(event: Event, profile: Profile) -> bool:
-    """Whether the event of a finished profile is of this one."""
-    told = (event["task"], event["samples"], event["loss"], event["data"])
-    return told == (profile.task, profile.samples, profile.loss, profile.data)
 
 
 def _flips(profile: Profile, plan: Plan, layer: str) -> list[str]:

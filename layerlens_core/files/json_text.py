@@ -1,7 +1,6 @@
 """JSON as it is read anywhere: whatever cannot be is a `ValueError`; and as it is written, whatever a name holds."""
 
 import json
-from collections.abc import Iterable
 from typing import Any
 
 #: Characters at which some programs break lines, though JSON does not; only texts in JSON can hold them.
@@ -32,8 +31,7 @@ def writable(text: str) -> str:
     return text.translate(_BREAKS).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    pairs = list(pairs)
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
         names = [name for name, _ in pairs]

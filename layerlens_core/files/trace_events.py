@@ -81,6 +81,7 @@ FIELDS: Mapping[str, Mapping[str, Kind]] = {
     },
     "budget.settled": {"asked": _text, "limits": _resources, "spent": _resources},
     "plan.made": {"plan_id": _text},
+    "margins.left_out": {"cause": _text},
 }  # fmt: skip
 _TOGETHER: Mapping[str, Callable[[Mapping[str, Any]], str | None]] = {
     "thresholds.set": _thresholds,

@@ -24,8 +24,8 @@ _ROUNDING = 1e-6
 
 def check_inventory(inventory: Inventory) -> None:
     """Raises ``ValueError`` where a model cannot be made like this."""
-    layers = [layer.name for layer in inventory.layers]
-    once(layers, "the layer")
+    once((layer.name for layer in inventory.layers), "the layer")
+    layers = {layer.name for layer in inventory.layers}
     linears = list(inventory.linears())
     once((module.name for module in linears), "the module")
     for module in (*linears, *([inventory.output] if inventory.output else [])):
@@ -139,7 +139,7 @@ def _check_measured(profile: "Profile", layers: set[str]) -> None:
             raise ValueError(f"the stability of {metric} is {value:g}, which is no correlation")
 
 
-def _check_linear(module: LinearModule, layers: Iterable[str]) -> None:
+def _check_linear(module: LinearModule, layers: set[str]) -> None:
     at_least(1, {"in_features": module.in_features, "out_features": module.out_features}, module.name)
     if module.layer is not None and module.layer not in layers:
         raise ValueError(f"{module.name} lies in {module.layer}, which is no layer")

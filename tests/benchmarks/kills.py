@@ -180,9 +180,10 @@ class Killed:
     """Kill and look.
 
     commands: how to start one.
-    old: content of the old run.
+    old_run: the directory of the old run.
     new: content of the new run.
     steps: how many steps with files a whole run takes.
+    last_steps: how many of them are those that write its files.
     seconds: that a whole run takes.
     """
 
@@ -196,18 +197,15 @@ class Killed:
     def once(self, run: Path, kind: str, pick: random.Random) -> tuple[str, list[str]]:
         """Kill one run. What was found, in words, and what must not be."""
         over = kind == "over an old run"
-        if over:
-            shutil.copytree(self.old_run, run)
-        before = content(run)
         more = ["--overwrite"] if over else []
-        if kind == "between the files" or (over and pick.random() < 0.5):
-            how = {"fatal": pick.randint(self.steps - self.last_steps, self.steps)}
-        elif pick.random() < 0.5:
-            how = {"fatal": pick.randint(1, self.steps)}
-        else:
-            how = {"delay": pick.uniform(0, self.seconds)}
-        ended = self.commands.plan(run, *more, **how)
-        wrong = [] if ended.killed or ended.status == 0 else [f"it ended with {ended.status}: {ended.said}"]
+        ended = None
+        while ended is None or not ended.killed:  # a moment may come too late
+            shutil.rmtree(run, ignore_errors=True)
+            if over:
+                shutil.copytree(self.old_run, run)
+            before = content(run)
+            ended = self.commands.plan(run, *more, **self._moment(kind, pick))
+        wrong: list[str] = []
         left = hidden(run)
         known = self._explained(run, over, wrong)
         found = content(run)
@@ -232,8 +230,16 @@ class Killed:
                 wrong.append(f"--resume left other bits: {sorted(content(run))}")
         if hidden(run):
             wrong.append(f"hidden in the end: {hidden(run)}")
-        how_told = "killed" if ended.killed else "done before it was killed"
-        return f"{how_told}{', hidden: ' + ' '.join(left) if left else ''}: {state}", wrong
+        kinds = sorted({name.rpartition(".")[0] if "partial" in name else name for name in left})
+        return f"{state}{', and ' + ' '.join(kinds) + ' until the next command' if left else ''}", wrong
+
+    def _moment(self, kind: str, pick: random.Random) -> dict[str, object]:
+        """When to kill: at a step with a file, or after a time."""
+        if kind == "between the files" or (kind == "over an old run" and pick.random() < 0.5):
+            return {"fatal": pick.randint(self.steps - self.last_steps, self.steps)}
+        if pick.random() < 0.5:
+            return {"fatal": pick.randint(1, self.steps)}
+        return {"delay": pick.uniform(0, self.seconds)}
 
     def _explained(self, run: Path, over: bool, wrong: list[str]) -> bool:
         """Run the next command, a reader; whether there was a run to read."""

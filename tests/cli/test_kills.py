@@ -4,11 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from scripts import environment
 
 SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "kills.py"
 
 
+@pytest.mark.slow
 def test_what_is_left_is_the_old_run_the_new_one_or_one_to_resume():
     done = subprocess.run(
         [sys.executable, str(SCRIPT), "--runs", "4", "--sizes", "2"],
