@@ -49,7 +49,7 @@ def faults_by_kind(found: Judgement) -> list[str]:
 def main(names: list[str], count: int, seed: int) -> int:
     """Judge the readers and print the table; returns 1 where there is a fault."""
     root = Path(tempfile.mkdtemp(prefix="layerlens-mutations-"))
-    total, told = 0, []
+    total = 0
     try:
         print(_ROW.format("reader", "files", "refused", "equal", "other", "faults", "slowest", "memory"))
         print("|" + "|".join(f" {'-' * width} " for width in (11, 7, 7, 9, 8, 6, 9, 8)) + "|")
@@ -61,11 +61,10 @@ def main(names: list[str], count: int, seed: int) -> int:
             share = count // len(names) + (at < count % len(names))
             found = judge(reader, work, share, f"{seed} {name}")
             print(row(name, found), flush=True)
+            print("\n".join([f"{name}: {time.monotonic() - began:.0f} s", *faults_by_kind(found)]), file=sys.stderr)
             total += len(found.faults)
-            told += [f"{name}, {time.monotonic() - began:.0f} s", *faults_by_kind(found)] if found.faults else []
     finally:
         shutil.rmtree(root, ignore_errors=True)
-    print("\n".join(told))
     return 1 if total else 0
 
 
