@@ -76,7 +76,7 @@ def _layers(plan: Plan, prefix: str, columns: Mapping[str, Mapping[str, float]],
     table.add_column("parameters", justify="right", no_wrap=True)
     largest = max((decision.utility for decision in plan.decisions), default=0.0)
     for decision in plan.decisions:
-        filled = round(_BAR * max(decision.utility, 0) / largest) if largest > 0 else 0
+        filled = round(_BAR * (max(decision.utility, 0) / largest)) if largest > 0 else 0
         style = _COLOURS.get(decision.method, "magenta")
         table.add_row(
             escape(decision.unit.removeprefix(prefix)),

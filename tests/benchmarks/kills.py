@@ -313,7 +313,7 @@ def full_disks(commands: Commands, old_run: Path, root: Path, sizes: int) -> tup
     largest = max(path.stat().st_size for path in old_run.iterdir())
     for number in range(sizes):
         place = root / f"disk-{number}"
-        spare = int((whole if _mounts() else largest) * number / sizes)
+        spare = int((0.55 * whole if _mounts() else largest) * number / sizes)  # a new run takes a little more
         with small_disk(place, whole + spare if _mounts() else max(spare, 1)) as limit:
             run = place / "run"
             shutil.copytree(old_run, run)

@@ -3,7 +3,14 @@
 import attrs
 import pytest
 
-from layerlens_core.cli.tables import common_prefix, describe_sizes, print_scenarios, spending, stability_lines
+from layerlens_core.cli.tables import (
+    common_prefix,
+    describe_sizes,
+    print_plan,
+    print_scenarios,
+    spending,
+    stability_lines,
+)
 from layerlens_core.demo.scenarios import SCENARIOS, plan_of, profile_of
 from layerlens_core.values.costs import Limits
 from layerlens_core.values.decisions import Certificate
@@ -56,6 +63,15 @@ def test_spending_tells_of_heads_certificates_and_other_limits(plan):
     assert memory == "1.00 GiB of memory planned of 2.00 GiB allowed (50.0%)"
     optimum = attrs.evolve(more, certificate=Certificate(value=0.5, bound=0.5))
     assert "of at most 0.5000: an optimum" in spending(optimum)
+
+
+def test_numbers_at_the_ends_of_their_ranges_are_shown(plan, capsys):
+    for utility in (1.7e308, 5e-324, -1e308):
+        decisions = tuple(attrs.evolve(decision, utility=utility) for decision in plan.decisions)
+        print_plan(attrs.evolve(plan, decisions=decisions))
+    assert capsys.readouterr().out.count("trainable parameters planned") == 3
+    assert "allowed by params=r=4" in spending(attrs.evolve(plan, limits=Limits(params=0)))
+    assert "allowed by params" in spending(attrs.evolve(plan, request=attrs.evolve(plan.request, budget=())))
 
 
 def test_stability_is_told_where_it_was_measured():
