@@ -3,6 +3,9 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+#: Characters of somebody else's text that a message shows.
+_LONGEST = 300
+
 
 class LayerLensError(Exception):
     """The root of all errors that LayerLens raises on purpose.
@@ -66,3 +69,9 @@ def first_line(error: BaseException) -> str:
 def shown(text: str, most: int = 40) -> str:
     """The beginning of somebody else's text for a message, with what would move a terminal's cursor written out."""
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text[:most])
+
+
+def brief(text: object) -> str:
+    """What stands in a file, for a message: in one line, and cut where it is long."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} …"

@@ -4,6 +4,7 @@ The library only emits. Nothing is written unless the program configured structl
 with `to_file`; an application that configures structlog itself gets the events in its own log.
 """
 
+import io
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,10 +13,12 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from layerlens_core.errors import FileError
+from layerlens_core.errors import FileError, brief
 from layerlens_core.files import atomic
-from layerlens_core.files.json_text import parse
+from layerlens_core.files.json_text import parse_strict, writable
+from layerlens_core.files.reading import read_file
 from layerlens_core.files.run import TRACE
+from layerlens_core.files.trace_events import wrong_field
 
 if TYPE_CHECKING:
     from layerlens_core.plugin.registry import Registry
@@ -165,55 +168,58 @@ def run_finished(seconds: float) -> None:
 
 
 @contextmanager
-def to_file(run: Path, *, run_id: str, keep_profile: bool = False) -> Iterator[None]:
-    """Configure structlog so that events go to ``trace.jsonl`` of a run, whole or not at all.
+def to_file(run: Path, *, run_id: str, keep_profile: bool = False, into: Path | None = None) -> Iterator[None]:
+    """Configure structlog so that events go to ``trace.jsonl`` of a run, at the end and only if nothing was raised.
 
     run: the run's directory.
     run_id: bound to every event.
     keep_profile: what profiling logged earlier stays in the file.
+    into: another directory to write the file into.
     """
     import structlog
 
     path = run / TRACE
     earlier = read(run) if keep_profile and path.exists() else []
     kept = [e for e in earlier if e["event"] in PROFILE_EVENTS and e.get("run_id") == earlier[0].get("run_id")]
-    with atomic.replacing(path) as file:
-        for event in kept:
-            file.write(json.dumps(event, ensure_ascii=False) + "\n")
-        structlog.configure(
-            processors=[
-                structlog.contextvars.merge_contextvars,
-                structlog.processors.TimeStamper(fmt="iso", utc=True),
-                structlog.processors.EventRenamer("event"),
-                structlog.processors.JSONRenderer(ensure_ascii=False),
-            ],
-            logger_factory=structlog.WriteLoggerFactory(file=file),
-            cache_logger_on_first_use=False,
-        )
-        try:
-            with structlog.contextvars.bound_contextvars(run_id=run_id):
-                yield
-        finally:
-            structlog.reset_defaults()
+    # In memory, so that a process that is killed leaves nothing behind.
+    text = io.StringIO()
+    for event in kept:
+        text.write(json.dumps(event, ensure_ascii=False) + "\n")
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.EventRenamer("event"),
+            structlog.processors.JSONRenderer(ensure_ascii=False),
+        ],
+        logger_factory=structlog.WriteLoggerFactory(file=text),
+        cache_logger_on_first_use=False,
+    )
+    try:
+        with structlog.contextvars.bound_contextvars(run_id=run_id):
+            yield
+    finally:
+        structlog.reset_defaults()
+    with atomic.replacing((into or run) / TRACE) as file:
+        file.write(writable(text.getvalue()))
 
 
 def read(run: Path) -> list[dict[str, Any]]:
     """The events of a run. Raises `layerlens_core.errors.FileError` where the trace is missing or damaged."""
     path = run / TRACE
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise FileError(f"{path} does not exist; is {run} the directory of a run?") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise FileError(f"{path} cannot be read: {error}") from None
+    atomic.settle(run)
+    content = read_file(path, advice=f"is {run} the directory of a run?")
     events = []
-    for number, line in enumerate(lines, start=1):
+    # Bytes are split at "\n" alone, unlike text, and a line that is cut off has no end.
+    for number, line in enumerate(content.removesuffix(b"\n").split(b"\n") if content else (), start=1):
         try:
-            event = parse(line)
+            event = parse_strict(line.decode("utf-8"))
         except ValueError as error:
-            raise FileError(f"{path}, line {number}, is not valid JSON: {error}") from None
-        if not isinstance(event, dict) or "event" not in event:
+            raise FileError(f"{path}, line {number}, is not valid JSON: {brief(error)}") from None
+        if not isinstance(event, dict) or not isinstance(event.get("event"), str):
             raise FileError(f"{path}, line {number}, is no event of a trace")
+        if wrong := wrong_field(event):
+            raise FileError(f"{path}, line {number}, {brief(wrong)}")
         events.append(event)
     return events
 

@@ -268,7 +268,7 @@ def test_what_profiling_told_stays_when_a_run_is_allocated_anew(tmp_path):
         (b'{"event": "a"}\n\n', "line 2, is not valid JSON"),
         (b'["event"]\n', "line 1, is no event of a trace"),
         (b'{"unit": "L0"}\n', "line 1, is no event of a trace"),
-        (b"\xff\xfe", "cannot be read"),
+        (b"\xff\xfe", "line 1, is not valid JSON"),
     ],
 )
 def test_a_damaged_trace_is_told_by_its_line(tmp_path, content, said):

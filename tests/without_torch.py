@@ -15,7 +15,7 @@ import pytest
 #: torch, and libraries that import it.
 OUT_OF_REACH = ("accelerate", "peft", "torch", "transformers", "trl")
 #: What tests share that stands on them.
-SHARED = ("adaptation", "families", "profiling", "zoo")
+SHARED = ("adaptation", "families", "mutation", "profiling", "zoo")
 #: Fixtures that make models.
 FIXTURES = frozenset({"models_dir"})
 

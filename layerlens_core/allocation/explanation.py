@@ -9,9 +9,9 @@ from attrs import frozen
 from layerlens_core import tracing
 from layerlens_core.allocation import margins
 from layerlens_core.allocation.problem import pose
+from layerlens_core.allocation.trace_of import check_trace
 from layerlens_core.errors import FileError, PlanError, nearest
-from layerlens_core.files.run import PLAN, TRACE
-from layerlens_core.values.plan import Plan
+from layerlens_core.values.plan import Plan, load_run
 from layerlens_core.values.profile import Profile
 
 Event = Mapping[str, Any]
@@ -60,17 +60,15 @@ def explain(run: Path, layer: str) -> Explanation:
     Raises `PlanError` where no layer or several match, and `FileError` where the trace is incomplete or is not the
     plan's.
     """
-    plan = Plan.load(run)
+    plan, profile = load_run(run)
     name = find_layer(plan, layer)
     events = tracing.read(run)
 
     def of_kind(kind: str) -> list[Event]:
         return [event for event in events if event["event"] == kind]
 
-    made, decided = of_kind("plan.made"), [event for event in of_kind("decision.made") if event.get("unit") == name]
-    settled = of_kind("budget.settled")
-    if not (made and decided and settled) or made[-1].get("plan_id") != plan.id:
-        raise FileError(f"{run / TRACE} is not the trace of {run / PLAN}; plan anew with: layerlens allocate {run}")
+    check_trace(events, plan, profile, run)
+    decided = [event for event in of_kind("decision.made") if event["unit"] == name]
     modules: dict[str, dict[str, float]] = {}
     units: dict[str, str] = {}
     for event in of_kind("metric.scored"):
@@ -78,7 +76,7 @@ def explain(run: Path, layer: str) -> Explanation:
         if event["unit"].startswith(f"{name}.") and event["granularity"] == "module":
             modules.setdefault(event["metric"], {})[event["unit"]] = event["raw"]
     thresholds = of_kind("thresholds.set")
-    flips, untried = _flips(run, plan, name)
+    flips, untried = _flips(profile, plan, name)
     left_out = of_kind("margins.left_out")
     return Explanation(
         layer=name,
@@ -88,7 +86,7 @@ def explain(run: Path, layer: str) -> Explanation:
         units=units,
         thresholds=thresholds[-1] if thresholds else None,
         refused=[event for event in of_kind("candidate.refused") if event["unit"] == name],
-        budget=settled[-1],
+        budget=of_kind("budget.settled")[-1],
         flips=flips,
         untried=untried,
         without_margins=left_out[-1]["cause"] if left_out else None,
@@ -99,15 +97,15 @@ def without_margins(run: Path) -> str | None:
     """Why the plan of a run has no margins, as its trace tells; None where it has, or where there is no trace."""
     try:
         causes = [event["cause"] for event in tracing.read(run) if event["event"] == "margins.left_out"]
-    except (FileError, KeyError):
+    except FileError:
         return None
     return str(causes[-1]) if causes else None
 
 
-def _flips(run: Path, plan: Plan, layer: str) -> tuple[list[str], list[str]]:
+def _flips(profile: Profile, plan: Plan, layer: str) -> tuple[list[str], list[str]]:
     """What would change the layer's method, found by deciding again from the profile; and what was not tried."""
     with tracing.silenced():
-        problem = pose(Profile.load(run), plan.request)
+        problem = pose(profile, plan.request)
     decision = next(decision for decision in plan.decisions if decision.unit == layer)
     if layer not in problem.candidates.by_name:
         return [], []

@@ -1,11 +1,16 @@
 """The command line: parse, call the library, print. Heavy imports are inside the commands."""
 
+import errno
 import os
+import sys
 import traceback
+from contextlib import suppress
+from typing import Any
 
 import click
 
 from layerlens_core.cli import allocate, apply, demo, explain, export, plan, plugins, profile, scenarios
+from layerlens_core.cli.terminal import apart, shown, writes_anything
 from layerlens_core.errors import LayerLensError
 
 #: The key in click's context under which it is noted that ``--traceback`` was given, before a command's name or after.
@@ -16,17 +21,43 @@ class _Commands(click.Group):
     """Errors of ours end in their message and exit status, and in a traceback where it is asked for."""
 
     def invoke(self, ctx: click.Context) -> object:
+        writes_anything(sys.stderr)
         try:
             return super().invoke(ctx)
         except LayerLensError as error:
-            if ctx.meta.get(_TRACEBACK):
-                click.echo("".join(traceback.format_exception(error)), err=True)
-            if not error.told_by_another:
-                click.echo(f"{click.style('Error:', fg='red')} {error}", err=True)
+            _tell(ctx, error, None if error.told_by_another else str(error))
             ctx.exit(error.exit_code)
+        except OSError as error:
+            if error.errno in (None, errno.EPIPE):  # no error of the system's; nobody reads on, which click ends on
+                raise
+            where = f"{error.filename}: " if error.filename is not None else ""
+            _tell(ctx, error, f"{where}{error.strerror}; nothing was changed that is not complete")
+            ctx.exit(LayerLensError.exit_code)
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        try:
+            return super().main(*args, **options)
+        except OSError as error:  # of help, say, that is printed while options are read
+            if error.errno is None:
+                raise
+            with suppress(OSError):
+                sys.stdout.close()  # or what it could not write would be tried once more when the process ends
+            with suppress(OSError):
+                click.echo(f"Error: {error.strerror}", err=True)
+            sys.exit(LayerLensError.exit_code)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order in which they are used
+
+
+def _tell(ctx: click.Context, error: BaseException, message: str | None) -> None:
+    """Print an error's message, after the traceback where that is asked for."""
+    with suppress(OSError):  # standard error may be what is full
+        if ctx.meta.get(_TRACEBACK):
+            click.echo("".join(traceback.format_exception(error)), err=True)
+        if message is not None:
+            text = "\n".join(map(shown, message.split("\n")))
+            click.echo(f"{click.style('Error:', fg='red')} {text}", err=True)
 
 
 def _traceback_option() -> click.Option:
@@ -56,4 +87,5 @@ def main(blocked: tuple[str, ...]) -> None:
 main.params.append(_traceback_option())
 for module in (demo, plan, profile, allocate, explain, apply, export, plugins, scenarios):
     module.command.params.append(_traceback_option())
+    module.command.callback = apart(module.command.callback)
     main.add_command(module.command)

@@ -25,21 +25,22 @@ def command(run: Path, metrics: tuple[str, ...], as_json: bool, **arguments: Any
     What is not given stays as it was in the run's plan; a new strategy or new methods drop the old options.
     """
     from layerlens_core.allocation.allocate import allocate
-    from layerlens_core.cli.run_directory import print_result, traced
+    from layerlens_core.cli.run_directory import held, print_result, writing_run
     from layerlens_core.files.run import PLAN
     from layerlens_core.values.plan import Plan
     from layerlens_core.values.profile import Profile
 
-    profile = Profile.load(run)
-    before = Plan.load(run) if (run / PLAN).exists() else None
-    given = decision_arguments(arguments, before.request.training if before else None)
-    if metrics:
-        given["weights"] = parse_weights(metrics)
-    if before is not None:
-        given = _as_before(before, given) | given
-    with traced(run, "allocate", {"metrics": metrics, **arguments}, keep_profile=True):
-        planned = allocate(profile, **given)
-        planned.save(run)
+    with held(run):
+        profile = Profile.load(run)
+        before = Plan.load(run) if (run / PLAN).exists() else None
+        given = decision_arguments(arguments, before.request.training if before else None)
+        if metrics:
+            given["weights"] = parse_weights(metrics)
+        if before is not None:
+            given = _as_before(before, given) | given
+        with writing_run(run, "allocate", {"metrics": metrics, **arguments}, keep_profile=True) as new:
+            planned = allocate(profile, **given)
+            planned.save(new)
     print_result(planned, profile, run, as_json)
 
 

@@ -38,13 +38,13 @@ class Start(TypedDict):
 @start_options
 def command(run: Path, model: str, out: Path, overwrite: bool, **start: Unpack[Start]) -> None:
     """Attach the plan of RUN to the model and write the initialised adapter, in PEFT's format."""
-    from layerlens_core.values.plan import Plan
-    from layerlens_core.values.profile import Profile
+    from layerlens_core.cli.terminal import result
+    from layerlens_core.values.plan import load_run
 
-    plan, profile = Plan.load(run), Profile.load(run)
+    plan, profile = load_run(run)
     check_free(out, model, overwrite)
     write_adapter(run, plan, profile, model, out, start)
-    click.echo(out)
+    result(out)
 
 
 def check_free(out: Path, model: str, overwrite: bool) -> None:
@@ -55,9 +55,11 @@ def check_free(out: Path, model: str, overwrite: bool) -> None:
     overwrite: whether files there may be replaced.
     """
     from layerlens_core.errors import FileError
-    from layerlens_core.files.atomic import check_directory
+    from layerlens_core.files.atomic import settle
+    from layerlens_core.files.folders import check_directory
 
     check_directory(out)
+    settle(out)
     if out.resolve() == Path(model).resolve():
         raise FileError(f"{out} is the directory of the model; an adapter there would be taken for a part of it")
     there = sorted(path.name for path in out.iterdir()) if out.exists() else []

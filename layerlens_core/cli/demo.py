@@ -21,27 +21,28 @@ def command(out: Path, budget: str, seed: int) -> None:
     from layerlens_core.adaptation.attached import trainable_parameters
     from layerlens_core.allocation.allocate import allocate
     from layerlens_core.allocation.budget import Budget
-    from layerlens_core.cli.run_directory import check_output, traced
+    from layerlens_core.cli.run_directory import writing_run
     from layerlens_core.cli.tables import print_plan
-    from layerlens_core.cli.terminal import progress_bar
+    from layerlens_core.cli.terminal import progress_bar, result
     from layerlens_core.demo import run
     from layerlens_core.demo.corpus import majority_share
+    from layerlens_core.files.folders import check_directory
 
-    check_output(out, overwrite=True)
+    check_directory(out)
     asked = Budget.parse([budget])
     started = time.monotonic()
     corpus = run.read_corpus(seed)
-    click.echo(
+    result(
         f"{len(corpus.training)} docstrings of the standard library to train on, {len(corpus.held_out)} held out, "
         f"from {', '.join(corpus.classes)}"
     )
     prepared = run.load_model(corpus, seed)
-    with traced(out, "demo", {"budget": budget, "seed": seed}):
+    with writing_run(out, "demo", {"budget": budget, "seed": seed}) as new:
         with progress_bar() as report:
             profiled = run.profile_model(prepared, seed, report)
         plan = allocate(profiled, budget=asked, weights=run.WEIGHTS)
-        profiled.save(out)
-        plan.save(out)
+        profiled.save(new)
+        plan.save(new)
     print_plan(plan, profiled)
 
     held_out = run.encoded(corpus.held_out, prepared)
@@ -49,15 +50,15 @@ def command(out: Path, budget: str, seed: int) -> None:
     torch.manual_seed(seed)
     model = apply(prepared.model, plan)
     real, heads = trainable_parameters(model)
-    click.echo(f"trainable parameters: {plan.parameters:,} planned, {real:,} real, and {heads:,} in the head")
-    click.echo(f"training {run.EPOCHS} epochs with the Hugging Face Trainer …")
+    result(f"trainable parameters: {plan.parameters:,} planned, {real:,} real, and {heads:,} in the head")
+    result(f"training {run.EPOCHS} epochs with the Hugging Face Trainer …")
     run.train(model, prepared, corpus.training, out / "training", seed=seed, bars=sys.stderr.isatty())
     after = run.accuracy(model, prepared.tokenizer, held_out)
     model.save_pretrained(str(out / "adapter"))
-    click.echo("")
-    click.echo(f"held-out accuracy     {before:.1%} before, {after:.1%} after training")
-    click.echo(f"always the majority   {majority_share(corpus.held_out):.1%}")
-    click.echo(f"trainable parameters  {plan.parameters:,} planned, {real:,} real")
-    click.echo(f"time                  {time.monotonic() - started:.0f} s")
-    click.echo(f"the run lies in       {out}  (profile.json, plan.json, trace.jsonl, adapter/)")
-    click.echo(f"why each layer got it layerlens explain {out} 5")
+    result()
+    result(f"held-out accuracy     {before:.1%} before, {after:.1%} after training")
+    result(f"always the majority   {majority_share(corpus.held_out):.1%}")
+    result(f"trainable parameters  {plan.parameters:,} planned, {real:,} real")
+    result(f"time                  {time.monotonic() - started:.0f} s")
+    result(f"the run lies in       {out}  (profile.json, plan.json, trace.jsonl, adapter/)")
+    result(f"why each layer got it layerlens explain {out} 5")

@@ -18,19 +18,19 @@ def command(run: Path, layer: str | None, as_json: bool) -> None:
     """
     import json
 
+    from layerlens_core.cli.terminal import result_json
     from layerlens_core.files.run import PLAN
-    from layerlens_core.values.plan import Plan
-    from layerlens_core.values.profile import Profile
+    from layerlens_core.values.plan import Plan, load_run
 
-    plan = Plan.load(run)
     if layer is None:
+        plan, profile = load_run(run)
         if as_json:
-            click.echo((run / PLAN).read_text(encoding="utf-8"), nl=False)
+            result_json((run / PLAN).read_text(encoding="utf-8"))
             return
         from layerlens_core.allocation.explanation import without_margins
         from layerlens_core.cli.tables import print_plan
 
-        print_plan(plan, Profile.load(run), without_margins=without_margins(run))
+        print_plan(plan, profile, without_margins=without_margins(run))
         return
     from layerlens_core.allocation.explanation import explain
 
@@ -38,8 +38,8 @@ def command(run: Path, layer: str | None, as_json: bool) -> None:
     if as_json:
         import attrs
 
-        click.echo(json.dumps(attrs.asdict(explanation), indent=2, sort_keys=True, ensure_ascii=False))
+        result_json(json.dumps(attrs.asdict(explanation), indent=2, sort_keys=True, ensure_ascii=False))
         return
     from layerlens_core.cli.tables import print_explanation
 
-    print_explanation(explanation, plan)
+    print_explanation(explanation, Plan.load(run))

@@ -22,16 +22,15 @@ def command(run: Path, to: str, model: str, out: Path, overwrite: bool, **start:
 
     A trainer that cannot express the plan is refused, and nothing is written.
     """
-    from layerlens_core.cli.terminal import say
+    from layerlens_core.cli.terminal import result, say
     from layerlens_core.data.source import check_source
     from layerlens_core.errors import PluginError
     from layerlens_core.plugin.export import ExportRequest
     from layerlens_core.plugin.registry import default
-    from layerlens_core.values.plan import Plan
-    from layerlens_core.values.profile import Profile
+    from layerlens_core.values.plan import load_run
 
     export = default().load("exporter", to)
-    plan, profile = Plan.load(run), Profile.load(run)
+    plan, profile = load_run(run)
     check_free(out, model, overwrite)
     check_source(model)
     request = ExportRequest(
@@ -49,4 +48,4 @@ def command(run: Path, to: str, model: str, out: Path, overwrite: bool, **start:
         origin = default().origin("exporter", to)
         raise PluginError(f"{origin} must return a tuple of the paths that it wrote, but returned {returned}")
     for path in written:
-        click.echo(path)
+        result(path)

@@ -55,25 +55,25 @@ def command(
     # Errors in the command line are told before torch is imported, which takes seconds.
     from layerlens_core.allocation.allocate import allocate
     from layerlens_core.cli.measuring import ProfileArguments, run_profile
-    from layerlens_core.cli.run_directory import check_output, print_result, save_profile, staging, traced
+    from layerlens_core.cli.run_directory import check_output, print_result, writing_run
     from layerlens_core.cli.terminal import is_first
 
     profiling = ProfileArguments(**arguments)
-    check_output(out, overwrite, profiling.resume)
-    with traced(out, "plan", shown), staging(profiling.directions) as staged:
+    with writing_run(out, "plan", shown) as new:
+        check_output(out, overwrite, profiling.resume)
         result = run_profile(
             model,
             weights,
             profiling,
             out,
-            directions=staged,
+            directions=new if profiling.directions else None,
             rehearse=lambda prepared: rehearse(prepared, weights, decision),
         )
         if not is_first():
             return
         planned = allocate(result, weights=weights or None, **decision)
-        save_profile(result, out, staged)
-        planned.save(out)
+        result.save(new)
+        planned.save(new)
     print_result(planned, result, out, as_json)
 
 

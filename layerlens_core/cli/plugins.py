@@ -15,31 +15,39 @@ if TYPE_CHECKING:
 @json_option
 def command(as_json: bool) -> None:
     """List every plugin that was found, loaded or not, and every name that can be used."""
+    from layerlens_core.cli.terminal import result, result_json, shown
     from layerlens_core.plugin.providers import KINDS, MetricProvider
     from layerlens_core.plugin.registry import default
 
     registry = default()
     if as_json:
-        click.echo(json.dumps(_document(), indent=2, ensure_ascii=False))
+        result_json(json.dumps(_document(), indent=2, ensure_ascii=False))
         return
     for kind in KINDS:
-        click.secho({"strategy": "strategies"}.get(kind, f"{kind}s"), bold=True)
+        _line({"strategy": "strategies"}.get(kind, f"{kind}s"), bold=True)
         for name, provider in registry.providers(kind).items():
             origin = registry.plugin_of(kind, name).distribution
             source = "" if origin == "layerlens-core" else f"  [{origin}]"
-            click.echo(f"  {name:<16} {provider.summary}{source}")
+            _line(f"  {name:<16} {provider.summary}{source}")
             if isinstance(provider, MetricProvider):
                 measure = describe_metric(provider)
-                click.secho(f"  {'':<16} {measure}", fg=None if measure.startswith("in ") else "red", dim=True)
-    click.secho("plugins", bold=True)
+                _line(f"  {'':<16} {measure}", fg=None if measure.startswith("in ") else "red", dim=True)
+    _line("plugins", bold=True)
     colours = {"loaded": "green", "blocked": "yellow", "failed": "red"}
     for plugin in registry.plugins:
         status = click.style(plugin.status, fg=colours[plugin.status])
-        click.echo(f"  {plugin.name:<16} {status}  {plugin.distribution} {plugin.version}")
+        name, origin = shown(plugin.name), shown(f"{plugin.distribution} {plugin.version}")
+        result(f"  {name:<16} {status}  {origin}", styled=True)
         if plugin.cause:
-            click.echo(f"  {'':<16} {plugin.cause}" + (f"  ({plugin.where})" if plugin.where else ""))
+            _line(f"  {'':<16} {plugin.cause}" + (f"  ({plugin.where})" if plugin.where else ""))
     for conflict in registry.conflicts:
-        click.secho(f"  {conflict}", fg="red")
+        _line(f"  {conflict}", fg="red")
+
+
+def _line(text: str, **style: Any) -> None:
+    from layerlens_core.cli.terminal import result, shown
+
+    result(click.style(shown(text), **style), styled=True)
 
 
 def describe_metric(metric: "MetricProvider") -> str:

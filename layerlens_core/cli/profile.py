@@ -20,24 +20,22 @@ def command(model: str, metrics: tuple[str, ...], out: Path, overwrite: bool, **
     'layerlens allocate' then makes plans from it without touching the model.
     """
     from layerlens_core.cli.measuring import ProfileArguments, run_profile
-    from layerlens_core.cli.run_directory import check_output, save_profile, staging, traced
+    from layerlens_core.cli.run_directory import check_output, writing_run
     from layerlens_core.cli.tables import stability_lines
-    from layerlens_core.cli.terminal import is_first, say
-    from layerlens_core.files.run import PLAN
+    from layerlens_core.cli.terminal import is_first, result, say
 
     profiling = ProfileArguments(**arguments)
-    check_output(out, overwrite, profiling.resume)
     weights = parse_weights(metrics)
     shown = {"model": model, "metrics": metrics, **arguments}
-    with traced(out, "profile", shown), staging(profiling.directions) as staged:
-        result = run_profile(model, weights, profiling, out, directions=staged)
+    with writing_run(out, "profile", shown) as new:
+        check_output(out, overwrite, profiling.resume)
+        scored = run_profile(model, weights, profiling, out, directions=new if profiling.directions else None)
         if not is_first():
             return
-        save_profile(result, out, staged)
-        (out / PLAN).unlink(missing_ok=True)
-    say(f"{result.samples} samples, mean loss {result.loss:.4f} nats, {len(result.statistics)} modules scored")
-    for line in stability_lines(result):
+        scored.save(new)
+    say(f"{scored.samples} samples, mean loss {scored.loss:.4f} nats, {len(scored.statistics)} modules scored")
+    for line in stability_lines(scored):
         say(line)
-    for skipped in result.unscored:
+    for skipped in scored.unscored:
         say(f"not scored: {skipped.name}: {skipped.reason}")
-    click.echo(out)
+    result(out)

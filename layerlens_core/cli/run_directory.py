@@ -1,21 +1,18 @@
-"""A run's directory, as commands write it: checked, traced, and complete or not at all."""
+"""A run's directory, as commands write it: checked, locked, traced, and replaced as a whole or not at all."""
 
-import shutil
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-import click
-
 from layerlens_core import tracing
-from layerlens_core.cli.terminal import is_first, say
+from layerlens_core.cli.terminal import is_first, result_json, say
 from layerlens_core.errors import FileError
-from layerlens_core.files.atomic import check_directory, replacing
-from layerlens_core.files.run import DIRECTIONS, FILES, PLAN, checkpoints
+from layerlens_core.files.atomic import NEW, writing
+from layerlens_core.files.folders import check_directory
+from layerlens_core.files.run import FILES, PLAN, PROFILE, checkpoints, rewriting
 from layerlens_core.values.plan import Plan
 from layerlens_core.values.profile import Profile, versions
 
@@ -25,7 +22,15 @@ def check_output(out: Path, overwrite: bool, resume: bool = False) -> None:
     check_directory(out)
     there = [name for name in FILES if (out / name).exists()]
     if there and not overwrite:
-        raise FileError(f"{out} already holds a run ({', '.join(there)}); use --overwrite or another --out")
+        held = f"{out} already holds a run ({', '.join(there)})"
+        if checkpoints(out):
+            raise FileError(
+                f"{held}, and the profile of another that was interrupted; --overwrite --resume goes on with that, "
+                "--overwrite begins anew"
+            )
+        profiled = PROFILE in there and PLAN not in there
+        plan = f", or plan from its profile, which is complete: layerlens allocate {out}" if profiled else ""
+        raise FileError(f"{held}; use --overwrite or another --out{plan}")
     if checkpoints(out) and not (overwrite or resume):
         raise FileError(
             f"{out} holds a profile that was interrupted; --resume goes on with it, --overwrite begins anew"
@@ -33,15 +38,36 @@ def check_output(out: Path, overwrite: bool, resume: bool = False) -> None:
 
 
 @contextmanager
-def traced(run: Path, command: str, arguments: Mapping[str, Any], *, keep_profile: bool = False) -> Iterator[None]:
-    """Write the trace of a command, from start to finish; nothing is written where it fails."""
-    if not is_first():
+def held(run: Path) -> Iterator[None]:
+    """Let no other process write a run between reading it and writing it anew. Raises `FileError`."""
+    with writing(run) if run.is_dir() else nullcontext():
         yield
+
+
+@contextmanager
+def writing_run(run: Path, command: str, arguments: Mapping[str, Any], *, keep_profile: bool = False) -> Iterator[Path]:
+    """Write a run with the trace of a command; where it fails, the run stays as it was.
+
+    run: its directory, which no other process writes meanwhile.
+    command: its name.
+    arguments: as they were given.
+    keep_profile: the run's profile stays, with what profiling logged.
+
+    Gives a directory to save into; what lies there at the end becomes the run
+    (`layerlens_core.files.run.rewriting`). Of several processes the first one writes.
+
+    Raises `FileError` where another process writes it, or it cannot be written.
+    """
+    if not is_first():
+        yield run / NEW
         return
     from layerlens_core.plugin.registry import default
 
     started = time.monotonic()
-    with tracing.to_file(run, run_id=uuid.uuid4().hex[:12], keep_profile=keep_profile):
+    with (
+        rewriting(run) as staging,
+        tracing.to_file(run, run_id=uuid.uuid4().hex[:12], keep_profile=keep_profile, into=staging),
+    ):
         # Whether code that came with the model ran is told either way.
         given = {
             key: value
@@ -51,35 +77,14 @@ def traced(run: Path, command: str, arguments: Mapping[str, Any], *, keep_profil
         plain = {key: list(value) if isinstance(value, tuple) else str(value) for key, value in given.items()}
         tracing.run_started(command, plain, versions())
         tracing.plugins_seen(default())
-        yield
+        yield staging
         tracing.run_finished(time.monotonic() - started)
-
-
-@contextmanager
-def staging(wanted: bool) -> Iterator[Path | None]:
-    """A directory for the side file until all has gone well; None where it is not wanted."""
-    if not wanted:
-        yield None
-        return
-    with TemporaryDirectory(prefix="layerlens-") as place:
-        yield Path(place)
-
-
-def save_profile(profile: Profile, out: Path, staged: Path | None) -> None:
-    """Write a profile and its side file into the run; a side file of an earlier profile is removed."""
-    side = out / DIRECTIONS
-    if staged is None:
-        side.unlink(missing_ok=True)
-    else:
-        with replacing(side) as file, (staged / side.name).open("rb") as source:
-            shutil.copyfileobj(source, file.buffer)
-    profile.save(out)
 
 
 def print_result(planned: Plan, profile: Profile, run: Path, as_json: bool) -> None:
     """The plan as a table and a line on how to learn more, or as JSON."""
     if as_json:
-        click.echo((run / PLAN).read_text(encoding="utf-8"), nl=False)
+        result_json((run / PLAN).read_text(encoding="utf-8"))
         return
     from layerlens_core.allocation.explanation import without_margins
     from layerlens_core.cli.tables import print_plan

@@ -12,6 +12,7 @@ def command(strategies: tuple[str, ...], as_json: bool) -> None:
     """Plan seven scenarios on a BERT-shaped model with synthetic scores, and print them side by side."""
     import json
 
+    from layerlens_core.cli.terminal import result_json
     from layerlens_core.demo.scenarios import SCENARIOS, plan_of
     from layerlens_core.plugin.registry import default
 
@@ -25,7 +26,7 @@ def command(strategies: tuple[str, ...], as_json: bool) -> None:
             }
             for name, by_strategy in plans.items()
         }
-        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        result_json(json.dumps(document, indent=2, ensure_ascii=False))
         return
     from layerlens_core.cli.tables import print_scenarios
 

@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
+from rich.markup import escape as _escaped
 from rich.table import Table
 
 from layerlens_core.allocation.budget import readable
 from layerlens_core.allocation.explanation import Explanation
 from layerlens_core.allocation.reliability import doubts
+from layerlens_core.cli.terminal import results, shown
 from layerlens_core.values.decisions import Decision
 from layerlens_core.values.inventory import Inventory
 from layerlens_core.values.plan import Plan
@@ -21,6 +22,15 @@ _COLOURS = {"none": "dim", "prefix": "cyan", "adapter": "yellow", "lora": "green
 _BAR = 12
 
 
+def escape(text: object) -> str:
+    """Text of a file or a plugin, as rich prints it: neither its markup nor its control characters do anything."""
+    return _escaped(shown(str(text)))
+
+
+def _console() -> Console:
+    return Console(file=results(), highlight=False)
+
+
 def print_plan(plan: Plan, profile: Profile | None = None, *, without_margins: str | None = None) -> None:
     """The table of layers, and what the plan spends. Bars, errors and raw scores are left out where they do not fit.
 
@@ -28,7 +38,7 @@ def print_plan(plan: Plan, profile: Profile | None = None, *, without_margins: s
     profile: that it was made from, for raw scores.
     without_margins: why it has no margins.
     """
-    console = Console(highlight=False)
+    console = _console()
     prefix = common_prefix([decision.unit for decision in plan.decisions])
     scores = {each.metric: _cells(each, profile.inventory) for each in profile.scores} if profile else {}
     bare = {metric: {layer: cell.split(" ±")[0] for layer, cell in column.items()} for metric, column in scores.items()}
@@ -38,13 +48,14 @@ def print_plan(plan: Plan, profile: Profile | None = None, *, without_margins: s
         if console.measure(table, options=unbounded).maximum <= console.width:
             break
     if prefix:
-        console.print(f"layers of [bold]{prefix.rstrip('.')}[/]")
+        console.print(f"layers of [bold]{escape(prefix.rstrip('.'))}[/]")
     console.print(table)
     for line in stability_lines(profile) if profile else ():
-        console.print(line, highlight=False)
+        console.print(escape(line), highlight=False)
     if without_margins:
-        console.print(margins_line(without_margins), soft_wrap=True)
-    console.print(spending(plan), soft_wrap=True)
+        console.print(escape(margins_line(without_margins)), soft_wrap=True)
+    for line in spending(plan).split("\n"):
+        console.print(escape(line), soft_wrap=True)
 
 
 def margins_line(cause: str) -> str:
@@ -88,7 +99,7 @@ def _layers(plan: Plan, prefix: str, columns: Mapping[str, Mapping[str, str]], b
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("layer", no_wrap=True)
     for metric in columns:
-        table.add_column(metric.replace("_", "\n"), justify="right", no_wrap=True)
+        table.add_column(escape(metric).replace("_", "\n"), justify="right", no_wrap=True)
     table.add_column("utility", justify="right", no_wrap=True)
     if bars:
         table.add_column("", no_wrap=True)
@@ -100,11 +111,11 @@ def _layers(plan: Plan, prefix: str, columns: Mapping[str, Mapping[str, str]], b
         filled = round(_BAR * (max(decision.utility, 0) / largest)) if largest > 0 else 0
         style = _COLOURS.get(decision.method, "magenta")
         table.add_row(
-            decision.unit.removeprefix(prefix),
+            escape(decision.unit.removeprefix(prefix)),
             *(column.get(decision.unit, "–") for column in columns.values()),
             f"{decision.utility:.4f}",
             *(["█" * filled + "·" * (_BAR - filled)] if bars else []),
-            f"[{style}]{decision.method}[/]",
+            f"[{style}]{escape(decision.method)}[/]",
             describe_sizes(decision.sizes),
             f"{decision.parameters:,}",
         )
@@ -135,7 +146,7 @@ def spending(plan: Plan) -> str:
     """What was asked for, allowed and planned, in a line."""
     text = f"{plan.parameters:,} trainable parameters planned"
     if plan.limit is not None:
-        asked = next(text for text in plan.request.budget if text.startswith("params="))
+        asked = next((text for text in plan.request.budget if text.startswith("params=")), "params")
         text += f" of {plan.limit:,} allowed by {asked}{_share(plan.parameters, plan.limit)}"
     if plan.heads:
         text += f"; the head ({', '.join(head.name for head in plan.heads)}) adds {plan.head_parameters:,}"
@@ -159,10 +170,11 @@ def _share(amount: float, bound: float) -> str:
 
 def print_explanation(explanation: Explanation, plan: Plan) -> None:
     """The numbers that led to one layer's method and size, step by step."""
-    console = Console(highlight=False)
+    console = _console()
     decision = explanation.decision
     size = f" of size {describe_sizes(decision['sizes'])}" if decision["sizes"] else ""
-    console.print(f"[bold]{explanation.layer}[/]: {decision['method']}{size}, {decision['parameters']:,} parameters\n")
+    method = escape(decision["method"])
+    console.print(f"[bold]{escape(explanation.layer)}[/]: {method}{size}, {decision['parameters']:,} parameters\n")
     if explanation.utility is None:
         console.print(f"It was not scored: {escape(decision['reason'])}")
         return
@@ -170,27 +182,30 @@ def print_explanation(explanation: Explanation, plan: Plan) -> None:
     total = sum(scored["weights"].values())
     console.print("[bold]1  utility[/]")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for heading in ("metric", "raw", "unit", f"normalised ({scored['normalizer']})", "weight"):
+    for heading in ("metric", "raw", "unit", f"normalised ({escape(scored['normalizer'])})", "weight"):
         table.add_column(heading, justify="left" if heading in ("metric", "unit") else "right")
     errors = scored.get("errors", {})
     for metric, raw in scored["raw"].items():
         spread = f" ± {errors[metric]:.2g}" if metric in errors else ""
         table.add_row(
-            metric, f"{raw:.6g}{spread}", explanation.units.get(metric, ""), f"{scored['normalized'][metric]:.6f}",
+            escape(metric), f"{raw:.6g}{spread}", escape(explanation.units.get(metric, "")),
+            f"{scored['normalized'][metric]:.6f}",
             f"{scored['weights'][metric]:g}" + (f" / {total:g}" if math.isfinite(total) else ""),
         )  # fmt: skip
     console.print(table)
     if errors:
-        console.print(f"of {', '.join(errors)} only what exceeds the standard errors counts")
-    console.print(f"{scored['aggregator']} of the normalised scores: utility [bold]{scored['utility']:.6f}[/]\n")
+        console.print(f"of {escape(', '.join(errors))} only what exceeds the standard errors counts")
+    console.print(
+        f"{escape(scored['aggregator'])} of the normalised scores: utility [bold]{scored['utility']:.6f}[/]\n"
+    )
     console.print("[bold]2  method[/]")
     if explanation.thresholds is not None:
         methods, thresholds = explanation.thresholds["methods"], explanation.thresholds["thresholds"]
-        steps = "".join(f" < {t:.6f} ≤ {m}" for t, m in zip(thresholds, methods[1:], strict=True))
-        console.print(f"thresholds ({escape(explanation.thresholds['origin'])}): {methods[0]}{steps}")
+        steps = "".join(f" < {t:.6f} ≤ {escape(m)}" for t, m in zip(thresholds, methods[1:], strict=True))
+        console.print(f"thresholds ({escape(explanation.thresholds['origin'])}): {escape(methods[0])}{steps}")
     console.print(escape(decision["reason"]))
     for event in explanation.refused:
-        console.print(f"refused: {event['method']}, because {escape(event['cause'])}")
+        console.print(f"refused: {escape(event['method'])}, because {escape(event['cause'])}")
     if decision["runner_up"] not in (None, decision["method"]):
         console.print(f"runner-up: {escape(decision['runner_up'])}")
     for flip in explanation.flips:
@@ -203,11 +218,11 @@ def print_explanation(explanation: Explanation, plan: Plan) -> None:
     budget = explanation.budget
     for name, bound in budget["limits"].items():
         spent = f"{readable(name, budget['spent'][name])} of {readable(name, bound)}"
-        console.print(f"budget {budget['asked']}: {spent} {name} spent by the whole plan")
+        console.print(f"budget {escape(budget['asked'])}: {spent} {name} spent by the whole plan")
     console.print(_modules(explanation) if decision["sizes"] else "nothing to train: the layer stays frozen")
     others = sorted({d.size for d in plan.decisions if d.method == decision["method"]})
     if decision["sizes"] and len(others) > 1:
-        console.print(f"the {decision['method']} layers of the plan have sizes {', '.join(map(str, others))}")
+        console.print(f"the {method} layers of the plan have sizes {', '.join(map(str, others))}")
 
 
 def _modules(explanation: Explanation) -> Table:
@@ -216,10 +231,10 @@ def _modules(explanation: Explanation) -> Table:
     table.add_column("module")
     table.add_column("size", justify="right")
     for metric in explanation.modules:
-        table.add_column(metric.replace("_", "\n"), justify="right", no_wrap=True)
+        table.add_column(escape(metric).replace("_", "\n"), justify="right", no_wrap=True)
     for module, size in explanation.decision["sizes"].items():
         scores = (f"{values[module]:.3g}" if module in values else "–" for values in explanation.modules.values())
-        table.add_row(module.removeprefix(f"{explanation.layer}."), str(size), *scores)
+        table.add_row(escape(module.removeprefix(f"{explanation.layer}.")), str(size), *scores)
     return table
 
 
@@ -234,12 +249,14 @@ def print_scenarios(plans: Mapping[str, Mapping[str, Plan]]) -> None:
         for number, (strategy, plan) in enumerate(by_strategy.items()):
             layers = " ".join(_short(decision) for decision in plan.decisions)
             last = number == len(by_strategy) - 1
-            table.add_row("" if number else scenario, strategy, layers, f"{plan.parameters:,}", end_section=last)
-    console = Console()
+            table.add_row(
+                "" if number else scenario, escape(strategy), layers, f"{plan.parameters:,}", end_section=last
+            )
+    console = _console()
     console.print(table)
     console.print("l: rank of LoRA, a: width of the adapter, p: length of the prefix, ·: none", highlight=False)
 
 
 def _short(decision: Decision) -> str:
     style = _COLOURS.get(decision.method, "magenta")
-    return f"[{style}]{decision.method[0]}{decision.size}[/]" if decision.size else "[dim]·[/]"
+    return f"[{style}]{escape(decision.method[:1])}{decision.size}[/]" if decision.size else "[dim]·[/]"

@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from layerlens_core.errors import FileError
-from layerlens_core.files import tensors
+from layerlens_core.errors import FileError, brief
+from layerlens_core.files import atomic, tensors
+from layerlens_core.files.reading import read_file
 from layerlens_core.files.run import DIRECTIONS
 
 SCHEMA, VERSION = "layerlens/directions", 1
 _AGAIN = "profile again with --directions"
+#: By how much the length of a row may differ from 1.
+_LENGTH = 1e-3
 
 Vectors = Mapping[str, NDArray[np.float32]]
 
@@ -52,12 +55,8 @@ def read_directions(path: str | Path, *, fingerprint: str, digest: str | None = 
     profile was written with.
     """
     path = Path(path) / DIRECTIONS if Path(path).is_dir() else Path(path)
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise FileError(f"{path} does not exist; {_AGAIN}") from None
-    except OSError as error:
-        raise FileError(f"{path} cannot be read: {error.strerror}; {_AGAIN}") from None
+    atomic.settle(path.parent)
+    content = read_file(path, advice=_AGAIN, most=None)
     if digest is not None and hashlib.sha256(content).hexdigest() != digest:
         raise FileError(f"{path} is damaged, or not the file that its profile was written with; {_AGAIN}")
     try:
@@ -67,14 +66,16 @@ def read_directions(path: str | Path, *, fingerprint: str, digest: str | None = 
     if header.get("schema") != SCHEMA:
         raise FileError(f"{path} is not a {SCHEMA} file")
     if header.get("version") != VERSION:
-        raise FileError(f"{path} is of version {header.get('version')}; this LayerLens reads version {VERSION}")
+        raise FileError(f"{path} is of version {brief(header.get('version'))}; this LayerLens reads version {VERSION}")
     if header.get("fingerprint") != fingerprint:
         raise FileError(f"{path} holds the directions of another model; {_AGAIN} on this one")
     try:
         vectors = tensors.arrays_of(content)
     except ValueError as error:
-        raise FileError(f"{path} is damaged: {error}; {_AGAIN}") from None
-    wrong = [name for name, array in vectors.items() if array.ndim != 2 or array.dtype != np.float32]
-    if wrong:
-        raise FileError(f"{path} is damaged: {wrong[0]} is no matrix of float32; {_AGAIN}")
+        raise FileError(f"{path} is damaged: {brief(error)}; {_AGAIN}") from None
+    for name, array in vectors.items():
+        if array.ndim != 2 or array.dtype != np.float32:
+            raise FileError(f"{path} is damaged: {brief(name)} is no matrix of float32; {_AGAIN}")
+        if not (np.abs(np.linalg.norm(array.astype(np.float64), axis=1) - 1) < _LENGTH).all():
+            raise FileError(f"{path} is damaged: {brief(name)} has rows that are not of length 1; {_AGAIN}")
     return vectors

@@ -6,43 +6,46 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from layerlens_core.errors import FileError
+from layerlens_core.errors import FileError, LayerLensError, brief
 from layerlens_core.files.atomic import replacing
-from layerlens_core.files.json_text import parse
+from layerlens_core.files.json_text import parse_strict, writable
+from layerlens_core.files.reading import read_file
 
 T = TypeVar("T")
+#: Integers are smaller than this, so that sums of them are exact numbers everywhere.
+_LARGEST = 1 << 63
 
 
 def write(path: Path, value: object, *, schema: str, version: int) -> None:
     """Write an attrs value as JSON: sorted keys, so that equal values give equal bytes."""
     document = {"schema": schema, "version": version, **_converter().unstructure(value)}
+    text = json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     with replacing(path) as file:
-        json.dump(document, file, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-        file.write("\n")
+        file.write(f"{writable(text)}\n")
 
 
 def read(path: Path, kind: type[T], *, schema: str, version: int) -> T:
     """Read what `write` wrote. Raises `FileError` where the file is missing, damaged or of another version."""
+    content = read_file(path, advice=f"is {path.parent} the directory of a run?")
     try:
-        document: Any = parse(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileError(f"{path} does not exist; is {path.parent} the directory of a run?") from None
-    except OSError as error:
-        raise FileError(f"{path} cannot be read: {error.strerror}; is {path.parent} the directory of a run?") from None
+        document: Any = parse_strict(content.decode("utf-8"))
     except ValueError as error:
-        raise FileError(f"{path} is not valid JSON: {error}") from None
+        raise FileError(f"{path} is not valid JSON: {brief(error)}") from None
     if not isinstance(document, dict) or document.get("schema") != schema:
         raise FileError(f"{path} is not a {schema} file")
-    if document.get("version") != version:
-        raise FileError(f"{path} is of version {document.get('version')}; this LayerLens reads version {version}")
+    found = document.get("version")
+    if found != version:
+        raise FileError(f"{path} is of version {brief(found)}; this LayerLens reads version {version}")
     import cattrs  # here, so that adapting a model does not need it installed
 
     try:
         fields = {name: value for name, value in document.items() if name not in ("schema", "version")}
         structured: T = _converter().structure(fields, kind)
     except (cattrs.errors.BaseValidationError, KeyError, TypeError, ValueError, ArithmeticError) as error:
-        details = "; ".join(cattrs.transform_error(error)[:3]) if isinstance(error, Exception) else str(error)
-        raise FileError(f"{path} is damaged: {details}") from error
+        details = "; ".join(cattrs.transform_error(error, format_exception=_told)[:3])
+        raise FileError(f"{path} is damaged: {brief(details)}") from error
+    except RecursionError:
+        raise FileError(f"{path} is damaged: it is nested too deeply") from None
     return structured
 
 
@@ -59,9 +62,20 @@ def _converter() -> Any:
     return converter
 
 
+def _told(error: BaseException, kind: type | None) -> str:
+    """For cattrs: an error in words; those of our records say all."""
+    if isinstance(error, LayerLensError):
+        return str(error)
+    from cattrs.v import format_exception
+
+    return format_exception(error, kind)
+
+
 def _exactly(kind: type, value: object) -> object:
     if type(value) is not kind:
         raise TypeError(kind)
+    if kind is int and not -_LARGEST < value < _LARGEST:  # type: ignore[operator]
+        raise ValueError(value)
     return value
 
 

@@ -1,6 +1,10 @@
-"""Which files a run's directory holds."""
+"""Which files a run's directory holds, and how they change together."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from layerlens_core.files.atomic import discard, filling
 
 #: What was measured (`layerlens_core.values.profile`).
 PROFILE = "profile.json"
@@ -20,3 +24,17 @@ FILES = (PROFILE, DIRECTIONS, PLAN, TRACE)
 def checkpoints(run: str | Path) -> list[Path]:
     """The files of a profile that is not complete, one a process, by name."""
     return sorted(Path(run).glob(f"{CHECKPOINT}*"))
+
+
+@contextmanager
+def rewriting(run: Path) -> Iterator[Path]:
+    """A directory whose files become the run's, together, at the end (`layerlens_core.files.atomic.filling`).
+
+    With a profile among them they are a new run, and all files of the old one go away, its checkpoints too. Without one
+    they replace those of their names. Whoever saves into the directory makes it.
+    """
+    with filling(run, lazily=True) as staging:
+        yield staging
+        if (staging / PROFILE).exists():
+            old = [name for name in FILES if not (staging / name).exists()]
+            discard(staging, [*old, *(path.name for path in checkpoints(run))])

@@ -4,6 +4,7 @@ The file's own metadata has one entry, ``layerlens``, which holds the header as 
 entries in no fixed order. Arrays are NumPy's, so that nothing that reads a run's files imports torch.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +30,16 @@ def write(path: Path, arrays: Mapping[str, NDArray[Any]], header: Mapping[str, A
     with replacing(path) as file:
         file.buffer.write(content)
     return content
+
+
+def digest(arrays: Mapping[str, NDArray[Any]], header: Mapping[str, Any]) -> str:
+    """A sha256 digest, in hexadecimal, of arrays with their names, shapes and types, and of a header of JSON."""
+    found = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        found.update(json.dumps([name, str(array.dtype), list(array.shape)]).encode())
+        found.update(array.data if array.size else b"")
+    return found.hexdigest()
 
 
 def arrays_of(content: bytes) -> Arrays:

@@ -13,11 +13,17 @@ from attrs import evolve, frozen
 
 from layerlens_core.errors import PluginError, nearest
 from layerlens_core.plugin import hookspecs
+from layerlens_core.plugin.deadline import within
 from layerlens_core.plugin.hookspecs import HOOKS, PROJECT
 from layerlens_core.plugin.providers import KINDS, Provider, kind_of
 
 ENTRY_POINT_GROUP = "layerlens"
 DISABLE_VARIABLE = "LAYERLENS_DISABLE_PLUGINS"
+TIMEOUT_VARIABLE = "LAYERLENS_PLUGIN_TIMEOUT"
+#: Seconds that a plugin may take to be imported and to list its providers, unless the variable says otherwise.
+SECONDS = 120.0
+#: Records that one hook may give.
+MOST_PROVIDERS = 10_000
 
 
 @frozen(kw_only=True)
@@ -64,7 +70,7 @@ def discover(blocked: Iterable[str] = ()) -> Iterator[tuple[Plugin, list[Provide
         try:
             # A plugin may raise anything on import, SystemExit included; only an interrupt is the user's.
             # What it prints would end up in somebody's JSON, so it goes to standard error.
-            with redirect_stdout(sys.stderr):
+            with redirect_stdout(sys.stderr), within(_seconds()):
                 providers = providers_of(point.load())
         except KeyboardInterrupt:
             raise
@@ -116,7 +122,18 @@ def _called(manager: pluggy.PluginManager, hook: str) -> list[Provider]:
             if not isinstance(provider, expected):
                 raise PluginError(f"{contract}, but gave {type(provider).__name__}")
             providers.append(cast(Provider, provider))
+            if len(providers) > MOST_PROVIDERS:
+                raise PluginError(f"{hook} gives more than {MOST_PROVIDERS:,} records; does it ever end?")
     return providers
+
+
+def _seconds() -> float:
+    """Seconds that a plugin may take to be found."""
+    text = os.environ.get(TIMEOUT_VARIABLE, "")
+    try:
+        return float(text) if text else SECONDS
+    except ValueError:
+        raise PluginError(f"{TIMEOUT_VARIABLE} is {text!r}; it must be a number of seconds") from None
 
 
 def describe(error: BaseException) -> str:

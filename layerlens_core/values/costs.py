@@ -120,6 +120,11 @@ class Training:
     def __attrs_post_init__(self) -> None:
         if self.batch < 1 or self.length < 1:
             raise BudgetError(f"a step of {self.batch} samples of {self.length} tokens trains nothing; give at least 1")
+        if self.dtype is not None and self.dtype not in DTYPE_BYTES:
+            raise BudgetError(
+                f"no dtype of activations is named {self.dtype!r}; there are: {', '.join(DTYPE_BYTES)}."
+                + nearest(self.dtype, DTYPE_BYTES)
+            )
         if self.optimizer not in OPTIMIZER_BYTES:
             raise BudgetError(
                 f"no optimizer is named {self.optimizer!r}; there are: {', '.join(OPTIMIZER_BYTES)}."

@@ -9,12 +9,15 @@ from pathlib import Path
 import attrs
 from attrs import frozen
 
-from layerlens_core.errors import FileError, PlanError
+from layerlens_core.errors import FileError, PlanError, brief
 from layerlens_core.files import documents
+from layerlens_core.files.atomic import settle, writing
 from layerlens_core.files.run import PLAN
+from layerlens_core.values.consistent_plan import check_plan
 from layerlens_core.values.costs import Cost, Limits
 from layerlens_core.values.decisions import Certificate, Decision
 from layerlens_core.values.inventory import Head, Inventory
+from layerlens_core.values.profile import Profile
 from layerlens_core.values.request import Request
 
 SCHEMA, VERSION = "layerlens/plan", 2
@@ -92,7 +95,8 @@ class Plan:
     def difference(self, inventory: Inventory) -> str | None:
         """How a model differs from the planned one, in words; None where it does not."""
         # The fingerprint leaves heads out: a causal model and a classifier can have the same layers.
-        if (inventory.fingerprint, inventory.heads) == (self.fingerprint, self.heads):
+        same = (inventory.fingerprint, inventory.heads) == (self.fingerprint, self.heads)
+        if same and {name: dict(shape) for name, shape in self.shapes.items()} == inventory.shapes:
             return None
         message = f"the plan is for another model: {self.architecture}, but this is {inventory.architecture}"
         have, planned = inventory.shapes, self.shapes
@@ -115,20 +119,22 @@ class Plan:
         return message + "; its modules are the same, but it is of another kind, or they are in another order"
 
     def save(self, run: str | Path) -> Path:
-        """Write ``plan.json`` into the run's directory."""
+        """Write ``plan.json`` into the run's directory. Raises `FileError`, where another process writes there too."""
         path = Path(run) / PLAN
-        documents.write(path, self, schema=SCHEMA, version=VERSION)
+        with writing(path.parent):
+            documents.write(path, self, schema=SCHEMA, version=VERSION)
         return path
 
     @classmethod
     def load(cls, run: str | Path) -> "Plan":
         """Read the plan of a run. Raises `FileError`, where it contradicts itself too."""
         path = Path(run) / PLAN
+        settle(path.parent)
         plan = documents.read(path, cls, schema=SCHEMA, version=VERSION)
         try:
             plan.check()
         except PlanError as error:
-            raise FileError(f"{path} was changed or damaged: {error}") from None
+            raise FileError(f"{path} was changed or damaged: {brief(error)}") from None
         return plan
 
     def check(self) -> None:
@@ -154,6 +160,35 @@ class Plan:
                 f"it plans {getattr(self.cost, name):,.10g} of {name}, above its own limit of "
                 f"{self.limits.bounds[name]:,.10g}"
             )
+        try:
+            check_plan(self, LORA_METHODS)
+        except ValueError as error:
+            raise PlanError(str(error)) from None
+
+    def check_profile(self, profile: Profile) -> None:
+        """Raises `PlanError` where the plan was not made from this profile, as far as the two tell."""
+        inventory = profile.inventory
+        same = {
+            "model": (self.fingerprint, inventory.fingerprint),
+            "shapes": ({name: dict(shape) for name, shape in self.shapes.items()}, inventory.shapes),
+            "heads": (self.heads, inventory.heads),
+            "layers": ([decision.unit for decision in self.decisions], [layer.name for layer in inventory.layers]),
+            "task": (self.task, profile.task),
+            "directions": (self.directions, profile.directions),
+        }
+        for name, (planned, profiled) in same.items():
+            if planned != profiled:
+                raise PlanError(f"the plan was not made from this profile: its {name} differ")
+
+
+def load_run(run: str | Path) -> tuple[Plan, Profile]:
+    """The plan and the profile of a run. Raises `FileError`, where they do not belong together too."""
+    plan, profile = Plan.load(run), Profile.load(run)
+    try:
+        plan.check_profile(profile)
+    except PlanError as error:
+        raise FileError(f"{Path(run) / PLAN}: {brief(error)}; plan anew with: layerlens allocate {run}") from None
+    return plan, profile
 
 
 def _check_decision(decision: Decision, shapes: Mapping[str, Mapping[str, int]]) -> None:

@@ -8,8 +8,11 @@ from typing import Literal
 
 from attrs import field, frozen
 
+from layerlens_core.errors import FileError, brief
 from layerlens_core.files import documents
+from layerlens_core.files.atomic import settle, writing
 from layerlens_core.files.run import PROFILE, checkpoints
+from layerlens_core.values.consistent import check_profile
 from layerlens_core.values.costs import Activations
 from layerlens_core.values.inventory import Inventory, Skipped
 from layerlens_core.values.scores import RawScores
@@ -63,17 +66,28 @@ class Profile:
     directions: str | None = None
 
     def save(self, run: str | Path) -> Path:
-        """Write ``profile.json`` into the run's directory, and remove the checkpoints of the unfinished profile."""
+        """Write ``profile.json`` into the run's directory, and remove the checkpoints of the unfinished profile.
+
+        Raises `FileError`, where another process writes there too.
+        """
         path = Path(run) / PROFILE
-        documents.write(path, self, schema=SCHEMA, version=VERSION)
-        for checkpoint in checkpoints(run):
-            checkpoint.unlink(missing_ok=True)
+        with writing(path.parent):
+            documents.write(path, self, schema=SCHEMA, version=VERSION)
+            for checkpoint in checkpoints(run):
+                checkpoint.unlink(missing_ok=True)
         return path
 
     @classmethod
     def load(cls, run: str | Path) -> "Profile":
-        """Read the profile of a run. Raises `FileError`."""
-        return documents.read(Path(run) / PROFILE, cls, schema=SCHEMA, version=VERSION)
+        """Read the profile of a run. Raises `FileError`, where it contradicts itself too."""
+        path = Path(run) / PROFILE
+        settle(path.parent)
+        profile = documents.read(path, cls, schema=SCHEMA, version=VERSION)
+        try:
+            check_profile(profile)
+        except ValueError as error:
+            raise FileError(f"{path} was changed or damaged: {brief(error)}") from None
+        return profile
 
 
 def versions() -> dict[str, str]:

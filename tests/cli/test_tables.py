@@ -65,6 +65,15 @@ def test_spending_tells_of_heads_certificates_and_other_limits(plan):
     assert "of at most 0.5000: an optimum" in spending(optimum)
 
 
+def test_numbers_at_the_ends_of_their_ranges_are_shown(plan, capsys):
+    for utility in (1.7e308, 5e-324, -1e308):
+        decisions = tuple(attrs.evolve(decision, utility=utility) for decision in plan.decisions)
+        print_plan(attrs.evolve(plan, decisions=decisions))
+    assert capsys.readouterr().out.count("trainable parameters planned") == 3
+    assert "allowed by params=r=4" in spending(attrs.evolve(plan, limits=Limits(params=0)))
+    assert "allowed by params" in spending(attrs.evolve(plan, request=attrs.evolve(plan.request, budget=())))
+
+
 def test_stability_is_told_where_it_was_measured():
     profile = attrs.evolve(profile_of([1.0] * 12), samples=64, stability={"fisher": 0.934})
     profile = attrs.evolve(profile, scores=(attrs.evolve(profile.scores[0], metric="fisher"),))

@@ -1,8 +1,11 @@
 """Of several processes one speaks, and results have standard output for themselves."""
 
+import io
+import json
+
 import pytest
 
-from layerlens_core.cli.terminal import is_first, progress_bar, say
+from layerlens_core.cli.terminal import is_first, progress_bar, say, shown, writes_anything
 
 
 @pytest.mark.parametrize(
@@ -28,3 +31,38 @@ def test_where_no_terminal_is_there_is_no_bar(capfd):
         report("profiling", 4, 4)
         report("refining", 1, 1)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("model.layers.0", "model.layers.0"),
+        ("naïve 数 →", "naïve 数 →"),
+        ("\x1b[2J", "\\x1b[2J"),
+        ("a\nb\rc\td", "a\\x0ab\\x0dc\\x09d"),
+        ("\x9b31m\x7f", "\\x9b31m\\x7f"),
+        ("\u202eright to left", "\\u202eright to left"),
+        ("\u2028", "\\u2028"),
+        ("\udc80", "\\udc80"),
+    ],
+)
+def test_what_would_act_on_a_terminal_is_spelled_out(text, seen):
+    assert shown(text) == seen
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
+def test_a_stream_writes_every_character(encoding):
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding=encoding)
+    writes_anything(stream)
+    text = "█·–≤ ü 数 \U0001f600 \udc80"
+    stream.write(json.dumps(text, ensure_ascii=False))
+    stream.flush()
+    read = json.loads(raw.getvalue().decode(encoding))
+    assert read.endswith("ü 数 \U0001f600 \udc80")
+    assert read.startswith("█·–≤" if encoding == "utf-8" else "#")
+
+
+def test_what_writes_no_text_is_left_alone():
+    writes_anything(object())
+    writes_anything(None)

@@ -112,6 +112,18 @@ CONTRADICTIONS = [
     (_last(method="none"), "the decision on L1 is none, with 24 trainable parameters"),
     (_last(cost=Cost(params=24, memory=-1.0)), "the decision on L1 has a cost below 0"),
     (lambda plan: {"request": attrs.evolve(plan.request, scale=0)}, "scale α/r is 0; it must be above 0"),
+    (lambda plan: {"request": attrs.evolve(plan.request, weights={"a": -1.0})}, "a of the weights is -1"),
+    (lambda plan: {"request": attrs.evolve(plan.request, weights={"a": 0.0})}, "all weights are 0"),
+    (lambda plan: {"request": attrs.evolve(plan.request, penalties={"lora": 0.0})}, "the penalty of lora is 0"),
+    (lambda plan: {"shapes": {**plan.shapes, "L1.w": {"in_features": 0}}}, "in_features of the place L1.w is 0"),
+    (lambda plan: {"limits": Limits(memory=-1.0)}, "above its own limit of -1"),
+    (lambda plan: {"directions": "none"}, "directions is no sha256 digest"),
+    (lambda plan: {"heads": plan.heads * 2}, "the head score is there twice"),
+    (lambda plan: {"certificate": Certificate(value=2.0, bound=1.0)}, "value 2 exceeds its bound 1"),
+    (_last(sizes={"L0.w": 2}), "the decision on L1 gives L0.w a size, which lies elsewhere"),
+    (_last(sizes={"L1.w": 3}), "but its sizes take 36, as those of L1 take 36"),
+    (_last(sizes={}), "the decision on L1 trains 24 parameters at no place"),
+    (_first(size=2), "the decision on L0 is none, with a size"),
 ]
 
 
@@ -130,6 +142,8 @@ def test_a_utility_that_is_no_number_is_refused(plan):
     first, last = plan.decisions
     with pytest.raises(PlanError, match="the decision on L0 has a utility of nan"):
         attrs.evolve(plan, decisions=(attrs.evolve(first, utility=math.nan), last)).check()
+    with pytest.raises(PlanError, match="the decision on L0 has a margin of inf"):
+        attrs.evolve(plan, decisions=(attrs.evolve(first, margin=math.inf), last)).check()
 
 
 def test_a_plan_with_a_field_that_nobody_knows_is_damaged(plan, tmp_path):

@@ -2,8 +2,8 @@
 
 It holds the ledger and the sketches' sums, both as of the end of the same piece of work, under a header
 (`layerlens_core.files.tensors`) with schema, version, generation, fingerprint
-(`layerlens_core.profiling.engine.fingerprint`), how chunks are put together, the micro-batch, and what each module was
-seen to do.
+(`layerlens_core.profiling.engine.fingerprint`), how chunks are put together, the micro-batch, what each module was
+seen to do, and a digest of all this, so that a file that was changed is not gone on from.
 
 Of several processes each writes a file of its own, with the chunks that it has measured itself. A resumed run adds up
 all files of the last generation, whatever their number, writes the sum as the only file of a new generation, and then
@@ -13,20 +13,23 @@ removes the old ones: at no moment is a sample counted twice.
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from attrs import astuple, define, field, frozen
 from torch import Tensor
 
-from layerlens_core.errors import FileError
+from layerlens_core.errors import FileError, brief
 from layerlens_core.files import tensors
+from layerlens_core.files.reading import read_file
 from layerlens_core.files.run import CHECKPOINT, checkpoints
 from layerlens_core.profiling.engine.ledger import Ledger
 from layerlens_core.profiling.engine.recorder import Sights
 from layerlens_core.profiling.engine.schedule import Composition
 from layerlens_core.profiling.engine.settings import SECONDS
 
-SCHEMA, VERSION = "layerlens/partial", 2
+SCHEMA, VERSION = "layerlens/partial", 3
 _INSTEAD = "repeat the command as it was, or begin anew with --overwrite instead of --resume"
 
 #: The work between two checkpoints lasts at least this many times as long as writing one.
@@ -139,7 +142,7 @@ class Checkpoint:
         self._next = now + max(self.seconds, SPARING * (now - began) if self.seconds else 0.0)
 
     def write(self, state: State) -> None:
-        """Write the state, whole or not at all."""
+        """Write the state, whole or not at all. Raises `FileError`."""
         arrays = dict(state.ledger.tables())
         for name, parts in state.sums.items():
             arrays |= {f"{at}/{name}": part.detach().cpu().numpy() for at, part in enumerate(parts)}
@@ -149,16 +152,13 @@ class Checkpoint:
             "singles": state.composition.singles, "micro_batch": state.micro_batch,
             "sights": {name: astuple(sights) for name, sights in state.sights.items()},
         }  # fmt: skip
-        try:
-            tensors.write(self.path, arrays, header)
-        except OSError as error:
-            raise FileError(f"{self.path} cannot be written: {error.strerror}") from None
+        tensors.write(self.path, arrays, {**header, "digest": tensors.digest(arrays, header)})
 
 
 def _read(path: Path, fingerprint: Mapping[str, str], empty: Ledger) -> tuple[int, State]:
     """A file's generation and state. Raises `FileError`."""
+    content = read_file(path, advice="begin anew with --overwrite", most=None)
     try:
-        content = path.read_bytes()
         header = tensors.header_of(content)
         if (header["schema"], header["version"]) != (SCHEMA, VERSION):
             raise FileError(
@@ -169,27 +169,61 @@ def _read(path: Path, fingerprint: Mapping[str, str], empty: Ledger) -> tuple[in
         if wrong:
             raise FileError(f"{path} is of another run: {_difference(wrong[0], theirs, fingerprint)}; {_INSTEAD}")
         arrays = tensors.arrays_of(content)
-        ledger = empty.upto(empty.samples)
-        for name, table in ledger.tables().items():
-            table[...] = arrays.pop(name)
-        sums: dict[str, list[Tensor]] = {}
-        for key in sorted(arrays):  # "0/…" comes before "1/…" of the same module
-            sums.setdefault(key.partition("/")[2], []).append(torch.from_numpy(arrays[key].copy()))
-        return int(header["generation"]), State(
-            ledger=ledger,
-            sums={name: tuple(parts) for name, parts in sums.items()},
-            sights={name: Sights(a, b, c) for name, (a, b, c) in header["sights"].items()},
-            composition=Composition(header["samples"], header["singles"]),
-            micro_batch=header["micro_batch"],
-        )
-    except OSError as error:
-        raise FileError(f"{path} cannot be read: {error.strerror}; begin anew with --overwrite") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+        if header.pop("digest") != tensors.digest(arrays, header):
+            raise ValueError("its content is not what was written")
+        return _whole(header["generation"], least=1), _state(header, arrays, empty)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         raise FileError(f"{path} is damaged; begin anew with --overwrite instead of --resume") from None
+
+
+def _state(header: Mapping[str, Any], arrays: tensors.Arrays, empty: Ledger) -> State:
+    """The state that a file holds. Raises ``ValueError``, ``KeyError`` or ``TypeError`` where it cannot be one.
+
+    header: of the file.
+    arrays: of the file, which are taken out.
+    empty: tells the shapes.
+    """
+    ledger = empty.upto(empty.samples)
+    for name, table in ledger.tables().items():
+        found = arrays.pop(name)
+        if (found.shape, found.dtype) != (table.shape, table.dtype) or np.isinf(found).any():
+            raise ValueError(f"the table {name} is of another shape")
+        table[...] = found
+    modules = set(ledger.modules)
+    sums: dict[str, list[Tensor]] = {}
+    for key in sorted(arrays):  # "0/…" comes before "1/…" of the same module
+        at, _, name = key.partition("/")
+        parts = sums.setdefault(name, [])
+        if name not in modules or at != str(len(parts)) or not np.isfinite(arrays[key]).all():
+            raise ValueError(f"there is no sum {key}")
+        parts.append(torch.from_numpy(arrays[key].copy()))
+    if not header["sights"].keys() <= modules:
+        raise ValueError("a module is not there")
+    return State(
+        ledger=ledger,
+        sums={name: tuple(parts) for name, parts in sums.items()},
+        sights={name: _sights(*seen) for name, seen in header["sights"].items()},
+        composition=Composition(_whole(header["samples"], least=1), _whole(header["singles"], least=0)),
+        micro_batch=_whole(header["micro_batch"], least=1),
+    )
+
+
+def _sights(called: bool, reached: bool, lost: str | None) -> Sights:
+    if not (isinstance(called, bool) and isinstance(reached, bool)):
+        raise TypeError("what a module was seen to do is true or false")
+    if not isinstance(lost, str | None):
+        raise TypeError("why rows were lost is a text")
+    return Sights(called, reached, lost)
+
+
+def _whole(number: object, *, least: int) -> int:
+    if type(number) is not int or not least <= number < 1 << 63:
+        raise ValueError(f"{number!r} is no whole number from {least} on")
+    return number
 
 
 def _difference(name: str, theirs: Mapping[str, str], ours: Mapping[str, str]) -> str:
     """What differs, in words; digests are left out, as they say nothing to people."""
     if name in ("model", "data"):
         return f"it has another {name}"
-    return f"its {name} is {theirs.get(name, 'unknown')}, not {ours.get(name, 'unknown')}"
+    return brief(f"its {name} is {theirs.get(name, 'unknown')}, not {ours.get(name, 'unknown')}")

@@ -102,11 +102,12 @@ def measure(
     execution = execution or Execution()
     counted = _with_labels(samples, task, settings.group_size)
     check_samples(model, counted, task)
-    with untouched(model), checkpointing_kept(model), gradients_pass(model):
-        passes = _prepared(model, targets, counted, task, settings, execution)
-        used = _run(passes, settings, enough)
-    if passes.checkpoint is not None and passes.checkpoint.path.exists():
-        passes.checkpoint.write(passes.state())  # metrics that run the model themselves are still to come
+    with execution.writing():
+        with untouched(model), checkpointing_kept(model), gradients_pass(model):
+            passes = _prepared(model, targets, counted, task, settings, execution)
+            used = _run(passes, settings, enough)
+        if passes.checkpoint is not None and passes.checkpoint.path.exists():
+            passes.checkpoint.write(passes.state())  # metrics that run the model themselves are still to come
     _exchange_sketches(passes)
     return _summed_up(passes, targets, settings, used)
 

@@ -1,12 +1,14 @@
 """What a measurement is to give, and how it is to run."""
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import attrs
 from attrs import field, frozen
 
 from layerlens_core.errors import DataError
+from layerlens_core.files.atomic import writing
 from layerlens_core.profiling.distributed.workers import ALONE, Workers
 from layerlens_core.profiling.engine.micro_batch import Samples
 from layerlens_core.profiling.gradients.range_finder import LEADING
@@ -90,3 +92,7 @@ class Execution:
     run: Path | None = field(default=None, converter=attrs.converters.optional(Path))
     resume: bool = False
     seconds: float = SECONDS
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Keep other runs out of the directory; of several processes the first one does. Raises `FileError`."""
+        return writing(self.run) if self.run is not None and self.workers.rank == 0 else nullcontext()

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from layerlens_core.errors import FileError
+from layerlens_core.files import tensors
 from layerlens_core.files.run import CHECKPOINT
 from layerlens_core.profiling.engine import checkpoint as partials
 from layerlens_core.profiling.engine.checkpoint import Checkpoint
@@ -127,6 +128,45 @@ def test_a_damaged_file_is_refused_in_a_line(unfinished, damage):
     path.write_bytes(damaged[damage])
     with pytest.raises(FileError, match=r"(is damaged|is no layerlens/partial file).*begin anew with --overwrite"):
         killed.profile(killed.build(), unlabelled(killed.SAMPLES), ALL, run=unfinished, resume=True)
+
+
+def test_a_file_that_says_another_thing_is_refused(unfinished):
+    path = unfinished / CHECKPOINT
+    content = path.read_bytes()
+    header, arrays = tensors.header_of(content), tensors.arrays_of(content)
+    refused = pytest.raises(FileError, match="is damaged; begin anew with --overwrite")
+
+    def resumed():
+        killed.profile(killed.build(), unlabelled(killed.SAMPLES), ALL, run=unfinished, resume=True)
+
+    for change in ({"micro_batch": 8}, {"samples": 3}, {"generation": 7}, {"sights": {}}):
+        tensors.write(path, arrays, {**header, **change})  # the digest is of what was written before
+        with refused:
+            resumed()
+    name = "losses"
+    tensors.write(path, {**arrays, name: arrays[name] + 1}, header)
+    with refused:
+        resumed()
+    module = next(iter(header["sights"]))
+    for change in (
+        {"micro_batch": 0}, {"micro_batch": "4"}, {"samples": 1.5}, {"samples": True}, {"singles": -1},
+        {"generation": 0}, {"generation": 10**30}, {"sights": {"nowhere": [True, True, None]}},
+        {"sights": {module: [True]}}, {"sights": {module: [1, True, None]}}, {"sights": {module: [True, True, [-1]]}},
+        {"sights": []}, {"fingerprint": []},
+    ):  # fmt: skip
+        told = {key: value for key, value in {**header, **change}.items() if key != "digest"}
+        tensors.write(path, arrays, {**told, "digest": tensors.digest(arrays, told)})
+        with refused:
+            resumed()
+    told = {key: value for key, value in header.items() if key != "digest"}
+    for changed in (
+        {**arrays, name: arrays[name][:1]}, {**arrays, name: arrays[name].astype("float32")},
+        {**arrays, name: arrays[name] * float("inf")}, {key: arrays[key] for key in arrays if key != name},
+        {**arrays, "0/nowhere": arrays[name]}, {**arrays, f"9/{module}": arrays[name]},
+    ):  # fmt: skip
+        tensors.write(path, changed, {**told, "digest": tensors.digest(changed, told)})
+        with refused:
+            resumed()
 
 
 def test_without_resume_the_profile_begins_anew(unfinished):
