@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers.pytorch_utils import Conv1D
 
+from layerlens_core.profiling.model.batch_norm import right_batch_norms
 from sweep.samples import Sample
 
 #: With grids, patches and not samples are the first dimension.
@@ -42,10 +43,11 @@ def truth(model: Any, samples: list[Sample], task: str) -> Truth:
     for sample in samples:
         model.zero_grad(set_to_none=True)
         _forget(model)
-        loss = sample_loss(model, sample, task)
-        if not loss.isfinite():
-            raise ArithmeticError("the model's own loss is not finite")
-        loss.backward()  # type: ignore[no-untyped-call]
+        with right_batch_norms(model):  # torch's own gradients are wrong there
+            loss = sample_loss(model, sample, task)
+            if not loss.isfinite():
+                raise ArithmeticError("the model's own loss is not finite")
+            loss.backward()  # type: ignore[no-untyped-call]
         losses.append(loss.item())
         for name, module in linear.items():
             if isinstance(module.weight, Tensor) and module.weight.grad is not None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import PreTrainedModel
 
+from layerlens_core.errors import ModelError
 from layerlens_core.inspection.accessors import input_embeddings
 from layerlens_core.inspection.packed import is_wrapper, packed_state
 from layerlens_core.profiling.costs.places import Places, tied
@@ -193,7 +194,12 @@ def _forward(model: PreTrainedModel, inputs: Sample, task: Task) -> tuple[int, T
         options["labels"] = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, IGNORED)
     if task == "seq2seq-lm" and "decoder_input_ids" not in options:
         options["decoder_input_ids"] = decoder_inputs(model, inputs_alone(inputs), inputs["labels"])
-    output = run(model, options, cache=task in ("masked-lm", "token-classification"))
+    try:
+        output = run(model, options, cache=task in ("masked-lm", "token-classification"))
+    except ModelError:
+        # GIT drops the places of images from its logits before its loss, also where there are none: ours must do.
+        losses = per_sample_losses(model, inputs, task)
+        return 0, losses.sum()
     logits: Tensor = output.logits
     loss = output.loss if output.loss is not None else logits
     return logits.numel() * logits.element_size(), loss

@@ -12,6 +12,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from layerlens_core.inspection.accessors import input_embeddings
 from layerlens_core.inspection.packed import packed_tensors
+from layerlens_core.profiling.model.batch_norm import right_batch_norms
 
 
 @contextmanager
@@ -33,7 +34,8 @@ def untouched(model: PreTrainedModel) -> Iterator[None]:
                     # Run in evaluation mode, bitsandbytes (on a CPU) and GPTQModel pack their weights anew, for
                     # good, and let no gradient through any more. Quantised modules drop nothing out.
                     module.training = True
-            yield
+            with right_batch_norms(model):
+                yield
         finally:
             for module, training in modes:
                 module.training = training
