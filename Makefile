@@ -12,6 +12,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export HF_HUB_OFFLINE       := 1
 export TOKENIZERS_PARALLELISM := false
 
+# What is tested with the quantisation libraries at hand.
+PACKED := tests/inspection/test_packed.py tests/profiling/model/test_packed.py tests/adaptation/test_packed.py
+
 .PHONY: demo test lint check check-fast env clean
 
 demo: $(STAMP)
@@ -27,8 +30,10 @@ lint: $(STAMP)
 	$(BIN)/mypy tests
 	$(BIN)/lint-imports
 
+# Quantisation libraries get a folder of their own: transformers and PEFT import what they find, which takes seconds.
 check: $(STAMP)
 	$(BIN)/pytest
+	PYTHONPATH=$(VENV)/packed $(BIN)/pytest $(PACKED)
 
 check-fast: $(STAMP)
 	PYTHONPATH=tests $(BIN)/pytest -p without_torch
@@ -40,6 +45,7 @@ $(STAMP): pyproject.toml constraints.txt $(wildcard native/CMakeLists.txt native
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -e '.[demo,data,test]'
 	$(BIN)/pip install --quiet -e ./plugins/layerlens-plugin-costbenefit
+	$(BIN)/pip install --quiet --no-deps --upgrade --target $(VENV)/packed bitsandbytes torchao
 	touch $@
 
 clean:

@@ -119,7 +119,8 @@ def depth_costs(inventory: Inventory, training: Training, activations: Activatio
 
     Memory is that of the weights in the training's dtype, packed ones as they lie, of task heads beside them, which
     train in full, of what is kept from the lowest trained layer up, and of the head's peak. Without measured
-    activations it is the weights' and heads' alone. CUDA's context and the allocator's fragmentation come on top.
+    activations it is the weights' and heads' alone, as transformers' ``get_memory_footprint`` counts them: without what
+    bitsandbytes keeps beside its parameters. CUDA's context and the allocator's fragmentation come on top.
 
     inventory: of the model.
     training: the step that FLOPs and memory are counted for.
@@ -128,7 +129,8 @@ def depth_costs(inventory: Inventory, training: Training, activations: Activatio
     flops = depth_flops(inventory, training.length)
     heads = sum(head.parameters for head in inventory.heads)
     plain = (inventory.parameters - inventory.packed) * training.activation_bytes
-    weights = float(plain + inventory.packed_bytes + heads * training.bytes_per_parameter)
+    packed = inventory.packed_bytes - (0 if activations else inventory.state_bytes)
+    weights = float(plain + packed + heads * training.bytes_per_parameter)
     kept = [0.0]
     for layer in reversed(inventory.layers):
         kept.append(kept[-1] + (activations.through.get(layer.name, 0.0) if activations else 0.0))

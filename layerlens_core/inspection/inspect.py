@@ -60,6 +60,7 @@ def inspect(model: PreTrainedModel) -> Inventory:
         parallel=_is_parallel(model),
         packed=total.packed,
         packed_bytes=total.packed_bytes,
+        state_bytes=total.state_bytes,
     )
 
 

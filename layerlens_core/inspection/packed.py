@@ -35,17 +35,20 @@ class Count:
     parameters: as many as the model has when it is not packed.
     packed: how many of them lie packed.
     packed_bytes: memory of these, with their scales, zero points and tables.
+    state_bytes: of that, what bitsandbytes keeps beside its parameters, which `get_memory_footprint` does not see.
     """
 
     parameters: int
     packed: int
     packed_bytes: int
+    state_bytes: int = 0
 
 
 def count(model: nn.Module) -> Count:
     """Count the parameters of a model or module."""
     seen: set[int] = set()
     places: dict[object, int] = {}
+    beside: dict[object, int] = {}
     parameters = packed = 0
     for module in model.modules():
         holders = packed_tensors(module)
@@ -54,12 +57,15 @@ def count(model: nn.Module) -> Count:
             packed += (amount := _stands_for(module, holders))
             parameters += amount
             places |= {_place(leaf): leaf.numel() * leaf.element_size() for _, leaf in _named_leaves(module)}
+            states = (leaf for tensor in holders for leaf in _leaves(getattr(tensor, "quant_state", None)))
+            beside |= {_place(leaf): leaf.numel() * leaf.element_size() for leaf in states}
         seen.update(map(id, holders))
         for parameter in _unpacked(module, holders).values():
             if id(parameter) not in seen:
                 seen.add(id(parameter))
                 parameters += parameter.numel()
-    return Count(parameters, packed, sum(places.values()))
+    state = sum(size for place, size in beside.items() if place in places)
+    return Count(parameters, packed, sum(places.values()), state)
 
 
 def is_plain(tensor: Tensor) -> bool:

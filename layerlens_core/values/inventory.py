@@ -169,6 +169,7 @@ class Inventory:
     parallel: whether attention and feed-forward of a layer read the same input.
     packed: how many of the parameters lie packed.
     packed_bytes: memory of these, with their scales and tables; it does not depend on the dtype of training.
+    state_bytes: of that, what lies beside the model's parameters and buffers.
     """
 
     architecture: str
@@ -183,6 +184,7 @@ class Inventory:
     parallel: bool = False
     packed: int = 0
     packed_bytes: int = 0
+    state_bytes: int = 0
 
     @property
     def modules(self) -> tuple[LinearModule, ...]:
