@@ -34,7 +34,8 @@ def test_we_do_what_the_reporter_was_denied(script, tmp_path):
         (extras / "bnb").symlink_to(PACKED)
     run = subprocess.run(
         [sys.executable, "-W", "ignore", str(copy)],
-        capture_output=True, text=True, cwd=tmp_path, timeout=300, env={**os.environ, "PYTHONPATH": str(CASES), "HOME": str(tmp_path)},
+        capture_output=True, text=True, cwd=tmp_path, timeout=300,
+        env={**os.environ, "PYTHONPATH": str(CASES), "HOME": str(tmp_path)},
     )  # fmt: skip
     if run.returncode == ABSENT:
         pytest.skip(run.stdout.strip())
