@@ -24,11 +24,11 @@ from layerlens_core.profiling.engine.refine import measure_refined
 from layerlens_core.profiling.engine.settings import Execution, Settings
 from layerlens_core.profiling.engine.stopping import MOST, settled, stages
 from layerlens_core.profiling.gradients.sketches import COLUMNS
-from layerlens_core.profiling.model.batches import split
-from layerlens_core.profiling.model.samples import Sample, digest
-from layerlens_core.profiling.model.tasks import count_labels, task_of
 from layerlens_core.profiling.model.weights import is_sharded
 from layerlens_core.profiling.recorded import missing_layers, recorded_settings, scored_layers, written_directions
+from layerlens_core.profiling.samples.batches import split
+from layerlens_core.profiling.samples.sample import Sample, digest
+from layerlens_core.profiling.samples.tasks import count_labels, task_of
 from layerlens_core.profiling.scoring import Metric, load_metrics, stabilities, stabilities_of_errors
 from layerlens_core.values.inventory import Inventory
 from layerlens_core.values.profile import Profile, Task, versions

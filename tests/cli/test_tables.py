@@ -75,7 +75,7 @@ def test_numbers_at_the_ends_of_their_ranges_are_shown(plan, capsys):
 
 
 def test_how_samples_shared_batches_is_told_where_padding_was_no_way():
-    profile = bert_profile([1, 2])
+    profile = profile_of([1.0] * 12)
     for company, told in (("equal lengths", "only samples of one length"), ("alone", "every sample ran by itself")):
         assert told in stability_lines(attrs.evolve(profile, settings={**profile.settings, "batches": company}))[-1]
 

@@ -11,9 +11,9 @@ from layerlens_core.profiling.attribution.layout import Layout
 from layerlens_core.profiling.attribution.probe import OPEN, SCATTERED, SHARED, Marks, Rows
 from layerlens_core.profiling.model.devices import input_device, on
 from layerlens_core.profiling.model.losses import Terms, loss_terms
-from layerlens_core.profiling.model.samples import IGNORED, Sample, collate, extremes, runs_key, tokens
-from layerlens_core.profiling.model.tasks import lacks_padding, pad_token_id
 from layerlens_core.profiling.model.vocabulary_head import VocabularyHead
+from layerlens_core.profiling.samples.sample import IGNORED, Sample, collate, extremes, runs_key, tokens
+from layerlens_core.profiling.samples.tasks import lacks_padding, pad_token_id
 from layerlens_core.values.profile import Task
 
 #: Samples of the batch on which rows are marked.

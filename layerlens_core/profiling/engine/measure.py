@@ -28,8 +28,8 @@ from layerlens_core.profiling.hooks.tap import Ear
 from layerlens_core.profiling.model.devices import weight_device
 from layerlens_core.profiling.model.frozen import checkpointing_kept, untouched
 from layerlens_core.profiling.model.packed import gradients_pass
-from layerlens_core.profiling.model.samples import Sample
-from layerlens_core.profiling.model.tasks import check_samples, count_labels
+from layerlens_core.profiling.samples.sample import Sample
+from layerlens_core.profiling.samples.tasks import check_samples, count_labels
 from layerlens_core.values.inventory import LinearModule, Skipped
 from layerlens_core.values.profile import Task
 from layerlens_core.values.statistics import ModuleStatistics

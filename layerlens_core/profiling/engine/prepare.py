@@ -23,10 +23,10 @@ from layerlens_core.profiling.gradients.sketches import Projector
 from layerlens_core.profiling.model.devices import input_device, on
 from layerlens_core.profiling.model.losses import vocabulary_head
 from layerlens_core.profiling.model.packed import mixes_samples
-from layerlens_core.profiling.model.samples import Sample, collate, tokens
-from layerlens_core.profiling.model.tasks import pad_token_id
 from layerlens_core.profiling.model.vocabulary_head import VocabularyHead
 from layerlens_core.profiling.model.weights import dense_weight, is_sharded
+from layerlens_core.profiling.samples.sample import Sample, collate, tokens
+from layerlens_core.profiling.samples.tasks import pad_token_id
 from layerlens_core.values.inventory import LinearModule
 from layerlens_core.values.profile import Task
 
