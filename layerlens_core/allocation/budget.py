@@ -9,6 +9,7 @@ from attrs import field, frozen
 
 from layerlens_core.allocation.flops import full_training_flops
 from layerlens_core.errors import BudgetError, nearest
+from layerlens_core.values.columns import MOST_EXACT
 from layerlens_core.values.costs import RESOURCES, Cost, Limits, Training
 from layerlens_core.values.inventory import Inventory
 
@@ -120,7 +121,8 @@ class Budget:
             else:
                 limits[kind] = number
         if "params" in limits:
-            limits["params"] = int(limits["params"])
+            # Up to 2**53 whole numbers are exact; no model has more, so that a larger bound is none.
+            limits["params"] = int(min(limits["params"], MOST_EXACT))
         return Limits(**limits)  # type: ignore[arg-type]
 
     def texts(self) -> list[str]:

@@ -101,7 +101,7 @@ def test_a_typing_error_does_not_cost_the_loading_of_the_model(
     ("metrics", "said"),
     [
         (["fisher=1", "fisher=2"], "metric 'fisher' is given twice"),
-        (["fisher=-1"], "the weight of fisher is -1; weights are finite and at least 0"),
+        (["fisher=-1"], "the weight of fisher is -1; weights are numbers, finite and at least 0"),
         (["fisher=nan"], "the weight of fisher is nan"),
         (["fisher=0", "weight_gradient=0"], "all weights are 0 (fisher, weight_gradient)"),
         (["fisher=much"], "--metric 'fisher=much' is not of the form NAME=WEIGHT"),

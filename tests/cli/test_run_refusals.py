@@ -60,7 +60,7 @@ def _damage(path: Path, change: str) -> None:
         ("binary", "is not valid JSON"),
         ("list", "is not a layerlens/"),
         ("schema", "is not a layerlens/"),
-        ("version", "is of version 99; this LayerLens reads version 2"),
+        ("version", "is of version 99; this LayerLens reads version"),
         ("missing", "is damaged: required field missing"),
         ("more", "is damaged: extra fields found (surprise)"),
         ("type", "is damaged: "),
