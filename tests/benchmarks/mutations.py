@@ -1,6 +1,6 @@
 """Files that are changed at random, over all readers: refused by name, or read as what they then say.
 
-    PYTHONPATH=tests OMP_NUM_THREADS=1 python tests/benchmarks/mutations.py [--count 100000] [--readers NAME,…] [--seed 0]
+    PYTHONPATH=tests OMP_NUM_THREADS=1 python tests/benchmarks/mutations.py [--count 100000] [--readers NAME,…]
 
 Prints a row a reader: how many files were refused and accepted, and of these how many mean what they were made from and
 how many something else that they say consistently; faults, which are errors that are not LayerLens's own, files that

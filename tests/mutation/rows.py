@@ -55,8 +55,12 @@ def _write_csv(path: Path, rows: Sequence[Any]) -> None:
 
 
 def _plain_csv(path: Path) -> list[Any]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        return list(csv.DictReader(file))
+    limit = csv.field_size_limit(2**26)
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            return list(csv.DictReader(file))
+    finally:
+        csv.field_size_limit(limit)
 
 
 def _write_parquet(path: Path, rows: Sequence[Any]) -> None:
