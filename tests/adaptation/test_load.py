@@ -61,6 +61,8 @@ def test_an_adapter_of_a_method_that_nothing_provides_is_refused(mixed, family, 
     mixed.save_pretrained(tmp_path)
     edited(tmp_path, lambda c: [e.update(method="vera") for e in c["entries"].values() if e["method"] == "prefix"])
     refused(family.build(), tmp_path, PluginError, "no method is named 'vera'")
+    edited(tmp_path, lambda c: [e.update(method="v" * 5000) for e in c["entries"].values() if e["method"] == "vera"])
+    refused(family.build(), tmp_path, PluginError, "no method is named 'v{100}'; there are")
 
 
 def test_an_adapter_of_another_version_is_refused(mixed, family, tmp_path):
