@@ -55,7 +55,7 @@ def names_in(pattern: str) -> frozenset[str] | None:
 
     Nothing is matched, so that a stranger's pattern costs no more than reading it.
     """
-    if not (pattern.startswith("^") and pattern.endswith("$")):
+    if not (pattern.startswith("^") and pattern.endswith("$") and pattern.isprintable()):
         return None
     try:
         names, rest = _branches(pattern[1:-1], 0, 0)

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from layerlens_core.errors import DataError
+from layerlens_core.errors import DataError, shown
 
 #: Characters of a field at most; csv's own limit, 131,072, is shorter than documents are. A quotation mark that is
 #: never closed makes one field of all that follows.
@@ -22,7 +22,7 @@ def csv_rows(path: Path, wanted: Collection[int] | None = None) -> Iterator[tupl
             return
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
-            raise DataError(f"{path}: the header names {twice!r} twice; give every field a name of its own")
+            raise DataError(f"{path}: the header names '{shown(twice, 100)}' twice; give every field a name of its own")
         place = 0
         while (last is None or place <= last) and (values := _next(reader, path)) is not None:
             if len(values) != len(names):

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from layerlens_core.errors import DataError
+from layerlens_core.errors import DataError, shown
 from layerlens_core.files.json_text import parse
 
 #: Bytes of a line at most: a file without line ends is refused before it fills the memory.
@@ -63,8 +63,7 @@ def _check_characters(row: dict[str, Any], path: Path, number: int) -> None:
             json.dumps([name, value], ensure_ascii=False).encode()
         except UnicodeEncodeError as error:
             half = ascii(error.object[error.start])
-            shown = name.encode("ascii", "backslashreplace").decode()
             raise DataError(
-                f"{path}, line {number}: field '{shown}' holds half of a character, {half} (a lone surrogate); "
-                "write the character whole"
+                f"{path}, line {number}: field '{shown(name, 100)}' holds half of a character, {half} (a lone "
+                "surrogate); write the character whole"
             ) from None

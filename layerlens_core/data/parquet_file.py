@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from layerlens_core.errors import DataError, first_line
+from layerlens_core.errors import DataError, first_line, shown
 
 #: Rows that are in memory at a time. Rows may be documents.
 _BATCH = 256
@@ -24,7 +24,7 @@ def parquet_rows(path: Path, wanted: Collection[int] | None = None) -> Iterator[
         names = file.schema_arrow.names
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
-            raise DataError(f"{path} has two columns named {twice!r}; give every field a name of its own")
+            raise DataError(f"{path} has two columns named '{shown(twice, 100)}'; give every field a name of its own")
         last = None if wanted is None else max(wanted, default=-1)
         place = 0
         batches = file.iter_batches(batch_size=_BATCH)

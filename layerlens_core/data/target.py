@@ -8,7 +8,7 @@ from typing import Any, Literal, cast
 from attrs import frozen
 
 from layerlens_core.data.labels import Labels, means_none, plain_label
-from layerlens_core.errors import DataError
+from layerlens_core.errors import DataError, shown
 
 #: As transformers names them in ``config.problem_type``.
 Problem = Literal["single_label_classification", "multi_label_classification", "regression"]
@@ -97,7 +97,9 @@ class Target:
     def _place(self, value: Any) -> int:
         if self.reading == "places":
             return int(float(value)) if isinstance(value, str) else int(value)
-        return self._places[str(int(value)) if isinstance(value, float) else str(value)]
+        if isinstance(value, float) or (isinstance(value, str) and not self.typed and value not in self._places):
+            value = int(float(value))  # written as 1.0 or -0, and known as 1 or 0
+        return self._places[str(value)]
 
     def __str__(self) -> str:
         if self.problem == "regression":
@@ -139,7 +141,7 @@ def decide(labels: Labels, head: KnownHead) -> Target:
     if len(names) < 2:
         beside = f" beside {', '.join(map(str, sorted(found.wholes & set(marks))))}, which marks rows without a label"
         raise DataError(
-            f"classification needs at least two classes, but field {labels.name!r} holds only {names[0]!r}"
+            f"classification needs at least two classes, but field {labels.name!r} holds only '{shown(names[0])}'"
             + (beside if found.wholes & set(marks) else "")
         )
     return Target(problem=problem, names=names, reading=reading, marks=marks, note=note, **common)
@@ -164,7 +166,7 @@ def _classes(found: set[str], whole: set[int] | None, head: KnownHead) -> tuple[
         return names, "names", ""
     beyond = [str(n) for n in sorted(whole or ()) if not 0 <= n < len(head.names)]
     odd = next(iter(beyond), next(name for name in names if name not in head.names))
-    return names, "names", f"its head of {len(head.names)} outputs does not know {odd!r}, so it gets a new one"
+    return names, "names", f"its head of {len(head.names)} outputs does not know '{shown(odd)}', so it gets a new one"
 
 
 def _several(labels: Labels, head: KnownHead, common: dict[str, Any]) -> Target:

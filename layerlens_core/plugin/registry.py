@@ -6,7 +6,7 @@ from typing import Any, Literal, cast, overload
 
 from attrs import define, field, frozen
 
-from layerlens_core.errors import PluginError, nearest
+from layerlens_core.errors import PluginError, nearest, shown
 from layerlens_core.plugin.discovery import DISABLE_VARIABLE, Plugin, canonical, describe, discover, providers_of
 from layerlens_core.plugin.guard import Origin, guarded
 from layerlens_core.plugin.protocols import ActiveScore, Combine, Export, Method, Score, Select
@@ -139,7 +139,7 @@ class Registry:
                 f"{kind} {name!r} is provided twice, by {rivals}, so neither is used; "
                 f"uninstall one or block it ({DISABLE_VARIABLE}=NAME)"
             )
-        message = f"no {kind} is named {name!r}; there are: {', '.join(self.names(kind)) or 'none'}."
+        message = f"no {kind} is named '{shown(name, 100)}'; there are: {', '.join(self.names(kind)) or 'none'}."
         missing = [plugin for plugin in self.plugins if plugin.status != "loaded"]
         official = OFFICIAL_DISTRIBUTIONS.get((kind, name))
         if official is not None and official not in {canonical(plugin.distribution) for plugin in missing}:

@@ -11,6 +11,7 @@ import zoo
 from adaptation.applied import lora_only
 from layerlens_core.adaptation.load import load
 from layerlens_core.errors import FileError, ModelError, PluginError
+from layerlens_core.files.atomic import DONE
 from zoo.probing import logits, snapshot
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
@@ -20,6 +21,14 @@ def test_low_memory_loading_gives_the_same(mixed, family, tmp_path):
     mixed.save_pretrained(tmp_path)
     loaded = PeftModel.from_pretrained(family.build(), tmp_path, low_cpu_mem_usage=True).eval()
     assert torch.equal(logits(loaded, family), logits(mixed, family))
+
+
+def test_an_adapter_whose_writing_was_killed_after_it_was_decided_is_finished(mixed, family, tmp_path):
+    out = tmp_path / "out"
+    mixed.save_pretrained(out / DONE)
+    loaded = load(family.build(), out).eval()
+    assert torch.equal(logits(loaded, family), logits(mixed, family))
+    assert not (out / DONE).exists()
 
 
 # --- what is refused, before anything is changed
@@ -52,6 +61,8 @@ def test_an_adapter_of_a_method_that_nothing_provides_is_refused(mixed, family, 
     mixed.save_pretrained(tmp_path)
     edited(tmp_path, lambda c: [e.update(method="vera") for e in c["entries"].values() if e["method"] == "prefix"])
     refused(family.build(), tmp_path, PluginError, "no method is named 'vera'")
+    edited(tmp_path, lambda c: [e.update(method="v" * 5000) for e in c["entries"].values() if e["method"] == "vera"])
+    refused(family.build(), tmp_path, PluginError, "no method is named 'v{100}'; there are")
 
 
 def test_an_adapter_of_another_version_is_refused(mixed, family, tmp_path):

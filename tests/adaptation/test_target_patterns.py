@@ -175,7 +175,7 @@ def test_a_pattern_matches_exactly_the_names_that_it_was_made_of(parts):
     "pattern",
     [
         r".*\.q_proj", "^(a+)+$", "^a{3}$", "^a?$", r"^\d$", "^[ab]$", "(?!)", "", "^$", "^(?:a|)$", "^a)$", "^(?:a$",
-        "^a\\",
+        "^a\\", "^a\\\n$", "^a\x1b$",
         f"^{'(?:a|b)' * 40}$", f"^{'(?:' * 5000}a{')' * 5000}$", f"^{'a' * 10**6}{'(?:b|c)' * 16}$",
     ],
 )  # fmt: skip

@@ -58,8 +58,9 @@ class Ended:
 
     @property
     def one_line(self) -> bool:
-        """Whether it refused its work in one line, as bad input is refused."""
-        return self.status == 2 and self.said.startswith("Error: ") and self.said.count("\n") == 1
+        """Whether it refused its work in one line, as bad input is refused, after what it told of the data's rows."""
+        *told, error = self.said.splitlines() or [""]
+        return self.status == 2 and error.startswith("Error: ") and all(" rows read, " in line for line in told)
 
 
 @define

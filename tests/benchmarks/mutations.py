@@ -1,6 +1,6 @@
 """Files that are changed at random, over all readers: refused by name, or read as what they then say.
 
-    PYTHONPATH=tests OMP_NUM_THREADS=1 python tests/benchmarks/mutations.py [--count 100000] [--reader NAME] [--seed 0]
+    PYTHONPATH=tests OMP_NUM_THREADS=1 python tests/benchmarks/mutations.py [--count 100000] [--readers NAME,…]
 
 Prints a row a reader: how many files were refused and accepted, and of these how many mean what they were made from and
 how many something else that they say consistently; faults, which are errors that are not LayerLens's own, files that
@@ -71,7 +71,10 @@ def main(names: list[str], count: int, seed: int) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--count", type=int, default=100_000, help="files over all readers")
-    parser.add_argument("--reader", action="append", choices=sorted(READERS), help="repeatable; by default all")
+    parser.add_argument("--readers", help=f"by default all: {','.join(READERS)}")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    sys.exit(main(given.reader or list(READERS), given.count, given.seed))
+    names = given.readers.split(",") if given.readers else list(READERS)
+    if unknown := [name for name in names if name not in READERS]:
+        parser.error(f"no reader is named {unknown[0]}; there are: {', '.join(READERS)}")
+    sys.exit(main(names, given.count, given.seed))

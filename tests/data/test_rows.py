@@ -88,6 +88,8 @@ def test_a_saved_dataset_is_read(tmp_path: Path, capfd: pytest.CaptureFixture[st
         ("a.jsonl", b'{"text": "caf\xe9"}\n', r"a\.jsonl is not UTF-8 text: line 1, byte 14"),
         ("a.jsonl", b'{"text": "x"}\n{"text": "cat \\ud83d"}\n', r"line 2: field 'text' holds half of a character"),
         ("a.jsonl", b'{"text": "x", "m": [{"c": "\\uDFFF"}]}\n', r"line 1: field 'm' holds half of a character"),
+        ("a.jsonl", b'{"\\u001b[2J": "\\ud83d"}\n', r"line 1: field '\\x1b\[2J' holds half of a character"),
+        ("a.csv", b"%s,%s\n" % (b"n" * 5000, b"n" * 5000), "the header names 'n{100}' twice"),
         ("a.jsonl", b'{"a\\ud83d": 1}\n', r"line 1: field 'a.ud83d' holds half of a character"),
         ("a.jsonl", b'{"text": "x\x00"}\n', r"line 1, is no JSON"),
         ("a.jsonl", b"\x1f\x8b\x08\x00", r"a\.jsonl is not UTF-8 text: line 1"),

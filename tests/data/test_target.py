@@ -1,5 +1,7 @@
 """What is to be learnt follows from all labels and from what the checkpoint says of its head."""
 
+import itertools
+import re
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from layerlens_core.errors import DataError
 FRESH = KnownHead(names=("LABEL_0", "LABEL_1"))
 MOODS = KnownHead(names=("good", "bad", "neither"), trained=True)
 ONE = KnownHead(names=("LABEL_0",), trained=True)
+SAID = KnownHead(names=("LABEL_0", "LABEL_1"), problem="single_label_classification")
 SINGLE, MULTI = "single_label_classification", "multi_label_classification"
 
 
@@ -43,6 +46,18 @@ def test_classes_are_sorted_as_numbers_where_all_are(values: list[Any], names: l
     assert [found.label(value) for value in values] == [names.index(str(value)) for value in values]
 
 
+@pytest.mark.parametrize("head", [FRESH, KnownHead(names=("0", "1", "2"), trained=True), MOODS, SAID])
+@pytest.mark.parametrize("values", list(itertools.combinations(["0", "-0", "1", "1.0", "2.", "1e0", "-1"], 3)))
+def test_a_number_is_the_same_class_however_a_table_spells_it(values: list[str], head: KnownHead) -> None:
+    try:
+        found = target(values, head, typed=False)
+    except DataError as error:
+        assert re.search("at least two classes|different numbers", str(error))  # noqa: PT017
+        return
+    known = [(float(value), found.label(value)) for value in values]
+    assert all((one == other) == (mine == theirs) for one, mine in known for other, theirs in known)
+
+
 def test_rows_without_a_label_have_none() -> None:
     found = target([0, 1, -1, None, -100])
     assert found.names == ("0", "1")
@@ -55,6 +70,7 @@ def test_rows_without_a_label_have_none() -> None:
     ("values", "said"),
     [
         (["a", "a"], "at least two classes, but field 'label' holds only 'a'$"),
+        (["a\n" + "b" * 5000] * 2, r"holds only 'a\\nb{38}'$"),
         ([1, -1, 1], "holds only '1' beside -1, which marks rows without a label"),
         ([-1, -1], r"no row has a label in field 'label' \(-1 marks rows without one\); name another one with"),
         ([None, ""], r"no row has a label in field 'label'; name another one with --label-field, or a --task"),

@@ -180,7 +180,7 @@ def checkpoint_reader(root: Path) -> Reader:
     sums = {name: (torch.rand(4, 3), torch.rand(2, 3)) for name in modules}
     from layerlens_core.profiling.engine.recorder import Sights
 
-    sights = {name: Sights(True, True, (4, 2) if at else None) for at, name in enumerate(modules)}
+    sights = {name: Sights(True, True, "its rows were mixed" if at else None) for at, name in enumerate(modules)}
     identity = {"model": "a" * 64, "data": "b" * 64, "seed": "0"}
     folder = root / "checkpoint"
     written = State(ledger=filled, sums=sums, sights=sights, composition=Composition(4, 1), micro_batch=4)

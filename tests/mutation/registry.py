@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from mutation import readers, strangers
+from mutation import adapters, readers, rows
 from mutation.readers import Reader
 
 #: By name, what makes a reader with its valid files, in a directory of its own.
@@ -13,8 +13,10 @@ READERS: Mapping[str, Callable[[Path], Reader]] = {
     "trace": readers.trace_reader,
     "checkpoint": readers.checkpoint_reader,
     "directions": readers.directions_reader,
-    "adapter": strangers.adapter_reader,
-    "jsonl": strangers.jsonl_reader,
-    "csv": strangers.csv_reader,
-    "parquet": strangers.parquet_reader,
+    "adapter": adapters.adapter_reader,
+    "patterns": adapters.patterns_reader,
+    "names": adapters.names_reader,
+    "jsonl": rows.jsonl_reader,
+    "csv": rows.csv_reader,
+    "parquet": rows.parquet_reader,
 }

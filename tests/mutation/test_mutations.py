@@ -18,7 +18,7 @@ def root(tmp_path_factory):
     return tmp_path_factory.mktemp("mutations")
 
 
-@pytest.mark.parametrize("name", [name for name in READERS if name not in ("adapter", "parquet")])
+@pytest.mark.parametrize("name", READERS)
 def test_changed_files_are_refused_or_read_as_what_they_say(root, tmp_path, name):
     found = judge(READERS[name](root), tmp_path, COUNT, f"tests {name}")
     assert found.faults == []

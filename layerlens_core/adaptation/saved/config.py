@@ -10,7 +10,7 @@ from peft import LoraConfig, TaskType
 from layerlens_core.adaptation.config import NOTHING, PEFT_TYPE, VERSION, Entry
 from layerlens_core.adaptation.saved.files import AdapterFiles
 from layerlens_core.adaptation.target_patterns import names_in
-from layerlens_core.errors import FileError
+from layerlens_core.errors import FileError, shown
 
 
 @frozen(kw_only=True)
@@ -42,7 +42,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_positive(value: Any) -> bool:
-    return _is_number(value) and value > 0
+    return _is_number(value) and value > 1e-290
 
 
 def _is_size(value: Any) -> bool:
@@ -94,9 +94,10 @@ def read_config(files: AdapterFiles) -> Said:
     config, path = files.config, files.config_path
     kind = config.get("peft_type")
     if kind not in ("LORA", PEFT_TYPE):
-        raise FileError(f"{path} describes an adapter of type {kind!s:.40}; LayerLens loads LORA and {PEFT_TYPE}")
-    if kind == PEFT_TYPE and config.get("version") != VERSION:
-        raise FileError(f"{path} is of version {config.get('version')!s:.40}; this LayerLens reads version {VERSION}")
+        raise FileError(f"{path} describes an adapter of type {shown(str(kind))}; LayerLens loads LORA and {PEFT_TYPE}")
+    version = config.get("version")
+    if kind == PEFT_TYPE and (type(version) is not int or version != VERSION):
+        raise FileError(f"{path} is of version {shown(str(version))}; this LayerLens reads version {VERSION}")
     kept = _kept(files)
     return _of_plan(files, kept) if kind == PEFT_TYPE else _of_peft(files, kept)
 
@@ -111,14 +112,21 @@ def _kept(files: AdapterFiles) -> dict[str, Any]:
             if not (allowed(value) or (value is None and name not in _NEVER_NULL)):
                 raise _refusal(files, name, f"which has to be {called}")
             kept[name] = value
-        elif name not in _READ | _NOTES and not _is_unset(value, usual.get(name)):
+        elif name not in _READ | _NOTES and not _is_unset(name, value, usual):
             raise _refusal(files, name, "which no plan sets; PeftModel.from_pretrained may know what to do with it")
     return kept
 
 
-def _is_unset(value: Any, usual: Any) -> bool:
-    """Whether a setting says nothing: by type too, since 0 equals false and may name a layer."""
-    return value is None or value is False or (type(value) is type(usual) and value == usual)
+def _is_unset(name: str, value: Any, usual: Mapping[str, Any]) -> bool:
+    """Whether a setting says nothing: by type too, since 0 equals false and may name a layer.
+
+    Null says nothing; of settings that this PEFT does not know, false neither.
+    """
+    if name not in usual:
+        return value is None or value is False
+    if value is None:
+        return not isinstance(usual[name], str)  # PEFT wants a word there
+    return type(value) is type(usual[name]) and bool(value == usual[name])
 
 
 def _of_plan(files: AdapterFiles, kept: Mapping[str, Any]) -> Said:
@@ -128,7 +136,7 @@ def _of_plan(files: AdapterFiles, kept: Mapping[str, Any]) -> Said:
         raise FileError(f"{path} is damaged: it has no entries")
     for name, entry in entries.items():
         if not (_is_text(name) and _is_entry(entry)):
-            raise FileError(f"{path} is damaged: the entry of {name!s:.200} is not a method, a size and a shape")
+            raise FileError(f"{path} is damaged: the entry of {shown(name, 200)} is not a method, a size and a shape")
     if not _is_positive(config.get("scale")):
         raise _refusal(files, "scale", "which has to be a positive number")
     if config.get("target_modules", NOTHING) != NOTHING:
@@ -156,7 +164,7 @@ def _is_entry(entry: Any) -> bool:
 def _of_peft(files: AdapterFiles, kept: Mapping[str, Any]) -> Said:
     config = files.config
     rank, alpha, modules = config.get("r"), config.get("lora_alpha"), config.get("target_modules")
-    parameters = config.get("target_parameters") or []
+    parameters = [] if config.get("target_parameters") is None else config["target_parameters"]
     if not _is_size(rank):
         raise _refusal(files, "r", "which has to be a rank of 1 or more")
     if not _is_positive(alpha):
@@ -192,7 +200,7 @@ def _targets(files: AdapterFiles, modules: Any) -> frozenset[str]:
 
 def _ranks(files: AdapterFiles, scale: float) -> dict[str, int]:
     """Ranks by full name, of patterns that all have the one scale."""
-    sizes, alphas = (files.config.get(name) or {} for name in ("rank_pattern", "alpha_pattern"))
+    sizes, alphas = (files.config.get(name, {}) for name in ("rank_pattern", "alpha_pattern"))
     ranks: dict[str, int] = {}
     for field, patterns in (("rank_pattern", sizes), ("alpha_pattern", alphas)):
         if not isinstance(patterns, dict):
@@ -217,6 +225,5 @@ def _whole(value: float) -> float:
 
 def _refusal(files: AdapterFiles, field: str, why: str) -> FileError:
     value = repr(files.config.get(field))
-    shown = value if len(value) <= 60 else f"{value[:57]}…"
-    named = field[:60] if field.isprintable() else repr(field[:60])
-    return FileError(f"{files.config_path} has {shown} for {named}, {why}")
+    told = value if len(value) <= 60 else f"{value[:57]}…"
+    return FileError(f"{files.config_path} has {told} for {shown(field, 60)}, {why}")

@@ -13,6 +13,7 @@ from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 from torch import Tensor
 
 from layerlens_core.errors import FileError, first_line
+from layerlens_core.files.atomic import settle
 from layerlens_core.files.json_text import parse
 
 #: What PEFT puts before the names of a model's modules.
@@ -45,6 +46,7 @@ def find_adapter(source: str | Path) -> Path:
     path = Path(source)
     try:
         if path.is_dir():
+            settle(path)  # what a killed process left of writing it
             if not (path / CONFIG_NAME).is_file():
                 named = sorted(config.parent.name for config in path.glob(f"*/{CONFIG_NAME}"))
                 hint = f"; there is one in {path / named[0]}" if named else ""

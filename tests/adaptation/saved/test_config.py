@@ -136,6 +136,38 @@ FOREIGN = {
 }
 
 
+#: What PEFT itself stumbles over, or what a message may not repeat as it stands.
+MISTYPED = [
+    ("arrow_config", False), ("kasa_config", False), ("bias", None), ("bias", False),
+    *((field, value) for field in ("rank_pattern", "alpha_pattern") for value in (None, False, 0, "", [])),
+    *(("target_parameters", value) for value in (False, 0, "", {})),
+    ("lora_alpha", 5e-324), ("peft_type", "LO\nRA"), ("peft_type", "\x1b[2J"), ("peft_type", "a" * 5000),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["one rank", "own ranks"])
+def test_what_peft_stumbles_over_is_refused_in_a_line(kind, tmp_path):
+    saved(kind, tmp_path)
+    config, model = json.loads((tmp_path / "adapter_config.json").read_text()), FAMILY.build()
+    for field, value in MISTYPED:
+        write(tmp_path, {**config, field: value})
+        with pytest.raises(FileError) as caught:
+            load(model, tmp_path)
+        assert str(caught.value).isprintable(), field
+        assert len(str(caught.value)) < 300 + len(str(tmp_path)), field
+
+
+def test_names_and_versions_are_told_in_a_line(tmp_path):
+    saved("mixed", tmp_path)
+    config, model = json.loads((tmp_path / "adapter_config.json").read_text()), FAMILY.build()
+    strange = {"version": "\n" * 50}, {"version": True}, {"version": 1.0}, {"entries": {"a\nb": {}}}
+    for change in strange:
+        write(tmp_path, {**config, **change})
+        with pytest.raises(FileError, match=r"of version|is damaged: the entry of a\\nb") as caught:
+            load(model, tmp_path)
+        assert str(caught.value).isprintable()
+
+
 @pytest.mark.parametrize("field", FOREIGN)
 def test_what_no_plan_sets_is_refused_by_name(adapter, field):
     folder, config, _ = adapter
