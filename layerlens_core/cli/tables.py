@@ -20,6 +20,11 @@ from layerlens_core.values.scores import RawScores
 
 _COLOURS = {"none": "dim", "prefix": "cyan", "adapter": "yellow", "lora": "green"}
 _BAR = 12
+#: What a profile says of how samples shared batches.
+_BATCHES = {
+    "equal lengths": "only samples of one length shared a batch, since padding changes what this model computes",
+    "alone": "every sample ran by itself, since others in its batch would have changed or hidden its part",
+}
 
 
 def escape(text: object) -> str:
@@ -77,6 +82,8 @@ def stability_lines(profile: Profile) -> list[str]:
             "of samples, and a metric that is a mean over samples or gives standard errors"
         )
     lines += [f"warning: {doubt}" for doubt in doubts(profile)]
+    if settings.get("batches") in _BATCHES:
+        lines.append(_BATCHES[str(settings["batches"])])
     if "samples_at_most" in settings:
         most, bound = settings["samples_at_most"], settings["settled_from"]
         lines.append(

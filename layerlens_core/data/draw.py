@@ -14,7 +14,7 @@ from layerlens_core.data.fields import Fields, find_fields
 from layerlens_core.data.labels import MARKS, Labels
 from layerlens_core.data.rows import Row, Rows
 from layerlens_core.errors import DataError
-from layerlens_core.profiling.model.samples import Sample
+from layerlens_core.profiling.samples.sample import Sample
 from layerlens_core.values.profile import Task
 
 #: Rows from which the fields are found.

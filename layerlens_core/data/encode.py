@@ -14,7 +14,7 @@ from layerlens_core.data.parts import Parts, parts_of, text_in
 from layerlens_core.data.rows import Row
 from layerlens_core.data.target import Target
 from layerlens_core.errors import DataError, first_line
-from layerlens_core.profiling.model.samples import IGNORED, Sample
+from layerlens_core.profiling.samples.sample import IGNORED, Sample
 from layerlens_core.values.profile import Task
 
 #: Gives every sample a seed of its own, so that its masked tokens do not depend on which samples come before it.

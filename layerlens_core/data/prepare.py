@@ -13,7 +13,7 @@ from layerlens_core.data.rows import ListedRows, Row, open_rows
 from layerlens_core.data.target import Target, decide
 from layerlens_core.errors import ModelError
 from layerlens_core.inspection.inspect import inspect
-from layerlens_core.profiling.model.samples import Sample
+from layerlens_core.profiling.samples.sample import Sample
 from layerlens_core.values.inventory import Inventory
 from layerlens_core.values.profile import Task
 

@@ -15,8 +15,8 @@ from layerlens_core.data.rows import Row
 from layerlens_core.demo.corpus import standard_library_docstrings
 from layerlens_core.errors import ModelError
 from layerlens_core.profiling.engine.settings import Execution
-from layerlens_core.profiling.model.samples import Sample
 from layerlens_core.profiling.profile import ProfileOptions, Progress, profile_with
+from layerlens_core.profiling.samples.sample import Sample
 from layerlens_core.values.profile import Profile
 
 #: Fisher and gradient energy over small groups are nearly the same signal, so only one of them has a weight.

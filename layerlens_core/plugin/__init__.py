@@ -57,11 +57,11 @@ if TYPE_CHECKING:
     from layerlens_core.profiling.model.devices import input_device as input_device
     from layerlens_core.profiling.model.frozen import untouched as untouched
     from layerlens_core.profiling.model.losses import per_sample_losses as per_sample_losses
-    from layerlens_core.profiling.model.samples import Sample as Sample
-    from layerlens_core.profiling.model.samples import collate as collate
-    from layerlens_core.profiling.model.samples import micro_batches as micro_batches
-    from layerlens_core.profiling.model.tasks import count_labels as count_labels
-    from layerlens_core.profiling.model.tasks import pad_token_id as pad_token_id
+    from layerlens_core.profiling.samples.sample import Sample as Sample
+    from layerlens_core.profiling.samples.sample import collate as collate
+    from layerlens_core.profiling.samples.sample import micro_batches as micro_batches
+    from layerlens_core.profiling.samples.tasks import count_labels as count_labels
+    from layerlens_core.profiling.samples.tasks import pad_token_id as pad_token_id
     from layerlens_core.tracing import candidate_refused as candidate_refused
     from layerlens_core.tracing import certificate_found as certificate_found
     from layerlens_core.tracing import thresholds_set as thresholds_set
@@ -143,8 +143,8 @@ _HOMES = {
     "profiling.model.devices": ("input_device",),
     "profiling.model.frozen": ("untouched",),
     "profiling.model.losses": ("per_sample_losses",),
-    "profiling.model.samples": ("Sample", "collate", "micro_batches"),
-    "profiling.model.tasks": ("count_labels", "pad_token_id"),
+    "profiling.samples.sample": ("Sample", "collate", "micro_batches"),
+    "profiling.samples.tasks": ("count_labels", "pad_token_id"),
     # For methods.
     "adaptation.config": ("Entry", "lora_config"),
     "adaptation.side_module": ("SideModule",),

@@ -11,7 +11,6 @@ from transformers import PreTrainedModel
 from layerlens_core import tracing
 from layerlens_core.allocation.reliability import warned
 from layerlens_core.errors import DataError, ModelError, ScoreError
-from layerlens_core.files.directions import write_directions
 from layerlens_core.inspection.inspect import check_bare, inspect
 from layerlens_core.plugin.active import ActiveProfile
 from layerlens_core.plugin.registry import Registry, default
@@ -23,14 +22,15 @@ from layerlens_core.profiling.engine.measure import Measurements, measure
 from layerlens_core.profiling.engine.micro_batch import Samples
 from layerlens_core.profiling.engine.refine import measure_refined
 from layerlens_core.profiling.engine.settings import Execution, Settings
-from layerlens_core.profiling.engine.stopping import MOST, auto_settings, settled, stages
+from layerlens_core.profiling.engine.stopping import MOST, settled, stages
 from layerlens_core.profiling.gradients.sketches import COLUMNS
-from layerlens_core.profiling.model.batches import split
-from layerlens_core.profiling.model.samples import Sample, digest
-from layerlens_core.profiling.model.tasks import count_labels, task_of
 from layerlens_core.profiling.model.weights import is_sharded
+from layerlens_core.profiling.recorded import missing_layers, recorded_settings, scored_layers, written_directions
+from layerlens_core.profiling.samples.batches import split
+from layerlens_core.profiling.samples.sample import Sample, digest
+from layerlens_core.profiling.samples.tasks import count_labels, task_of
 from layerlens_core.profiling.scoring import Metric, load_metrics, stabilities, stabilities_of_errors
-from layerlens_core.values.inventory import Inventory, Skipped
+from layerlens_core.values.inventory import Inventory
 from layerlens_core.values.profile import Profile, Task, versions
 from layerlens_core.values.scores import DEFAULT_METRICS
 
@@ -179,17 +179,17 @@ def profile_with(
         task=task,
         scores=tuple(scores),
         statistics=measured.statistics,
-        unscored=(*measured.unscored, *places.left_out(scored), *_missing_layers(inventory, measured)),
+        unscored=(*measured.unscored, *places.left_out(scored), *missing_layers(inventory, measured)),
         labels=options.labels,
         data=digest(used),
         samples=measured.samples,
         loss=measured.loss,
-        settings=_recorded_settings(model, options, stability, metrics, len(given), measured),
+        settings=recorded_settings(model, options, stability, metrics, len(given), measured),
         versions=versions(),
         activations=activations,
         latency=workers.first(measure_latency(model, inventory) if options.latency and workers.rank == 0 else {}),
         stability=stability | stabilities_of_errors(scores, options.seed),
-        directions=_written_directions(measured, inventory, options, workers),
+        directions=written_directions(measured, inventory, options, workers),
     )
     tracing.profile_finished(result)
     for each in scores:
@@ -284,7 +284,7 @@ def _active_profile(
     return ActiveProfile(
         model=model,
         inventory=inventory,
-        scored=_scored_layers(inventory, measured),
+        scored=scored_layers(inventory, measured),
         samples=tuple(samples),
         task=task,
         micro_batch=measured.micro_batch,
@@ -295,62 +295,3 @@ def _active_profile(
 
 def _reporting(report: Progress, stage: str) -> Callable[[int, int], None]:
     return lambda done, total: report(stage, done, total)
-
-
-def _recorded_settings(
-    model: PreTrainedModel,
-    options: ProfileOptions,
-    stability: dict[str, float],
-    metrics: Sequence[Metric],
-    given: int,
-    measured: Measurements,
-) -> dict[str, int | float | str]:
-    """What else the numbers depend on, as the profile records it, and how samples shared batches.
-
-    given: how many samples there were to take from.
-    """
-    dtype = str(model.dtype).removeprefix("torch.")
-    settings: dict[str, int | float | str] = {"group": options.group, "seed": options.seed, "dtype": dtype}
-    if options.scores != "exact":
-        settings |= {"scores": options.scores, "columns": COLUMNS}
-    if measured.company != "padded":
-        settings |= {"batches": measured.company}
-    if options.compile:
-        settings |= {"compile": "layers"}
-    if options.samples == "auto":
-        settings |= auto_settings(stability, sum(metric.is_mean for metric in metrics), given)
-    return settings
-
-
-def _written_directions(
-    measured: Measurements, inventory: Inventory, options: ProfileOptions, workers: Workers
-) -> str | None:
-    """Write the side file of singular vectors, by the first worker; its digest, or None where none is wanted."""
-    if options.directions is None:
-        return None
-    if workers.rank != 0:
-        return workers.first(None)
-    vectors = {name: found.numpy() for name, found in measured.vectors.items()}
-    return workers.first(
-        write_directions(
-            options.directions,
-            vectors,
-            fingerprint=inventory.fingerprint,
-            seed=options.seed,
-            samples=measured.samples,
-        )
-    )
-
-
-def _scored_layers(inventory: Inventory, measured: Measurements) -> tuple[str, ...]:
-    scored = {statistics.module for statistics in measured.statistics}
-    return tuple(layer.name for layer in inventory.layers if any(module.name in scored for module in layer.modules))
-
-
-def _missing_layers(inventory: Inventory, measured: Measurements) -> list[Skipped]:
-    scored = set(_scored_layers(inventory, measured))
-    return [
-        Skipped(name=layer.name, reason="none of its modules could be scored")
-        for layer in inventory.layers
-        if layer.name not in scored
-    ]

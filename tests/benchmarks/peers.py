@@ -13,7 +13,7 @@ import transformers
 from torch import Tensor
 
 from layerlens_core.profiling.model.losses import per_sample_losses
-from layerlens_core.profiling.model.samples import Sample
+from layerlens_core.profiling.samples.sample import Sample
 
 Timer = Callable[[], float]
 Peer = Callable[[transformers.PreTrainedModel, Sequence[Sample], list[str], Timer], float]

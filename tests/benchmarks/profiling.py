@@ -32,7 +32,7 @@ from layerlens_core.profiling.engine.measure import measure
 from layerlens_core.profiling.engine.settings import Execution, Settings
 from layerlens_core.profiling.model.devices import on
 from layerlens_core.profiling.model.losses import per_sample_losses, vocabulary_head
-from layerlens_core.profiling.model.samples import Sample, micro_batches
+from layerlens_core.profiling.samples.sample import Sample, micro_batches
 
 #: What each arm has the engine gather, and what else it is called with.
 ARMS: dict[str, dict[str, object]] = {

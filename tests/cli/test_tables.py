@@ -74,6 +74,12 @@ def test_numbers_at_the_ends_of_their_ranges_are_shown(plan, capsys):
     assert "allowed by params" in spending(attrs.evolve(plan, request=attrs.evolve(plan.request, budget=())))
 
 
+def test_how_samples_shared_batches_is_told_where_padding_was_no_way():
+    profile = profile_of([1.0] * 12)
+    for company, told in (("equal lengths", "only samples of one length"), ("alone", "every sample ran by itself")):
+        assert told in stability_lines(attrs.evolve(profile, settings={**profile.settings, "batches": company}))[-1]
+
+
 def test_stability_is_told_where_it_was_measured():
     profile = attrs.evolve(profile_of([1.0] * 12), samples=64, stability={"fisher": 0.934})
     profile = attrs.evolve(profile, scores=(attrs.evolve(profile.scores[0], metric="fisher"),))

@@ -23,7 +23,7 @@ from layerlens_core.data.encode import (
 from layerlens_core.data.fields import Fields
 from layerlens_core.data.target import Target
 from layerlens_core.errors import DataError
-from layerlens_core.profiling.model.samples import IGNORED
+from layerlens_core.profiling.samples.sample import IGNORED
 
 Make = Callable[..., transformers.PreTrainedTokenizerFast]
 TEXT, PAIRS, MESSAGES = Fields(form="text"), Fields(form="prompt-completion"), Fields(form="messages")

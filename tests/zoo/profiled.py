@@ -5,7 +5,7 @@ import transformers
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from layerlens_core.profiling.model.samples import IGNORED, Sample
+from layerlens_core.profiling.samples.sample import IGNORED, Sample
 from zoo.tiny_model import VOCABULARY, TinyModel
 
 #: One of each task, and of each way to write a layer.

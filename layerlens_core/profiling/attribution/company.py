@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from layerlens_core.profiling.model.losses import Terms
-from layerlens_core.profiling.model.samples import Sample, cut_to, shapes
+from layerlens_core.profiling.samples.sample import Sample, cut_to, shapes
 
 #: How samples may share a batch: padded to the longest; only those of one length; not at all.
 Company = Literal["padded", "equal lengths", "alone"]

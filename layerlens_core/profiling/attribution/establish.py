@@ -11,12 +11,12 @@ from layerlens_core.profiling.attribution.layout import Layout
 from layerlens_core.profiling.attribution.probe import OPEN, SCATTERED, SHARED, Marks, Rows
 from layerlens_core.profiling.model.devices import input_device, on
 from layerlens_core.profiling.model.losses import Terms, loss_terms
-from layerlens_core.profiling.model.samples import IGNORED, Sample, collate, extremes, runs_key, tokens
-from layerlens_core.profiling.model.tasks import lacks_padding, pad_token_id
 from layerlens_core.profiling.model.vocabulary_head import VocabularyHead
+from layerlens_core.profiling.samples.sample import IGNORED, Sample, collate, extremes, runs_key, tokens
+from layerlens_core.profiling.samples.tasks import lacks_padding, pad_token_id
 from layerlens_core.values.profile import Task
 
-#: Samples of the batch on which rows are marked.
+#: Samples of the largest batch on which rows are marked; two do, where nothing is left open.
 _MARKED = 3
 
 
@@ -79,10 +79,10 @@ def establish(
     if found == "equal lengths":
         chosen = [chosen[1]] * len(chosen)
     marks = Marks.of(modules)
-    marks.add(model, lambda: run(chosen).losses, len(chosen), marked=(1, 0))
+    marks.add(model, lambda: run(chosen[:2]).losses, 2, marked=(1, 0))
     if marks.open and len(chosen) > 2:
         # Another number of samples tells layouts apart that agree by chance with these marks.
-        marks.add(model, lambda: run(chosen[:2]).losses, 2, marked=(1, 0))
+        marks.add(model, lambda: run(chosen).losses, len(chosen), marked=(1, 0))
     return Established(found, marks.rows)
 
 

@@ -23,9 +23,9 @@ from layerlens_core.profiling.model.devices import input_device, on
 from layerlens_core.profiling.model.forward import run
 from layerlens_core.profiling.model.frozen import untouched
 from layerlens_core.profiling.model.losses import inputs_alone, per_sample_losses
-from layerlens_core.profiling.model.samples import IGNORED, Sample, collate, runs
-from layerlens_core.profiling.model.tasks import CLASSIFICATION, count_labels, pad_token_id
 from layerlens_core.profiling.model.weights import is_sharded
+from layerlens_core.profiling.samples.sample import IGNORED, Sample, collate, runs
+from layerlens_core.profiling.samples.tasks import CLASSIFICATION, count_labels, pad_token_id
 from layerlens_core.values.costs import Activations
 from layerlens_core.values.inventory import Inventory
 from layerlens_core.values.profile import Task

@@ -8,9 +8,9 @@ import transformers
 from transformers import PreTrainedModel
 
 from layerlens_core.profiling.engine.settings import Settings
-from layerlens_core.profiling.model import samples as data
 from layerlens_core.profiling.model import weights
-from layerlens_core.profiling.model.samples import Sample
+from layerlens_core.profiling.samples import sample as data
+from layerlens_core.profiling.samples.sample import Sample
 from layerlens_core.values.inventory import LinearModule
 
 

@@ -24,8 +24,8 @@ from layerlens_core.profiling.hooks.attach import compiler_failure
 from layerlens_core.profiling.model.devices import input_device, on, weight_device
 from layerlens_core.profiling.model.losses import per_sample_losses
 from layerlens_core.profiling.model.non_finite import first_not_finite, named
-from layerlens_core.profiling.model.samples import Sample, collate, runs, tokens
 from layerlens_core.profiling.model.vocabulary_head import VocabularyHead
+from layerlens_core.profiling.samples.sample import Sample, collate, runs, tokens
 from layerlens_core.values.profile import Task
 
 

@@ -11,8 +11,8 @@ from transformers import PreTrainedModel
 
 from layerlens_core.profiling.engine.measure import Enough, Measurements, measure
 from layerlens_core.profiling.engine.settings import Execution, Settings
-from layerlens_core.profiling.model.samples import Sample
-from layerlens_core.profiling.model.tasks import count_labels
+from layerlens_core.profiling.samples.sample import Sample
+from layerlens_core.profiling.samples.tasks import count_labels
 from layerlens_core.values.inventory import LinearModule
 from layerlens_core.values.profile import Task
 from layerlens_core.values.statistics import ModuleStatistics

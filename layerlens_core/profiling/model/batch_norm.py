@@ -39,7 +39,7 @@ class _Contiguous(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, output: Tensor) -> Tensor:
-        return output.view_as(output)
+        return output.detach()  # no view: activations that write in place may follow
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from layerlens_core.errors import ModelError, first_line
-from layerlens_core.profiling.model.samples import Sample
+from layerlens_core.profiling.samples.sample import Sample
 
 
 class _Seen(Exception):

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 from layerlens_core.inspection.accessors import input_embeddings
 from layerlens_core.inspection.packed import packed_tensors
-from layerlens_core.profiling.model.samples import Sample
+from layerlens_core.profiling.samples.sample import Sample
 
 
 def input_device(model: PreTrainedModel) -> torch.device:

@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from layerlens_core.errors import LayerLensError, ModelError, first_line
-from layerlens_core.profiling.model.samples import Sample
+from layerlens_core.profiling.samples.sample import Sample
 
 
 def forward(model: PreTrainedModel, inputs: Sample, *, cache: bool = True) -> Tensor:

@@ -11,9 +11,9 @@ from transformers import PreTrainedModel
 from layerlens_core.errors import ModelError
 from layerlens_core.profiling.model.decoder_inputs import decoder_inputs
 from layerlens_core.profiling.model.forward import forward
-from layerlens_core.profiling.model.samples import IGNORED, Sample
-from layerlens_core.profiling.model.tasks import CLASSIFICATION, problem_of
 from layerlens_core.profiling.model.vocabulary_head import VocabularyHead, at_least_float32
+from layerlens_core.profiling.samples.sample import IGNORED, Sample
+from layerlens_core.profiling.samples.tasks import CLASSIFICATION, problem_of
 from layerlens_core.values.profile import Task
 
 

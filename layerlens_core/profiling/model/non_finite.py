@@ -7,7 +7,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from layerlens_core.profiling.model.losses import per_sample_losses
-from layerlens_core.profiling.model.samples import Sample
+from layerlens_core.profiling.samples.sample import Sample
 from layerlens_core.values.profile import Task
 
 

@@ -11,8 +11,8 @@ import torch
 import zoo
 from layerlens_core.inspection.inspect import inspect
 from layerlens_core.profiling.costs.activations import measure_activations
-from layerlens_core.profiling.model.batches import split
 from layerlens_core.profiling.profile import profile
+from layerlens_core.profiling.samples.batches import split
 from layerlens_core.values.costs import Activations
 from layerlens_core.values.profile import Profile
 from zoo.wide import build, samples

@@ -10,8 +10,8 @@ import zoo
 from layerlens_core.inspection.inspect import inspect
 from layerlens_core.profiling.engine.measure import measure
 from layerlens_core.profiling.engine.settings import Settings
-from layerlens_core.profiling.model.batches import split
-from layerlens_core.profiling.model.samples import IGNORED, collate
+from layerlens_core.profiling.samples.batches import split
+from layerlens_core.profiling.samples.sample import IGNORED, collate
 from layerlens_core.values.statistics import STATISTICS, ModuleStatistics
 from zoo.profiled import build, reference, samples
 

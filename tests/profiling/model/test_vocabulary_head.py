@@ -11,7 +11,7 @@ from layerlens_core.profiling.engine.settings import Settings
 from layerlens_core.profiling.model import vocabulary_head as vocabulary
 from layerlens_core.profiling.model.frozen import untouched
 from layerlens_core.profiling.model.losses import per_sample_losses, vocabulary_head
-from layerlens_core.profiling.model.samples import IGNORED, collate
+from layerlens_core.profiling.samples.sample import IGNORED, collate
 from zoo.profiled import build, samples
 
 

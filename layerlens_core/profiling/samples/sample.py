@@ -1,8 +1,8 @@
 """Samples: what the model is profiled on, one by one, whatever batches they came in.
 
-Batches are taken apart into samples without padding (`layerlens_core.profiling.model.batches`), and put together again
-as micro-batches padded on the right. So scores cannot depend on how samples were batched or on which side they were
-padded, and in every model a sample's first token is at position 0.
+Batches are taken apart into samples without padding (`layerlens_core.profiling.samples.batches`), and put together
+again as micro-batches padded on the right. So scores cannot depend on how samples were batched or on which side they
+were padded, and in every model a sample's first token is at position 0.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from layerlens_core.profiling.model.columns import ALL_MEDIA, TOKENS
+from layerlens_core.profiling.samples.columns import ALL_MEDIA, TOKENS
 
 Sample = dict[str, Tensor]
 IGNORED = -100

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from layerlens_core.errors import DataError
-from layerlens_core.profiling.model.columns import (
+from layerlens_core.profiling.samples.columns import (
     ALL_MEDIA,
     LEFT_BEHIND,
     LOSS_MASKS,
@@ -19,10 +19,10 @@ from layerlens_core.profiling.model.columns import (
     TOKENS,
     accepted,
 )
-from layerlens_core.profiling.model.media import media_of_samples, with_leading
-from layerlens_core.profiling.model.packing import documents
-from layerlens_core.profiling.model.samples import IGNORED, Sample
-from layerlens_core.profiling.model.tasks import CLASSIFICATION
+from layerlens_core.profiling.samples.media import media_of_samples, with_leading
+from layerlens_core.profiling.samples.packing import documents
+from layerlens_core.profiling.samples.sample import IGNORED, Sample
+from layerlens_core.profiling.samples.tasks import CLASSIFICATION
 from layerlens_core.values.profile import Task
 
 #: Where the documents of a whole batch begin, which is then one row.

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from layerlens_core.errors import DataError
-from layerlens_core.profiling.model.columns import MEDIA
-from layerlens_core.profiling.model.samples import Sample
+from layerlens_core.profiling.samples.columns import MEDIA
+from layerlens_core.profiling.samples.sample import Sample
 
 #: How configurations name the token that stands for a part of an image or a video.
 _PLACEHOLDERS = {

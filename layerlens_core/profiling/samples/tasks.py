@@ -11,7 +11,7 @@ from transformers.models.auto import modeling_auto
 from layerlens_core.errors import DataError, ModelError
 from layerlens_core.inspection.accessors import input_embeddings, output_embeddings, text_config
 from layerlens_core.inspection.inspect import class_name
-from layerlens_core.profiling.model.samples import IGNORED, Sample
+from layerlens_core.profiling.samples.sample import IGNORED, Sample
 from layerlens_core.values.profile import Task
 
 #: What a classifier's outputs are compared with: one class, several at once, or numbers.

@@ -5,9 +5,9 @@ import torch
 
 import zoo
 from layerlens_core.errors import DataError
-from layerlens_core.profiling.model.batches import split
-from layerlens_core.profiling.model.samples import collate
 from layerlens_core.profiling.profile import profile
+from layerlens_core.profiling.samples.batches import split
+from layerlens_core.profiling.samples.sample import collate
 
 SEEING = ("blip", "llava", "paligemma", "smolvlm", "qwen2_vl", "qwen3_vl", "mllama")
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 import zoo
 from layerlens_core.errors import DataError
-from layerlens_core.profiling.model.batches import split
-from layerlens_core.profiling.model.samples import IGNORED, collate
+from layerlens_core.profiling.samples.batches import split
+from layerlens_core.profiling.samples.sample import IGNORED, collate
 
 TEXT = {
     "input_ids": torch.tensor([[5, 6, 7, 8], [9, 10, 11, 1]]),

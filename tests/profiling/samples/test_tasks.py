@@ -9,9 +9,9 @@ import zoo
 from layerlens_core.errors import DataError, ModelError
 from layerlens_core.profiling.model.decoder_inputs import decoder_inputs
 from layerlens_core.profiling.model.losses import per_sample_losses
-from layerlens_core.profiling.model.samples import collate
-from layerlens_core.profiling.model.tasks import check_samples, pad_token_id, task_of
 from layerlens_core.profiling.profile import profile
+from layerlens_core.profiling.samples.sample import collate
+from layerlens_core.profiling.samples.tasks import check_samples, pad_token_id, task_of
 from zoo import encoder_decoders
 
 SEQUENCE = {"input_ids": torch.tensor([5, 6, 7]), "attention_mask": torch.ones(3, dtype=torch.long)}
