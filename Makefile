@@ -2,12 +2,13 @@
 # While you work, `make check-fast` tests all that needs no torch, in less than a minute.
 PYTHON ?= python3
 VENV   ?= .venv
+PINS   ?= constraints.txt
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 # The pins hold in build environments too: an open range would fetch a CUDA build of torch.
-export PIP_CONSTRAINT       := $(CURDIR)/constraints.txt
-export PIP_BUILD_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_CONSTRAINT       := $(CURDIR)/$(PINS)
+export PIP_BUILD_CONSTRAINT := $(CURDIR)/$(PINS)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export HF_HUB_OFFLINE       := 1
 export TOKENIZERS_PARALLELISM := false
@@ -15,7 +16,7 @@ export TOKENIZERS_PARALLELISM := false
 # What is tested with the quantisation libraries at hand.
 PACKED := tests/inspection/test_packed.py tests/profiling/model/test_packed.py tests/adaptation/test_packed.py
 
-.PHONY: demo test lint check check-fast env clean
+.PHONY: demo test lint check check-fast test-oldest test-newest env clean
 
 demo: $(STAMP)
 	$(BIN)/layerlens demo
@@ -38,10 +39,14 @@ check: $(STAMP)
 check-fast: $(STAMP)
 	PYTHONPATH=tests $(BIN)/pytest -p without_torch
 
+# All tests with the least and the greatest versions that pyproject.toml allows, each in an environment of its own.
+test-oldest test-newest: test-%:
+	$(MAKE) check VENV=.venv-$* PINS=constraints-$*.txt
+
 env: $(STAMP)
 
 # Installed editably; run again after a change to what is compiled, packaged or depended on.
-$(STAMP): pyproject.toml constraints.txt $(wildcard native/CMakeLists.txt native/layerlens_native/*.pyx native/layerlens_native/*.h native/layerlens_native/*.inc) plugins/layerlens-plugin-costbenefit/pyproject.toml
+$(STAMP): pyproject.toml $(PINS) $(wildcard native/CMakeLists.txt native/layerlens_native/*.pyx native/layerlens_native/*.h native/layerlens_native/*.inc) plugins/layerlens-plugin-costbenefit/pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -e '.[demo,data,test]'
 	$(BIN)/pip install --quiet -e ./plugins/layerlens-plugin-costbenefit
@@ -49,4 +54,4 @@ $(STAMP): pyproject.toml constraints.txt $(wildcard native/CMakeLists.txt native
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .venv-oldest .venv-newest build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

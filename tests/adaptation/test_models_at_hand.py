@@ -8,13 +8,14 @@ import layerlens_core as ll
 import zoo
 from layerlens_core.errors import ModelError
 from zoo.plans import mixed_ranks, plan_of
+from zoo.probing import add_adapter
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
 
 def _with_adapter():
     model = zoo.build("llama")
-    model.add_adapter(peft.LoraConfig(target_modules=["q_proj"]))
+    add_adapter(model, peft.LoraConfig(target_modules=["q_proj"]))
     return model
 
 

@@ -1,4 +1,4 @@
-"""The support table, as docs/families.md holds it."""
+"""One family's row of the support table."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,24 +9,6 @@ from transformers import PreTrainedModel
 from families.support import SIZES, places
 from layerlens_core.inspection.linear import linear_kind
 from layerlens_core.values.inventory import Inventory, Layer
-
-_HEADER = """# Model families
-
-What can be done with each family of models. The table is made by `tests/families/test_matrix.py`, which applies every
-method, and plans that mix them, to tiny random models of each family, and checks:
-
-- at first the model computes what it did, to the last bit, and disabling or unloading gives that back;
-- trainable parameters are the planned number, each tensor of them receives a gradient (of experts in a list, as in
-  Switch, those that a token reaches), and they change the output;
-- each expert of stacked experts gets its own A and B: r·E·(in + out) parameters;
-- a saved adapter loads to the same output, to the last bit; LoRA alone, experts included, is saved as plain PEFT's
-  `LORA` unless the remark says otherwise.
-
-`yes`: in every layer, or for experts in every layer that has them. `part`: in some layers, the remark says why. `no`:
-refused, for the reason in the remark. `–`: no stacked experts.
-What is not in the table is not refused: `layerlens plan` inspects any model.
-
-"""
 
 
 @frozen(kw_only=True)
@@ -40,6 +22,12 @@ class Row:
     methods: tuple[str, ...]
     remarks: tuple[str, ...]
 
+    @property
+    def line(self) -> str:
+        """The row as the document has it."""
+        cells = (self.name, self.kind, self.architecture, *self.methods, "; ".join(self.remarks))
+        return f"| {' | '.join(cells)} |"
+
 
 def row(name: str, kind: str, model: PreTrainedModel, inventory: Inventory, saved: Sequence[str]) -> Row:
     """What a family supports. saved: the types that its adapters of LoRA alone were saved as."""
@@ -50,31 +38,6 @@ def row(name: str, kind: str, model: PreTrainedModel, inventory: Inventory, save
         model_type=inventory.model_type,
         methods=tuple(_extent(inventory, method) for method in SIZES),
         remarks=tuple(_remarks(model, inventory, saved)),
-    )
-
-
-def markdown(rows: Iterable[Row]) -> str:
-    """The document."""
-    rows = list(rows)
-    lines = [
-        "| family | kind | class | lora | adapter | prefix | lora-experts | remark |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {r.name} | {r.kind} | {r.architecture} | {' | '.join(r.methods)} | {'; '.join(r.remarks)} |" for r in rows
-    ]
-    families = len({r.model_type for r in rows})
-    counts = ["\n| | lora | adapter | prefix | lora-experts |", "|---|---|---|---|---|"]
-    for extent, label in (
-        ("yes", "in every layer"),
-        ("part", "in some layers"),
-        ("no", "refused"),
-        ("–", "no such place"),
-    ):
-        each = (sum(r.methods[at] == extent for r in rows) for at in range(len(SIZES)))
-        counts.append(f"| {label} | {' | '.join(map(str, each))} |")
-    return (
-        _HEADER + f"{len(rows)} models of {families} families:\n" + "\n".join(counts) + "\n\n" + "\n".join(lines) + "\n"
     )
 
 

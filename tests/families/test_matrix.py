@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from transformers.modeling_utils import AttentionInterface
 
 from families import SPECIMENS, build, frozen
+from families.document import markdown
 from families.support import SIZES, check, check_experts, each_kind_of_layer, mixed, places, refusing_prefix
-from families.table import markdown, row
+from families.table import row
 from layerlens_builtin.modules.gated_prefix import GatedPrefix
 from layerlens_core.adaptation.apply import apply
 from layerlens_core.adaptation.attached import lora_layers, side_modules
@@ -67,10 +69,12 @@ def check_refused(model, inventory, method):
 def test_the_table_of_the_documentation_is_what_was_found():
     if ROWS.keys() != SPECIMENS.keys():
         pytest.skip("the table needs the tests of all families")
-    found = markdown(ROWS[name] for name in SPECIMENS)
+    written = DOCUMENT.read_text(encoding="utf-8") if DOCUMENT.exists() else ""
+    version = ".".join(transformers.__version__.split(".")[:2])
+    found = markdown((ROWS[name] for name in SPECIMENS), version, written)
     if os.environ.get("LAYERLENS_WRITE_FAMILIES"):
         DOCUMENT.write_text(found, encoding="utf-8")
-    written = DOCUMENT.read_text(encoding="utf-8") if DOCUMENT.exists() else ""
+        written = found
     assert found == written, (
         "docs/families.md differs from what was found; to write it anew:\n"
         f"LAYERLENS_WRITE_FAMILIES=1 pytest tests/families\n\n{found}"

@@ -13,7 +13,7 @@ import zoo
 from layerlens_builtin.methods import adapter, lora, prefix
 from layerlens_core.errors import ModelError
 from layerlens_core.inspection.inspect import inspect
-from zoo.probing import odd_state, snapshot
+from zoo.probing import add_adapter, odd_state, snapshot
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
@@ -260,7 +260,7 @@ def test_a_model_that_carries_adapters_is_refused_until_they_are_unloaded(how):
     elif how == "injected":
         refused = inject_adapter_in_model(config, model)
     elif how == "added":
-        model.add_adapter(config)
+        add_adapter(model, config)
         refused = model
     else:
         inject_adapter_in_model(config, model.model.layers[1])

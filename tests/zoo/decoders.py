@@ -61,6 +61,7 @@ MODELS = (
         },
     ),
     _decoder("gptj", "GPTJForCausalLM", {**_GPT, "n_layer": 3, "rotary_dim": 8}),
+    _decoder("codegen", "CodeGenForCausalLM", {**_GPT, "rotary_dim": 8}),
     _decoder(
         "opt",
         "OPTForCausalLM",

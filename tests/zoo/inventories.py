@@ -3,12 +3,15 @@
 from collections.abc import Mapping
 from typing import Literal
 
+import transformers
 from attrs import evolve, field, frozen
 
 from layerlens_core.values.inventory import AttentionModule, Head, Layer, LinearModule
 
 _HEAD = "part of the task head, which trains in full"
 _LM_HEAD = "the language-model head"
+#: Where GPT-J and CodeGen joined transformers' attention interface.
+_SINCE_5_24 = tuple(map(int, transformers.__version__.split(".")[:2])) >= (5, 24)
 
 
 @frozen(kw_only=True)
@@ -246,7 +249,8 @@ _WRITTEN_DOWN = {
 #: Models of which only the behaviour is checked: other names of writers, heads that differ within the model.
 _BEHAVING = {
     "gpt-neox": Expected(),
-    "gptj": Expected(attends=False),
+    "gptj": Expected(attends=_SINCE_5_24),
+    "codegen": Expected(attends=_SINCE_5_24),
     "phi": Expected(),
     "gemma2": Expected(),
     "modernbert": Expected(),
