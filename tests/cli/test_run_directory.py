@@ -17,12 +17,12 @@ Model = Callable[[str], str]
 Data = Callable[[str], str]
 
 
-@pytest.fixture
 def told(stderr: str) -> list[str]:
     """The lines of an error; how many rows were read is said before, whatever then happens."""
     return [line for line in stderr.splitlines() if "rows read" not in line]
 
 
+@pytest.fixture
 def plan(layerlens: Any, model: Model, data: Data) -> Callable[..., Any]:
     """``layerlens plan`` of the small Llama into a directory."""
     return lambda out, *more: layerlens("plan", model("llama"), "--data", data("text"), "--out", out, *more)
