@@ -21,9 +21,9 @@ Company = Literal["padded", "equal lengths", "alone"]
 #: Runs samples as one batch.
 Run = Callable[[Sequence[Sample]], Terms]
 
-#: Differences up to this many times those of a sample beside itself are rounding.
-_NOISE = 10.0
-#: And so are those up to this share of the terms, by the precision of the weights.
+#: Rounding is what changes when a sample is run beside itself, this many times, unless that is more than rounding.
+_NOISE, _STILL_NOISE = 3.0, 10.0
+#: In any case differences up to this share of the terms are, by the precision of the weights.
 _FLOORS = {torch.float64: 1e-9, torch.float32: 1e-5}
 _COARSE = 1e-2
 
@@ -39,7 +39,8 @@ def company(run: Run, short: Sample, long: Sample, dtype: torch.dtype) -> Compan
     alone = _terms(run([short]), 0)
     twice = _terms(run([short, short]), 1)
     floor = _FLOORS.get(dtype, _COARSE) * float(alone.square().mean().sqrt().clamp(min=1))
-    rounding = max(floor, _NOISE * _distance(alone, twice)) if _distance(alone, twice) < _COARSE else floor
+    noise = _distance(alone, twice)
+    rounding = floor + _NOISE * noise if noise <= _STILL_NOISE * floor else floor
 
     def inert(beside: Sample) -> bool:
         found = _terms(run([beside, short]), 1)

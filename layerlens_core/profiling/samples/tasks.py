@@ -89,8 +89,10 @@ def count_labels(sample: Sample, task: Task) -> int:
 def check_samples(model: PreTrainedModel, samples: Sequence[Sample], task: Task) -> None:
     """Raises `DataError` that names the first sample with a token or a label that the model does not have."""
     tokens, outputs = vocabulary(model), _outputs(model) if task not in LANGUAGE else None
-    if task in LANGUAGE and isinstance(head := output_embeddings(model), nn.Linear):
-        outputs = head.out_features
+    if task in LANGUAGE:
+        head = output_embeddings(model)
+        known = head.out_features if isinstance(head, nn.Linear) else getattr(text_config(model), "vocab_size", None)
+        outputs = known if isinstance(known, int) else None
     for number, sample in enumerate(samples):
         ids = sample.get("input_ids")
         if ids is not None and len(ids) and tokens is not None:
