@@ -5,7 +5,7 @@ import torch
 
 import zoo
 from layerlens_core.inspection.inspect import inspect
-from layerlens_core.profiling.engine import measure as engine
+from layerlens_core.profiling.engine import prepare as engine
 from layerlens_core.profiling.engine.measure import measure
 from layerlens_core.profiling.engine.settings import Settings
 from layerlens_core.profiling.gradients.gram import Rows
