@@ -1,5 +1,5 @@
 """Files that are changed at random, and readers that must refuse them by name or read what they then say.
 
-`values` and `content` change files; `readers` and `strangers` read them, those of a run and those that others make;
+`values` and `content` change files; `readers` reads those of a run, `adapters` and `rows` those that others make;
 `registry` lists the readers; `judging` reads within bounds of time and memory and says what became of each file.
 """

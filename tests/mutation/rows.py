@@ -58,7 +58,8 @@ def _plain_csv(path: Path) -> list[Any]:
     limit = csv.field_size_limit(2**26)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            return list(csv.DictReader(file))
+            names, *rows = (values for values in csv.reader(file) if values)
+            return [dict(zip(names, values, strict=True)) for values in rows]
     finally:
         csv.field_size_limit(limit)
 
@@ -110,10 +111,11 @@ def _rows(
         return loaded[key]
 
     def read(place: Path) -> dict[str, Any]:
+        found = prepared(str(place / name))
         rows = [copy.deepcopy(row) for row in open_rows(place / name)]
         if not as_text(rows, plain(place / name)):
             raise AssertionError("other rows are read than a plain reader gives")
-        return {"rows": rows, **prepared(str(place / name))}
+        return {"rows": rows, **found}
 
     def prepared(data: Any) -> dict[str, Any]:
         preparing.load = once  # type: ignore[attr-defined]

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -73,8 +74,8 @@ def _nudge(document: Any, path: Path, pick: random.Random, _doubled: object) -> 
         parent[key] = not value
     elif isinstance(value, int | float):
         numbers = (
-            value + 1, value - 1, -value, value * 2, value * 1000, value / 3, int(value), float(value), str(value),
-            value * (1 + 1e-9),
+            value + 1, value - 1, -value, value * 2, value * 1000, value / 3,
+            int(value) if abs(value) < math.inf else 0, float(value), str(value), value * (1 + 1e-9),
         )  # fmt: skip
         parent[key] = pick.choice(numbers)
     elif isinstance(value, str):
