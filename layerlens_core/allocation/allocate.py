@@ -1,16 +1,14 @@
 """From a profile to a plan: utilities, candidates, a strategy's decisions, checked against the budget."""
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from layerlens_core import tracing
 from layerlens_core.allocation.budget import Budget
-from layerlens_core.allocation.margins import SECONDS as MARGIN_SECONDS
-from layerlens_core.allocation.margins import OutOfTime, too_many, with_margins, within
+from layerlens_core.allocation.margins import OURS, too_many, with_margins
 from layerlens_core.allocation.problem import Problem, pose
 from layerlens_core.errors import ScoreError
-from layerlens_core.plugin.registry import Registry
+from layerlens_core.plugin.registry import Registry, default
 from layerlens_core.values.costs import Cost, Training
 from layerlens_core.values.decisions import Decision
 from layerlens_core.values.plan import Plan
@@ -90,13 +88,14 @@ def plan_for(
     margins: as in `allocate`.
     registry: as in `allocate`.
     """
+    registry = default() if registry is None else registry
     problem = pose(profile, request, registry)
-    began = time.monotonic()
     decisions, certificate = problem.solve()
-    taken = time.monotonic() - began
     cost = problem.candidates.total(decisions)
     if margins is None:
-        decisions = _with_quick_margins(problem, decisions, taken)
+        decisions = _with_quick_margins(
+            problem, decisions, registry.plugin_of("strategy", request.strategy).distribution
+        )
     elif margins:
         decisions = with_margins(problem.decide, problem.candidates, problem.limits, decisions)
     decisions = _with_unscored(decisions, profile)
@@ -121,25 +120,22 @@ def plan_for(
     return plan
 
 
-def _with_quick_margins(problem: Problem, decisions: tuple[Decision, ...], taken: float) -> tuple[Decision, ...]:
+def _with_quick_margins(problem: Problem, decisions: tuple[Decision, ...], origin: str) -> tuple[Decision, ...]:
     """The decisions with margins, all of them or none; the trace says why there are none.
+
+    Whether there are any must not depend on how fast a machine is: the same inputs give the same plan.
 
     problem: that was solved.
     decisions: as they were made.
-    taken: seconds for making them, which every change that is tried takes again.
+    origin: the distribution that the strategy is of.
     """
-    open_ = [each for each in decisions if each.margin is None and each.utility > 0]
-    if not open_:
+    if not any(each.margin is None and each.utility > 0 for each in decisions):
         return decisions
     cause = too_many(problem.candidates, problem.limits)
-    if cause is None and 2 * taken * len(open_) > MARGIN_SECONDS:
-        cause = f"deciding once takes {taken:.2g} s"
+    if cause is None and origin != OURS:
+        cause = f"a strategy of {origin} may take any time to decide anew"
     if cause is None:
-        try:
-            decide = within(problem.decide, MARGIN_SECONDS)
-            return with_margins(decide, problem.candidates, problem.limits, decisions)
-        except OutOfTime:
-            cause = f"they were not found within {MARGIN_SECONDS:g} s"
+        return with_margins(problem.decide, problem.candidates, problem.limits, decisions)
     tracing.margins_left_out(cause)
     return decisions
 

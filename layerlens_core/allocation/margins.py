@@ -23,11 +23,9 @@ from layerlens_core.values.decisions import Decision
 
 FARTHEST = 16.0
 HALVINGS = 12
-#: With at most so many candidates, and candidates times layers, margins are found without being asked for: strategies
-#: of ours then take a part of a second.
-MOST_CANDIDATES, MOST_WORK = 1_000, 16_000
-#: Margins that nobody asked for are given up after this time, which a strategy of somebody else's may take.
-SECONDS = 1.5
+#: With at most so many candidates, and candidates times layers, margins are found without being asked for, where the
+#: strategy is one of ours, which then takes a part of a second.
+MOST_CANDIDATES, MOST_WORK, OURS = 1_000, 16_000, "layerlens-core"
 
 Decide = Callable[[CandidateSet, Limits], Sequence[Decision]]
 Subject = Literal["utility", "penalty", "budget"]
