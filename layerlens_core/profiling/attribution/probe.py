@@ -6,6 +6,7 @@ sample's, and the dimension in which they lie apart from those of others is the 
 looked at, so that as many samples as tokens, windows, or models that keep time first are no trap.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
@@ -107,8 +108,22 @@ class Marks:
 
     @property
     def rows(self) -> dict[str, Rows]:
-        """Where each module keeps its samples."""
-        return {name: seen.rows for name, seen in self.modules.items()}
+        """Where each module keeps its samples.
+
+        Of experts some may get as many rows of each sample by chance, and look like others. So where one of several
+        modules that differ in numbers of their names alone gets its rows in no order, or one of those that get lists of
+        rows got none, none of them is trusted.
+        """
+        found = {name: seen.rows for name, seen in self.modules.items()}
+        alike: dict[str, list[str]] = {}
+        for name in found:
+            alike.setdefault(re.sub(r"\d+", "#", name), []).append(name)
+        for names in alike.values():
+            reasons = {found[name].reason for name in names}
+            lists = any(1 in found[name].layouts for name in names)
+            if SCATTERED in reasons or (lists and UNSEEN in reasons):
+                found |= {name: Rows({}, SCATTERED) for name in names}
+        return found
 
     @property
     def open(self) -> bool:

@@ -159,3 +159,38 @@ def test_a_module_that_the_trial_did_not_reach_says_so():
     alone = profile(model, data, metrics=("fisher",), micro_batch=1)
     assert alone.unscored == ()
     check(alone, model, data)
+
+
+class Experts(nn.Module):
+    """Four experts, each of which gets the tokens that score highest for it."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(4)
+        self.experts = nn.ModuleList(nn.Linear(WIDTH, WIDTH) for _ in range(4)).double()
+        self.router = nn.Parameter(torch.randn(WIDTH, 4).double())
+
+    def forward(self, x):
+        rows = x.flatten(0, 1)
+        chosen = (rows @ self.router).argmax(dim=1)
+        found = torch.zeros_like(rows)
+        for number, expert in enumerate(self.experts):
+            (mine,) = (chosen == number).nonzero(as_tuple=True)
+            if len(mine):
+                found = found.index_add(0, mine, expert(rows[mine]))
+        return x + found.view_as(x)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_experts_that_get_as_many_tokens_of_each_sample_by_chance_are_not_trusted(seed):
+    model = build(zoo.find("llama"))
+    model.model.layers[1].mlp = Experts()
+    generator = torch.Generator().manual_seed(seed)
+    data = [
+        {"input_ids": (ids := torch.randint(4, 97, (length,), generator=generator)), "labels": ids}
+        for length in (4, 3, 4, 2)
+    ]
+    found = profile(model, data, metrics=("fisher",), micro_batch=4)
+    check(found, model, data)
+    alone = profile(model, data, metrics=("fisher",), micro_batch=1)
+    check(alone, model, data)
