@@ -149,7 +149,10 @@ def progress_bar() -> Iterator["Progress"]:
 
     columns = (TextColumn("{task.description:>16}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not (console.is_terminal and is_first())) as bar:
+    if not (console.is_terminal and is_first()):
+        yield lambda stage, done, total: None  # a disabled bar of rich before 14.3 leaves an empty line
+        return
+    with Progress(*columns, console=console, transient=True) as bar:
         tasks: dict[str, Any] = {}
 
         def report(stage: str, done: int, total: int) -> None:
