@@ -97,7 +97,7 @@ def measure_activations(
                     hook = watch.reading(at)
                     handles.append(modules[module.name].register_forward_pre_hook(hook, with_kwargs=True))
             with torch.enable_grad(), saved_tensors_hooks(watch.keep, lambda tensor: tensor):
-                logits, loss = _forward(model, inputs, task)
+                logits, loss = _forward(model, inputs, task, watch)
                 places.trace(loss)
         finally:
             for handle in handles:
@@ -135,6 +135,12 @@ class _Watch:
     rows: dict[int, int] = field(factory=dict)
     entered: dict[int, int] = field(factory=dict)
     alive: list[Tensor] = field(factory=list)
+
+    def begin_anew(self) -> None:
+        """Forget a forward pass that failed."""
+        self.place[-1] = _BEFORE
+        for seen in (self.kept, self.inputs, self.rows, self.entered, self.alive):
+            seen.clear()
 
     def keep(self, tensor: Tensor) -> Tensor:
         """Autograd saves a tensor."""
@@ -184,7 +190,7 @@ class _Watch:
         return hook
 
 
-def _forward(model: PreTrainedModel, inputs: Sample, task: Task) -> tuple[int, Tensor]:
+def _forward(model: PreTrainedModel, inputs: Sample, task: Task, watch: _Watch) -> tuple[int, Tensor]:
     """Compute the loss as transformers does in training. Returns the bytes of the logits, and the loss."""
     if task in CLASSIFICATION:
         # With labels a classifier would write the kind of its problem into its configuration. Its logits are few.
@@ -198,8 +204,8 @@ def _forward(model: PreTrainedModel, inputs: Sample, task: Task) -> tuple[int, T
         output = run(model, options, cache=task in ("masked-lm", "token-classification"))
     except ModelError:
         # GIT drops the places of images from its logits before its loss, also where there are none: ours must do.
-        losses = per_sample_losses(model, inputs, task)
-        return 0, losses.sum()
+        watch.begin_anew()
+        return 0, per_sample_losses(model, inputs, task).sum()
     logits: Tensor = output.logits
     loss = output.loss if output.loss is not None else logits
     return logits.numel() * logits.element_size(), loss

@@ -81,3 +81,16 @@ def test_every_layer_keeps_something_whatever_embeds_its_input(name):
     model, inputs = family.build(), family.inputs(labels=True)
     found = measure_activations(model, inspect(model), split([inputs], family.task), family.task)
     assert all(size > 0 for size in found.through.values())
+
+
+def test_a_forward_pass_that_fails_is_not_counted_beside_the_one_in_its_place():
+    model, data = build("llama", "sdpa"), samples()
+    plain = measure_activations(model, inspect(model), data, "causal-lm")
+
+    def refuse(*args, **kwargs):
+        raise ValueError("Expected input batch_size (0) to match target batch_size (12).")
+
+    model.loss_function = refuse  # as GIT's own, which cannot compute a loss of text without images
+    other = measure_activations(model, inspect(model), data, "causal-lm")
+    assert other.through == plain.through
+    assert other.adapted == plain.adapted
