@@ -16,13 +16,17 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 @contextmanager
 def right_batch_norms(model: nn.Module) -> Iterator[None]:
-    """Inside, batch normalisations get contiguous inputs and output gradients."""
+    """Inside, batch normalisations on a CPU get contiguous inputs and output gradients."""
     with ExitStack() as stack:
         for module in model.modules():
-            if isinstance(module, _BatchNorm):
+            if isinstance(module, _BatchNorm) and _is_on_cpu(module):
                 stack.callback(module.register_forward_pre_hook(_contiguous_inputs).remove)
                 stack.callback(module.register_forward_hook(_contiguous_gradient).remove)
         yield
+
+
+def _is_on_cpu(module: nn.Module) -> bool:
+    return all(tensor.device.type == "cpu" for tensor in (*module.parameters(), *module.buffers()))
 
 
 def _contiguous_inputs(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
