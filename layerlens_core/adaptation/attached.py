@@ -1,6 +1,6 @@
 """What a model was given: the LoRA layers, the side modules, and how much of it trains."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from peft import PeftModel
@@ -28,6 +28,15 @@ def adapted(base: nn.Module) -> Iterator[tuple[str, Any]]:
 def bare_name(name: str) -> str:
     """A module's name as it was before PEFT wrapped modules around it."""
     return name.replace(".base_layer", "")
+
+
+def ends_like(name: str, ends: Collection[str]) -> bool:
+    """Whether a module's name is one of these, or ends with one of them by whole parts."""
+    while name:
+        if name in ends:
+            return True
+        _, _, name = name.partition(".")
+    return False
 
 
 def lora_layers(model: PeftModel) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from peft.utils import AuxiliaryTrainingWrapper, ModulesToSaveWrapper
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from layerlens_core.adaptation.attached import adapted, bare_name
+from layerlens_core.adaptation.attached import adapted, bare_name, ends_like
 from layerlens_core.adaptation.config import PEFT_TYPE, VERSION, Entry, LayerLensConfig
 from layerlens_core.adaptation.one_rank import pad, trim
 from layerlens_core.adaptation.provided import ProvidedSide, provided_side
@@ -238,13 +238,8 @@ def check_fits(model: nn.Module, config: LayerLensConfig) -> Mapping[str, Provid
 
 def _end_alike(model: nn.Module, names: Collection[str]) -> bool:
     """Whether the name of another module ends with one of these names, by whole parts."""
-    for name, _ in model.named_modules(remove_duplicate=False):
-        bare = bare_name(name)
-        while bare and name not in names:
-            _, _, bare = bare.partition(".")
-            if bare in names:
-                return True
-    return False
+    others = (name for name, _ in model.named_modules(remove_duplicate=False) if name not in names)
+    return any(ends_like(bare_name(name).partition(".")[2], names) for name in others)
 
 
 def _methods(config: LayerLensConfig) -> set[str]:

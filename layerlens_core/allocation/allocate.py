@@ -5,9 +5,10 @@ from typing import Any
 
 from layerlens_core import tracing
 from layerlens_core.allocation.budget import Budget
-from layerlens_core.allocation.margins import OURS, too_many, with_margins
+from layerlens_core.allocation.margins import lacks_margins, too_many, with_margins
 from layerlens_core.allocation.problem import Problem, pose
 from layerlens_core.errors import ScoreError
+from layerlens_core.plugin.discovery import OURS
 from layerlens_core.plugin.registry import Registry, default
 from layerlens_core.values.costs import Cost, Training
 from layerlens_core.values.decisions import Decision
@@ -51,8 +52,8 @@ def allocate(
     training: the step that FLOPs and memory are counted for.
     scale: α/r of every LoRA module.
     margins: find for every layer the smallest change of its utility that would give it another method, by deciding
-        anew some twenty times a layer; by default where there are few candidates and one bound, and for at most two
-        seconds, of a strategy that takes longer.
+        anew some twenty times a layer; by default where there are few candidates and one bound, and the strategy is one
+        of LayerLens's own.
     registry: of providers; by default those that are installed, and what `register` added.
 
     Raises `ScoreError` (weights), `BudgetError` (a budget below the cheapest candidate), `PluginError`
@@ -129,7 +130,7 @@ def _with_quick_margins(problem: Problem, decisions: tuple[Decision, ...], origi
     decisions: as they were made.
     origin: the distribution that the strategy is of.
     """
-    if not any(each.margin is None and each.utility > 0 for each in decisions):
+    if not lacks_margins(decisions):
         return decisions
     cause = too_many(problem.candidates, problem.limits)
     if cause is None and origin != OURS:

@@ -2,19 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from attrs import frozen
 
 from layerlens_core import tracing
 from layerlens_core.allocation import margins
 from layerlens_core.allocation.problem import pose
-from layerlens_core.allocation.trace_of import check_trace
+from layerlens_core.allocation.trace_of import Event, check_trace
 from layerlens_core.errors import FileError, PlanError, nearest
 from layerlens_core.values.plan import Plan, load_run
 from layerlens_core.values.profile import Profile
-
-Event = Mapping[str, Any]
 
 #: Changes of the inputs are tried for this long.
 SECONDS = 10.0
@@ -62,12 +59,11 @@ def explain(run: Path, layer: str) -> Explanation:
     """
     plan, profile = load_run(run)
     name = find_layer(plan, layer)
-    events = tracing.read(run)
+    by_kind = check_trace(tracing.read(run), plan, profile, run)
 
-    def of_kind(kind: str) -> list[Event]:
-        return [event for event in events if event["event"] == kind]
+    def of_kind(kind: str) -> Sequence[Event]:
+        return by_kind.get(kind, ())
 
-    check_trace(events, plan, profile, run)
     decided = [event for event in of_kind("decision.made") if event["unit"] == name]
     modules: dict[str, dict[str, float]] = {}
     units: dict[str, str] = {}
@@ -77,7 +73,6 @@ def explain(run: Path, layer: str) -> Explanation:
             modules.setdefault(event["metric"], {})[event["unit"]] = event["raw"]
     thresholds = of_kind("thresholds.set")
     flips, untried = _flips(profile, plan, name)
-    left_out = of_kind("margins.left_out")
     return Explanation(
         layer=name,
         decision=decided[-1],
@@ -89,17 +84,20 @@ def explain(run: Path, layer: str) -> Explanation:
         budget=of_kind("budget.settled")[-1],
         flips=flips,
         untried=untried,
-        without_margins=left_out[-1]["cause"] if left_out else None,
+        without_margins=_cause(of_kind("margins.left_out")),
     )
 
 
 def without_margins(run: Path) -> str | None:
     """Why the plan of a run has no margins, as its trace tells; None where it has, or where there is no trace."""
     try:
-        causes = [event["cause"] for event in tracing.read(run) if event["event"] == "margins.left_out"]
+        return _cause([event for event in tracing.read(run) if event["event"] == "margins.left_out"])
     except FileError:
         return None
-    return str(causes[-1]) if causes else None
+
+
+def _cause(left_out: Sequence[Event]) -> str | None:
+    return str(left_out[-1]["cause"]) if left_out else None
 
 
 def _flips(profile: Profile, plan: Plan, layer: str) -> tuple[list[str], list[str]]:

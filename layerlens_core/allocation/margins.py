@@ -25,7 +25,7 @@ FARTHEST = 16.0
 HALVINGS = 12
 #: With at most so many candidates, and candidates times layers, margins are found without being asked for, where the
 #: strategy is one of ours, which then takes a part of a second.
-MOST_CANDIDATES, MOST_WORK, OURS = 1_000, 16_000, "layerlens-core"
+MOST_CANDIDATES, MOST_WORK = 1_000, 16_000
 
 Decide = Callable[[CandidateSet, Limits], Sequence[Decision]]
 Subject = Literal["utility", "penalty", "budget"]
@@ -81,6 +81,11 @@ def too_many(candidates: CandidateSet, limits: Limits) -> str | None:
     if count > MOST_CANDIDATES or count * units > MOST_WORK:
         return f"{count:,} candidates of {units:,} layers would have to be decided anew too often"
     return None
+
+
+def lacks_margins(decisions: Sequence[Decision]) -> bool:
+    """Whether some decision may have a margin, and has none."""
+    return any(each.margin is None and each.utility > 0 for each in decisions)
 
 
 def with_margins(

@@ -159,8 +159,7 @@ def _check_affordable(candidates: CandidateSet, limits: Limits, budget: Budget) 
 
     table = candidates.table
     paid = numpy.flatnonzero(table.amounts["params"] > 0)
-    cheapest = candidates.cheapest
-    if cheapest is None:
+    if not len(paid):
         return
     totals = {}
     exceeded = {}
@@ -170,6 +169,8 @@ def _check_affordable(candidates: CandidateSet, limits: Limits, budget: Budget) 
         exceeded[name] = totals[name] > limits.most(name)
     if not numpy.logical_or.reduce([numpy.zeros(len(paid), dtype=bool), *exceeded.values()]).all():
         return
+    cheapest = candidates.cheapest
+    assert cheapest is not None  # some are paid for
     for name in (name for name, over in exceeded.items() if over.all()):
         if name == "params":
             raise BudgetError(

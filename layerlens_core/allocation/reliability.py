@@ -39,7 +39,8 @@ def discounted(values: Sequence[float], errors: Sequence[float]) -> list[float]:
         return list(values)
     # Dividing by the largest first keeps sums and differences from overflowing.
     scaled = [value / largest for value in values]
-    widths = [quantile(len(values)) * error / largest for error in errors]
+    multiple = quantile(len(values))
+    widths = [multiple * error / largest for error in errors]
     mean = max(0.0, math.fsum(scaled) / len(scaled))
     shrunk = []
     for value, width in zip(scaled, widths, strict=True):

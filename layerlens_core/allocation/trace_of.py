@@ -14,8 +14,8 @@ Event = Mapping[str, Any]
 _DECIDED = ("method", "size", "utility", "parameters", "margin")
 
 
-def check_trace(events: Sequence[Event], plan: Plan, profile: Profile, run: Path) -> None:
-    """Raises `FileError` where the events of a run are not of its plan, or not of its profile.
+def check_trace(events: Sequence[Event], plan: Plan, profile: Profile, run: Path) -> Mapping[str, Sequence[Event]]:
+    """The events of a run by their kind. Raises `FileError` where they are not of its plan, or not of its profile.
 
     events: as `layerlens_core.tracing.read` gives them.
     plan: of the run.
@@ -29,6 +29,7 @@ def check_trace(events: Sequence[Event], plan: Plan, profile: Profile, run: Path
         raise FileError(f"{run / TRACE} is not the trace of {run / PLAN}; plan anew with: layerlens allocate {run}")
     if not _is_of_profile(by_kind, profile):
         raise FileError(f"{run / TRACE} is not the trace of {run / PROFILE}; profile anew with --overwrite")
+    return by_kind
 
 
 def _is_of_plan(by_kind: Mapping[str, Sequence[Event]], plan: Plan) -> bool:

@@ -124,9 +124,8 @@ def _shares_of(weights: Mapping[str, float]) -> dict[str, float]:
     try:
         total = math.fsum(weights.values())
     except OverflowError:  # each is finite, but not their sum
-        largest = max(weights.values())
-        return _shares_of({name: weight / largest for name, weight in weights.items()})
-    if total < 1e-290:  # 1 / total would not be finite, or inexact
+        total = math.inf
+    if not 1e-290 <= total < math.inf:  # 1 / total would not be finite, or inexact
         largest = max(weights.values())
         return _shares_of({name: weight / largest for name, weight in weights.items()})
     return {name: weight / total for name, weight in weights.items()}

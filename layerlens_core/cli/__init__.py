@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from layerlens_core.cli import allocate, apply, demo, explain, export, plan, plugins, profile, scenarios
-from layerlens_core.cli.terminal import apart, shown, writes_anything
+from layerlens_core.cli.terminal import apart, shown_lines, writes_anything
 from layerlens_core.errors import LayerLensError
 
 #: The key in click's context under which it is noted that ``--traceback`` was given, before a command's name or after.
@@ -56,8 +56,7 @@ def _tell(ctx: click.Context, error: BaseException, message: str | None) -> None
         if ctx.meta.get(_TRACEBACK):
             click.echo("".join(traceback.format_exception(error)), err=True)
         if message is not None:
-            text = "\n".join(map(shown, message.split("\n")))
-            click.echo(f"{click.style('Error:', fg='red')} {text}", err=True)
+            click.echo(f"{click.style('Error:', fg='red')} {shown_lines(message)}", err=True)
 
 
 def _traceback_option() -> click.Option:

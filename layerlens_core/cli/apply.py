@@ -75,7 +75,7 @@ def write_adapter(run: Path, plan: "Plan", profile: "Profile", model: str, out: 
     from layerlens_core.adaptation.apply import apply, check_applicable, read_directions_of
     from layerlens_core.adaptation.attached import trainable_parameters
     from layerlens_core.cli.terminal import say
-    from layerlens_core.data.model import load, read_config
+    from layerlens_core.data.model import load
     from layerlens_core.data.target import Target
     from layerlens_core.files.atomic import filling
 
@@ -84,7 +84,6 @@ def write_adapter(run: Path, plan: "Plan", profile: "Profile", model: str, out: 
         check_one_rank(plan)
     read_directions_of(plan, start["init"], run)
     trusted, seed = start["trust_remote_code"], start["seed"]
-    read_config(model, trust_remote_code=trusted)
     task, target = cast("Task", profile.task), Target.of_profile(profile.labels, profile.settings)
     loaded = load(model, task, target=target, seed=seed, trust_remote_code=trusted).model
     with torch.random.fork_rng(devices=[]):

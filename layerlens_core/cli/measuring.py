@@ -86,15 +86,14 @@ def check_at_once(model: str, metrics: Iterable[str], arguments: ProfileArgument
     Raises `ModelError`, `DataError` and `PluginError`.
     """
     from layerlens_core.data.source import check_data, check_source
+    from layerlens_core.plugin.providers import needs_of
     from layerlens_core.plugin.registry import default
     from layerlens_core.values.statistics import check_sketched
 
     providers = [default().get("metric", name) for name in metrics]
     check_source(model)
     check_data(arguments.data)
-    needs = {need for provider in providers for need in provider.needs}
-    if arguments.spectrum:
-        needs.add("spectrum")
+    needs = needs_of(providers, spectrum=arguments.spectrum)
     if needs and arguments.scores != "exact":
         check_sketched(needs, directions=arguments.directions)
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 def command(as_json: bool) -> None:
     """List every plugin that was found, loaded or not, and every name that can be used."""
     from layerlens_core.cli.terminal import result, result_json, shown
+    from layerlens_core.plugin.discovery import OURS
     from layerlens_core.plugin.providers import KINDS, MetricProvider
     from layerlens_core.plugin.registry import default
 
@@ -27,7 +28,7 @@ def command(as_json: bool) -> None:
         _line({"strategy": "strategies"}.get(kind, f"{kind}s"), bold=True)
         for name, provider in registry.providers(kind).items():
             origin = registry.plugin_of(kind, name).distribution
-            source = "" if origin == "layerlens-core" else f"  [{origin}]"
+            source = "" if origin == OURS else f"  [{origin}]"
             _line(f"  {name:<16} {provider.summary}{source}")
             if isinstance(provider, MetricProvider):
                 measure = describe_metric(provider)

@@ -87,7 +87,8 @@ def print_result(planned: Plan, profile: Profile, run: Path, as_json: bool) -> N
         result_json((run / PLAN).read_text(encoding="utf-8"))
         return
     from layerlens_core.allocation.explanation import without_margins
+    from layerlens_core.allocation.margins import lacks_margins
     from layerlens_core.cli.tables import print_plan
 
-    print_plan(planned, profile, without_margins=without_margins(run))
+    print_plan(planned, profile, without_margins=without_margins(run) if lacks_margins(planned.decisions) else None)
     say(f"the run lies in {run}; why a layer got what it got: layerlens explain {run} LAYER")

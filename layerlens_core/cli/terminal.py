@@ -34,7 +34,7 @@ def is_first() -> bool:
 
 def say(text: str) -> None:
     """A line for people, on standard error, so that standard output stays for results."""
-    click.echo("\n".join(map(shown, text.split("\n"))), err=True)
+    click.echo(shown_lines(text), err=True)
 
 
 def result(line: object = "", *, styled: bool = False) -> None:
@@ -67,6 +67,11 @@ def shown(text: str) -> str:
     return "".join(
         _spelled(character) if unicodedata.category(character) in _UNSHOWN else character for character in text
     )
+
+
+def shown_lines(text: str) -> str:
+    """As `shown`, with the ends of lines left in."""
+    return "\n".join(map(shown, text.split("\n")))
 
 
 def apart(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -11,7 +11,7 @@ from attrs import define, field, frozen
 
 from layerlens_core.data.encode import NO_COMPLETION, NO_LABEL, NO_TEXT, Encoder, why_not, words_and_tags
 from layerlens_core.data.fields import Fields, find_fields
-from layerlens_core.data.labels import MARKS, Labels
+from layerlens_core.data.labels import MARKS, Labels, is_mark
 from layerlens_core.data.rows import Row, Rows
 from layerlens_core.errors import DataError
 from layerlens_core.profiling.samples.sample import Sample
@@ -86,7 +86,7 @@ def _add_labels(found: Survey, row: Row) -> str:
     label = found.labels.add(number, row.get(found.fields.label))
     if label is None:
         return NO_LABEL
-    return MARKED if str(label) in map(str, MARKS) else ""
+    return MARKED if is_mark(label, MARKS) else ""
 
 
 @frozen(kw_only=True)
@@ -115,9 +115,12 @@ class Counts:
         if self.repeated:
             parts.append(f"{self.repeated:,} of them {'repeats' if self.repeated == 1 else 'repeat'} an earlier one")
         if self.left_out:
-            reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.left_out.items()))
-            parts.append(f"left out: {reasons}")
+            parts.append(f"left out: {_reasons(self.left_out)}")
         return "; ".join(parts)
+
+
+def _reasons(left_out: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {reason}" for reason, count in sorted(left_out.items()))
 
 
 def order(rows: int, seed: int) -> torch.Tensor:
@@ -184,8 +187,7 @@ class Draw:
                     return
             fetched = min(2 * fetched, 1024)
         if used == 0:
-            reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(left_out.items()))
-            raise DataError(f"no row gives a sample: of {self.survey.count:,} rows {reasons}")
+            raise DataError(f"no row gives a sample: of {self.survey.count:,} rows {_reasons(left_out)}")
 
     @property
     def counts(self) -> Counts:

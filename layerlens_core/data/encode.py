@@ -126,9 +126,7 @@ class Encoder:
             # Not verbose: it would warn of texts that are too long, which are cut by us.
             return self.tokenizer(text, verbose=False, **options)
         except Exception as error:
-            raise DataError(
-                f"the tokenizer does not take the text: {type(error).__name__}: {first_line(error)}"
-            ) from error
+            raise _not_taken(error) from error
 
     def _truncated(self, text: Any, **options: Any) -> tuple[Any, bool]:
         """What the tokenizer gives of a text, at most ``max_length`` tokens, and whether there were more."""
@@ -149,9 +147,7 @@ class Encoder:
         except DataError:
             raise
         except Exception as error:
-            raise DataError(
-                f"the tokenizer does not take the text: {type(error).__name__}: {first_line(error)}"
-            ) from error
+            raise _not_taken(error) from error
 
     def _text(self, text: str) -> tuple[Sample, bool]:
         near = self._near(text)

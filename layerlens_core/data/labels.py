@@ -164,6 +164,15 @@ def means_none(labels: Labels) -> Collection[int]:
     return MARKS if labels.kind == "whole number" and not labels.negative else ()
 
 
+def is_mark(plain: object, marks: Collection[int]) -> bool:
+    """Whether a label is one of the numbers that mark rows without any.
+
+    plain: as `plain_label` gives it; a list of labels is none.
+    marks: see `means_none`.
+    """
+    return not isinstance(plain, list) and str(plain) in map(str, marks)
+
+
 def _kind(value: object) -> Kind:
     if isinstance(value, bool):
         return "truth value"

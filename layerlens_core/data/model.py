@@ -135,6 +135,7 @@ def load(
     source: str,
     task: Task,
     *,
+    config: Any = None,
     target: Target | None = None,
     seed: int = 0,
     dtype: str = "auto",
@@ -144,6 +145,7 @@ def load(
 
     source: a local directory or a hub id.
     task: which head to load.
+    config: of the model, where it was read already; it is changed.
     target: what a classifier's head is to answer; None leaves it as it is.
     seed: of weights that the checkpoint lacks.
     dtype: to load the model in; ``auto`` takes the checkpoint's.
@@ -153,7 +155,7 @@ def load(
     """
     # Left unset, transformers asks at a terminal, and a "y" meant for something else runs a stranger's file.
     trust = {"trust_remote_code": trust_remote_code}
-    config = read_config(source, **trust)
+    config = read_config(source, **trust) if config is None else config
     options: dict[str, Any] = {"dtype": dtype, **trust}
     if target is not None:
         _set_target(config, target)

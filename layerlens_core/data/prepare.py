@@ -101,7 +101,9 @@ def prepare(
     )
     task = choose_task(config, found.fields.form, options.task)
     target = None if found.labels is None else decide(found.labels, known_head(config, task))
-    loaded = load(model, task, target=target, seed=seed, dtype=dtype, trust_remote_code=trust_remote_code)
+    loaded = load(
+        model, task, config=config, target=target, seed=seed, dtype=dtype, trust_remote_code=trust_remote_code
+    )
     inventory = inspect(loaded.model)
     heads = tuple(f"{head.name}." for head in inventory.heads)
     untrained = tuple(name for name in loaded.drawn if not name.startswith(heads))

@@ -7,7 +7,7 @@ from typing import Any, Literal, cast
 
 from attrs import frozen
 
-from layerlens_core.data.labels import Labels, means_none, plain_label
+from layerlens_core.data.labels import Labels, is_mark, means_none, plain_label
 from layerlens_core.errors import DataError, shown
 
 #: As transformers names them in ``config.problem_type``.
@@ -78,7 +78,7 @@ class Target:
         value: what the field holds; `Labels` has taken all values into account.
         """
         plain = plain_label(value, self.typed)
-        if plain is None or self._is_mark(plain):
+        if plain is None or is_mark(plain, self.marks):
             return None
         if self.problem == "regression":
             return float(plain)
@@ -90,9 +90,6 @@ class Target:
         for one in plain if isinstance(plain, list) else [plain]:
             flags[self._place(one)] = 1.0
         return flags
-
-    def _is_mark(self, plain: Any) -> bool:
-        return bool(self.marks) and not isinstance(plain, list) and str(plain) in map(str, self.marks)
 
     def _place(self, value: Any) -> int:
         if self.reading == "places":

@@ -7,20 +7,21 @@ from typing import Any
 _BREAKS = {ord(character): f"\\u{ord(character):04x}" for character in "\x7f\x85\u2028\u2029"}
 
 
-def parse(text: str | bytes) -> Any:
-    """What a text says. Raises ``ValueError`` where it is no JSON, is nested too deeply, or has too long a number."""
+def parse(text: str | bytes, **options: Any) -> Any:
+    """What a text says. Raises ``ValueError`` where it is no JSON, is nested too deeply, or has too long a number.
+
+    text: to be read.
+    options: of `json.loads`.
+    """
     try:
-        return json.loads(text)
+        return json.loads(text, **options)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
 
 def parse_strict(text: str | bytes) -> Any:
     """As `parse`; a name that stands twice in one object is a ``ValueError`` too."""
-    try:
-        return json.loads(text, object_pairs_hook=_once)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+    return parse(text, object_pairs_hook=_once)
 
 
 def writable(text: str) -> str:

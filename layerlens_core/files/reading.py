@@ -21,12 +21,10 @@ def read_file(path: Path, *, advice: str, most: int | None = DOCUMENT_BYTES) -> 
     Raises `FileError` where it is missing, no plain file, too large, or cannot be read.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # a pipe without a writer would wait
-        with open(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
+        with open(path, "rb", opener=_without_waiting) as file:
+            status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                kind = "a directory" if stat.S_ISDIR(status.st_mode) else "no plain file"
-                raise FileError(f"{path} cannot be read: it is {kind}; {advice}")
+                raise FileError(f"{path} cannot be read: it is no plain file; {advice}")
             if most is not None and status.st_size > most:
                 raise FileError(
                     f"{path} cannot be read: its {status.st_size:,} bytes are more than the {most:,} that such a file "
@@ -41,3 +39,8 @@ def read_file(path: Path, *, advice: str, most: int | None = DOCUMENT_BYTES) -> 
         raise FileError(f"{path} cannot be read: {reason(error)}; {advice}") from None
     except MemoryError:
         raise FileError(f"{path} cannot be read: it does not fit into memory; {advice}") from None
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file; a pipe without a writer would wait for one."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))

@@ -8,20 +8,20 @@ from transformers import PreTrainedModel
 
 def input_embeddings(model: PreTrainedModel) -> nn.Module | None:
     """What the model embeds its inputs with, or None where the class has no such module, or does not say."""
-    try:
-        embeddings = model.get_input_embeddings()
-    except (NotImplementedError, AttributeError, TypeError):
-        return None
-    return embeddings if isinstance(embeddings, nn.Module) else None
+    return _answered(model, "get_input_embeddings")
 
 
 def output_embeddings(model: PreTrainedModel) -> nn.Module | None:
     """The language-model head, or None where the class has none, or does not say."""
+    return _answered(model, "get_output_embeddings")
+
+
+def _answered(model: PreTrainedModel, question: str) -> nn.Module | None:
     try:
-        output = model.get_output_embeddings()
+        answer = getattr(model, question)()
     except (NotImplementedError, AttributeError, TypeError):
         return None
-    return output if isinstance(output, nn.Module) else None
+    return answer if isinstance(answer, nn.Module) else None
 
 
 def text_config(model: PreTrainedModel) -> Any:

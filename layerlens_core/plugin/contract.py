@@ -48,8 +48,8 @@ def _check_decision(decision: Decision, unit: Unit, strategy: str) -> None:
     if any(not isinstance(size, int) or size < 0 for size in decision.sizes.values()):
         raise PlanError(f"{where}: sizes are whole numbers of at least 0")
     sizes = decision.sizes.values()
-    if max(sizes, default=0) > unit.sizes(decision.method)[-1]:
-        largest = unit.sizes(decision.method)[-1]
+    largest = unit.sizes(decision.method)[-1]
+    if max(sizes, default=0) > largest:
         raise PlanError(f"{where}: a size of {max(sizes)} is above {largest}, the largest of {decision.method!r} here")
     if not min(sizes, default=0) <= decision.size <= max(sizes, default=0):
         raise PlanError(

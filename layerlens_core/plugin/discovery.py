@@ -18,6 +18,8 @@ from layerlens_core.plugin.hookspecs import HOOKS, PROJECT
 from layerlens_core.plugin.providers import KINDS, Provider, kind_of
 
 ENTRY_POINT_GROUP = "layerlens"
+#: The distribution of the plugins that come along.
+OURS = "layerlens-core"
 DISABLE_VARIABLE = "LAYERLENS_DISABLE_PLUGINS"
 TIMEOUT_VARIABLE = "LAYERLENS_PLUGIN_TIMEOUT"
 #: Seconds that a plugin may take to be imported and to list its providers, unless the variable says otherwise.
@@ -59,7 +61,7 @@ def discover(blocked: Iterable[str] = ()) -> Iterator[tuple[Plugin, list[Provide
     points = sorted(
         entry_points(group=ENTRY_POINT_GROUP),
         # The distribution that carries the core comes first, so that built-ins load before third parties.
-        key=lambda point: (_distribution(point)[0] != "layerlens-core", _distribution(point), point.name),
+        key=lambda point: (_distribution(point)[0] != OURS, _distribution(point), point.name),
     )
     for point in points:
         distribution, version = _distribution(point)

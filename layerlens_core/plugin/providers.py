@@ -155,6 +155,11 @@ KINDS: dict[Kind, type[Any]] = {
 }
 
 
+def needs_of(metrics: Iterable[MetricProvider], *, spectrum: bool = False) -> set[str]:
+    """The statistics that any of these metrics needs, and the spectrum where that is wanted too."""
+    return {need for metric in metrics for need in metric.needs} | ({"spectrum"} if spectrum else set())
+
+
 def kind_of(provider: Provider) -> Kind:
     """The kind of a provider record, as in `KINDS`."""
     return next(kind for kind, record in KINDS.items() if isinstance(provider, record))

@@ -13,6 +13,7 @@ from layerlens_core.allocation.reliability import warned
 from layerlens_core.errors import DataError, ModelError, ScoreError
 from layerlens_core.inspection.inspect import check_bare, inspect
 from layerlens_core.plugin.active import ActiveProfile
+from layerlens_core.plugin.providers import needs_of
 from layerlens_core.plugin.registry import Registry, default
 from layerlens_core.profiling.costs.activations import SAMPLES, measure_activations
 from layerlens_core.profiling.costs.latency import measure_latency
@@ -236,9 +237,7 @@ def _measured(
     report: Progress,
 ) -> Measurements:
     """What the pass gives: everything that any of the metrics needs."""
-    needs = {need for metric in metrics for need in metric.provider.needs}
-    if options.spectrum:
-        needs.add("spectrum")
+    needs = needs_of((metric.provider for metric in metrics), spectrum=options.spectrum)
     settings = Settings(
         needs=needs,
         group_size=options.group,

@@ -85,6 +85,16 @@ def used(path: Path, tokenizer: Any) -> None:
             assert label.shape == (len(target.names),)
 
 
+def check_used_or_refused(path: Path, made: Any, turn: int) -> None:
+    said = ""
+    try:
+        used(path, made)
+    except LayerLensError as error:
+        said = str(error)
+    assert said.isprintable(), turn  # one line, and nothing that moves a terminal's cursor
+    assert len(said) < 600, turn
+
+
 @pytest.mark.parametrize("form", ROWS)
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
 def test_changed_files_are_read_or_refused(tokenizer: Make, tmp_path: Path, form: str, suffix: str) -> None:
@@ -96,13 +106,7 @@ def test_changed_files_are_read_or_refused(tokenizer: Make, tmp_path: Path, form
         used(path, made)
     for turn in range(60):
         path.write_bytes(mutated(content, draw))
-        said = ""
-        try:
-            used(path, made)
-        except LayerLensError as error:
-            said = str(error)
-        assert said.isprintable(), turn  # one line, and nothing that moves a terminal's cursor
-        assert len(said) < 600, turn
+        check_used_or_refused(path, made, turn)
 
 
 #: Values that a field may hold by mistake.
@@ -124,10 +128,4 @@ def test_odd_values_are_used_or_refused(tokenizer: Make, tmp_path: Path, form: s
             row = draw.choice(rows)
             row[draw.choice(list(row))] = draw.choice(ODD)
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        said = ""
-        try:
-            used(path, made)
-        except LayerLensError as error:
-            said = str(error)
-        assert said.isprintable(), turn  # one line, and nothing that moves a terminal's cursor
-        assert len(said) < 600, turn
+        check_used_or_refused(path, made, turn)

@@ -35,9 +35,7 @@ def bytewise(content: bytes, pick: random.Random) -> bytes:
         elif kind == 6:
             data[at : at + length] = bytes(min(length, size - at))
         elif kind == 7:
-            data[at:at] = pick.choice(
-                (b"\xef\xbb\xbf", b"\x00", b"\r\n", b"\xff\xfe", b"\xe2\x80\xa8", b'"', b"}", b",")
-            )
+            data[at:at] = pick.choice(_INSERTED)
         else:
             data.extend(pick.choice((b"\x00" * 64, b"\n", b"{}", bytes(content[:64]))))
     return bytes(data)

@@ -1,11 +1,15 @@
 """Models that are profiled, samples for their tasks, and the slow, obvious reference."""
 
+from collections.abc import Sequence
+
+import pytest
 import torch
 import transformers
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from layerlens_core.profiling.samples.sample import IGNORED, Sample
+from layerlens_core.values.profile import Profile
 from zoo.tiny_model import VOCABULARY, TinyModel
 
 #: One of each task, and of each way to write a layer.
@@ -44,10 +48,15 @@ def samples(family: TinyModel, count: int = 7, seed: int = 1) -> list[Sample]:
 
 def unlabelled(count: int) -> list[Sample]:
     """Tokens alone, of the lengths that `samples` has."""
-    generator = torch.Generator().manual_seed(1)
     lengths = [5 + (3 * number) % 8 for number in range(count)]
+    return [{key: value for key, value in sample.items() if key != "labels"} for sample in texts(lengths)]
+
+
+def texts(lengths: Sequence[int]) -> list[Sample]:
+    """Tokens of these lengths, each of which is a label."""
+    generator = torch.Generator().manual_seed(1)
     tokens = [torch.randint(4, VOCABULARY, (length,), generator=generator) for length in lengths]
-    return [{"input_ids": ids, "attention_mask": torch.ones_like(ids)} for ids in tokens]
+    return [{"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids} for ids in tokens]
 
 
 def reference(model: transformers.PreTrainedModel, names: list[str], samples: list[Sample]) -> dict[str, Tensor]:
@@ -65,6 +74,14 @@ def reference(model: transformers.PreTrainedModel, names: list[str], samples: li
             gradients[name].append((gradient.T if transposed else gradient).clone())
     model.zero_grad(set_to_none=True)
     return {name: torch.stack(values) for name, values in gradients.items()}
+
+
+def check_fisher(found: Profile, model: transformers.PreTrainedModel, samples: list[Sample]) -> None:
+    """Every scored module has the Fisher trace that plain backward passes give."""
+    truth = reference(model, [statistics.module for statistics in found.statistics], samples)
+    for statistics in found.statistics:
+        expected = float(truth[statistics.module].square().sum()) / len(samples)
+        assert statistics.fisher == pytest.approx(expected, rel=1e-9), statistics.module
 
 
 def _plain_loss(model: transformers.PreTrainedModel, sample: Sample) -> Tensor:

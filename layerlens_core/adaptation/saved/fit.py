@@ -1,13 +1,13 @@
 """An adapter's configuration, tensors and model compared with one another, before anything is built."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from attrs import frozen
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from layerlens_core.adaptation.attached import bare_name
+from layerlens_core.adaptation.attached import bare_name, ends_like
 from layerlens_core.adaptation.config import Entry, LayerLensConfig, configure
 from layerlens_core.adaptation.model import check_fits
 from layerlens_core.adaptation.one_rank import rank_of
@@ -92,7 +92,9 @@ def _entries_of_lora(files: AdapterFiles, said: Said, found: _Found, model: PreT
     if said.listed:
         # As PEFT does: by the end of their names, and nothing inside of what trains in full.
         inside = [*(said.kept.get("modules_to_save") or ()), *holders]
-        named = frozenset(n for n in modules if _ends(n, said.targets) and not any(_is_within(n, h) for h in inside))
+        named = frozenset(
+            n for n in modules if ends_like(n, said.targets) and not any(_is_within(n, h) for h in inside)
+        )
     if differing := sorted(named ^ on_modules.keys()):
         has = "names" if differing[0] in named else "does not name"
         raise FileError(
@@ -114,14 +116,6 @@ def _entries_of_lora(files: AdapterFiles, said: Said, found: _Found, model: PreT
     if unknown := sorted(said.ranks.keys() - entries.keys()):
         raise FileError(f"{files.config_path} gives {unknown[0]} a rank in rank_pattern, but nothing is trained there")
     return entries
-
-
-def _ends(name: str, ends: Collection[str]) -> bool:
-    while name:
-        if name in ends:
-            return True
-        _, _, name = name.partition(".")
-    return False
 
 
 def _is_within(name: str, end: str) -> bool:

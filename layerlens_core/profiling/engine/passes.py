@@ -20,8 +20,8 @@ from layerlens_core.profiling.engine.schedule import Composition, Piece, arrange
 from layerlens_core.profiling.engine.settings import Execution
 from layerlens_core.profiling.gradients.range_finder import RangeFinder
 from layerlens_core.profiling.gradients.sketches import Projector
-from layerlens_core.profiling.hooks.attach import compiler_failure
 from layerlens_core.profiling.model.devices import input_device, on, weight_device
+from layerlens_core.profiling.model.forward import compiler_failure
 from layerlens_core.profiling.model.losses import per_sample_losses
 from layerlens_core.profiling.model.non_finite import first_not_finite, named
 from layerlens_core.profiling.model.vocabulary_head import VocabularyHead

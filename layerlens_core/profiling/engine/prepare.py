@@ -54,7 +54,8 @@ def prepared(
     projector = Projector(columns=columns, seed=settings.seed) if columns else None
     recorders = _recorders(model, targets, settings, finders, projector)
     # Only now is the model run: FSDP2 leaves some weights whole after a pass, and a digest must not hold on to these.
-    shortest = on(device, collate([min(samples, key=tokens)], pad_token_id(model, task, 1)))
+    pad = pad_token_id(model, task, 1)
+    shortest = on(device, collate([min(samples, key=tokens)], pad))
     head = vocabulary_head(model, shortest, task)
     together, micro_batch = _together(model, targets, samples, task, settings, execution.workers, head)
     for recorder in recorders:
@@ -63,7 +64,7 @@ def prepared(
         model=model,
         task=task,
         samples=samples,
-        pad=pad_token_id(model, task, 1),
+        pad=pad,
         head=head,
         ledger=ledger,
         recorders=recorders,

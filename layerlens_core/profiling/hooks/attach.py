@@ -1,6 +1,5 @@
 """Attach the recorders to their modules: by hooks, or in layers that are compiled."""
 
-import sys
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -38,16 +37,6 @@ def attached(
             heard = {model.get_submodule(name): ears[name] for name in within}
             stack.enter_context(compiled([model.get_submodule(layer) for layer in compilable], heard, columns))
         yield
-
-
-def compiler_failure(error: RuntimeError) -> str | None:
-    """What the compiler says, in a line, where it is the compiler that failed."""
-    exceptions = sys.modules.get("torch._dynamo.exc")
-    if exceptions is None or not isinstance(error, exceptions.TorchDynamoException):
-        return None
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    # The first line may only name what raised the error, with the message in the second.
-    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])
 
 
 def _compilable(model: PreTrainedModel, ears: Mapping[str, Ear], layers: Collection[str]) -> dict[str, list[str]]:

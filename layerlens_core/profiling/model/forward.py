@@ -32,7 +32,7 @@ def run(model: PreTrainedModel, inputs: Sample, *, cache: bool = True) -> Any:
     except (LayerLensError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # models raise whatever they like
-        if _of_compiler(error):
+        if compiler_failure(error) is not None:
             raise
         shapes = ", ".join(f"{key} {tuple(value.shape)}" for key, value in inputs.items())
         raise ModelError(
@@ -41,6 +41,11 @@ def run(model: PreTrainedModel, inputs: Sample, *, cache: bool = True) -> Any:
         ) from error
 
 
-def _of_compiler(error: Exception) -> bool:
+def compiler_failure(error: Exception) -> str | None:
+    """What the compiler says, in a line, where it is the compiler that failed."""
     exceptions = sys.modules.get("torch._dynamo.exc")
-    return exceptions is not None and isinstance(error, exceptions.TorchDynamoException)
+    if exceptions is None or not isinstance(error, exceptions.TorchDynamoException):
+        return None
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    # The first line may only name what raised the error, with the message in the second.
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])

@@ -15,7 +15,7 @@ from torch import Tensor
 from layerlens_core.profiling.samples.columns import ALL_MEDIA, TOKENS
 
 Sample = dict[str, Tensor]
-IGNORED = -100
+IGNORED = TOKENS["labels"]
 
 
 def micro_batches(samples: Sequence[Sample], size: int, pad_token_id: int) -> Iterator[Sample]:
@@ -31,11 +31,11 @@ def runs(samples: Sequence[Sample], most: int, *, equal: bool = False) -> Iterat
     most: in a batch.
     equal: only samples of one length share a batch, so that nothing is padded.
     """
-    keys = [shapes(sample) if equal else runs_key(sample) for sample in samples]
+    key_of = shapes if equal else runs_key
     start = 0
     while start < len(samples):
-        stop = start + 1
-        while stop < len(samples) and stop - start < most and keys[stop] == keys[start]:
+        key, stop = key_of(samples[start]), start + 1
+        while stop < len(samples) and stop - start < most and key_of(samples[stop]) == key:
             stop += 1
         yield start, samples[start:stop]
         start = stop

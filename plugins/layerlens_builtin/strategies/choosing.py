@@ -65,8 +65,9 @@ def choose(candidates: CandidateSet, limits: Limits, *, exact: bool, allowed: "M
 
     table = candidates.table
     rows = numpy.ones(len(table.gains), dtype=bool) if allowed is None else allowed
-    best = _best_by_depth(candidates, rows, limits, exact) if _depth_matters(candidates, limits) else None
-    if not _depth_matters(candidates, limits):
+    if _depth_matters(candidates, limits):
+        best = _best_by_depth(candidates, rows, limits, exact)
+    else:
         best = _solve(table, rows, limits, exact)
     if best is not None:
         return best

@@ -11,7 +11,7 @@ import zoo
 from layerlens_core.adaptation.apply import apply
 from layerlens_core.adaptation.config import peft_config
 from layerlens_core.adaptation.load import load
-from layerlens_core.errors import FileError, ModelError
+from layerlens_core.errors import FileError, LayerLensError, ModelError
 from layerlens_core.inspection.inspect import inspect
 from zoo.plans import plan_with
 from zoo.probing import perturb, snapshot
@@ -136,6 +136,8 @@ def test_tokens_that_train_alone(base, plan, tmp_path, tokens):
     config.trainable_token_indices = tokens
     try:
         wrapped = get_peft_model(base(), config)
+    except LayerLensError:
+        raise
     except Exception as error:
         pytest.skip(f"PEFT cannot build it: {error}")
     perturb(wrapped)

@@ -6,7 +6,8 @@ from torch import nn
 
 import zoo
 from layerlens_core.profiling.profile import profile
-from zoo.profiled import build, reference
+from zoo import profiled
+from zoo.profiled import build, check_fisher, texts
 
 
 def sees_padding(module, args, output):
@@ -32,22 +33,7 @@ CASES = {"padding": (sees_padding, "equal lengths"), "company": (sees_company, "
 
 
 def data(lengths):
-    generator = torch.Generator().manual_seed(1)
-    return [
-        {
-            "input_ids": (ids := torch.randint(4, 97, (length,), generator=generator)),
-            "attention_mask": torch.ones_like(ids),
-            "labels": torch.tensor(number % 3),
-        }
-        for number, length in enumerate(lengths)
-    ]
-
-
-def check(model, samples, found):
-    truth = reference(model, [s.module for s in found.statistics], samples)
-    for statistics in found.statistics:
-        expected = float(truth[statistics.module].square().sum()) / len(samples)
-        assert statistics.fisher == pytest.approx(expected, rel=1e-9), statistics.module
+    return [{**sample, "labels": torch.tensor(number % 3)} for number, sample in enumerate(texts(lengths))]
 
 
 @pytest.mark.parametrize("lengths", [[8, 8, 5, 5, 8, 9], [9, 4]])
@@ -57,27 +43,19 @@ def test_only_samples_that_do_not_matter_to_each_other_share_a_batch(hook, compa
     model.bert.embeddings.register_forward_hook(hook)
     found = profile(model, samples, metrics=("fisher", "weight_gradient"), micro_batch=4)
     assert found.settings["batches"] == company
-    check(model, samples, found)
+    check_fisher(found, model, samples)
 
 
 def test_a_capacity_shared_by_a_batch_is_found():
-    model, samples = build(zoo.find("llama")), data([9, 7, 4, 8])
-    for sample in samples:
-        sample["labels"] = sample["input_ids"]
+    model, samples = build(zoo.find("llama")), texts([9, 7, 4, 8])
     model.model.layers[0].mlp = Capacity()
     found = profile(model, samples, metrics=("fisher",), micro_batch=4)
     assert found.settings["batches"] == "alone"
-    check(model, samples, found)
+    check_fisher(found, model, samples)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_models_that_mask_their_padding_share_batches(family, dtype):
     model = build(family, dtype)
-    found = profile(model, _samples(family), metrics=("fisher",), micro_batch=4)
+    found = profile(model, profiled.samples(family), metrics=("fisher",), micro_batch=4)
     assert "batches" not in found.settings
-
-
-def _samples(family):
-    from zoo.profiled import samples
-
-    return samples(family)

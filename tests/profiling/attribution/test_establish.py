@@ -7,7 +7,7 @@ from torch import nn
 import zoo
 from layerlens_core.profiling.attribution.probe import OPEN, SCATTERED, SHARED, UNSEEN
 from layerlens_core.profiling.profile import profile
-from zoo.profiled import build, reference
+from zoo.profiled import build, check_fisher, texts
 
 WIDTH = 32
 NAME = "model.layers.1.mlp.inner"
@@ -88,25 +88,6 @@ def placed(place):
     return model
 
 
-def texts(lengths):
-    generator = torch.Generator().manual_seed(1)
-    return [
-        {"input_ids": (ids := torch.randint(4, 97, (length,), generator=generator)), "labels": ids}
-        for length in lengths
-    ]
-
-
-def check(found, model, data):
-    truth = reference(model, [s.module for s in found.statistics], samples_of(data))
-    for statistics in found.statistics:
-        expected = float(truth[statistics.module].square().sum()) / len(data)
-        assert statistics.fisher == pytest.approx(expected, rel=1e-9), statistics.module
-
-
-def samples_of(data):
-    return [{**sample, "attention_mask": torch.ones_like(sample["input_ids"])} for sample in data]
-
-
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
 @pytest.mark.parametrize("place", KNOWN, ids=lambda place: place.__name__)
 def test_wherever_samples_are_kept_scores_are_right(place, lengths):
@@ -114,7 +95,7 @@ def test_wherever_samples_are_kept_scores_are_right(place, lengths):
     found = profile(model, data, metrics=("fisher",), micro_batch=4)
     assert found.unscored == ()
     assert "batches" not in found.settings
-    check(found, model, data)
+    check_fisher(found, model, data)
 
 
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
@@ -122,16 +103,16 @@ def test_wherever_samples_are_kept_scores_are_right(place, lengths):
 def test_what_cannot_be_told_is_unscored_with_the_reason_and_right_alone(place, lengths):
     model, data = placed(place), texts(lengths)
     batched = profile(model, data, metrics=("fisher",), micro_batch=4)
-    check(batched, model, data)
+    check_fisher(batched, model, data)
     for skipped in batched.unscored:
         assert skipped.name == NAME
         assert skipped.reason in UNKNOWN[place]
     alone = profile(model, data, metrics=("fisher",), micro_batch=1)
     assert alone.unscored == ()
-    check(alone, model, data)
+    check_fisher(alone, model, data)
     by_itself = profile(model, data, metrics=("fisher",))
     assert {skipped.reason for skipped in by_itself.unscored} <= {UNSEEN}
-    check(by_itself, model, data)
+    check_fisher(by_itself, model, data)
 
 
 def test_sketches_are_of_the_same_rows():
@@ -155,10 +136,10 @@ def test_a_module_that_the_trial_did_not_reach_says_so():
     data[3]["input_ids"][0] = 77  # neither the longest, nor the shortest, nor the one between that is tried
     found = profile(model, data, metrics=("fisher",), micro_batch=4)
     assert [(skipped.name, skipped.reason) for skipped in found.unscored] == [(NAME, UNSEEN)]
-    check(found, model, data)
+    check_fisher(found, model, data)
     alone = profile(model, data, metrics=("fisher",), micro_batch=1)
     assert alone.unscored == ()
-    check(alone, model, data)
+    check_fisher(alone, model, data)
 
 
 class Experts(nn.Module):
@@ -191,6 +172,6 @@ def test_experts_that_get_as_many_tokens_of_each_sample_by_chance_are_not_truste
         for length in (4, 3, 4, 2)
     ]
     found = profile(model, data, metrics=("fisher",), micro_batch=4)
-    check(found, model, data)
+    check_fisher(found, model, data)
     alone = profile(model, data, metrics=("fisher",), micro_batch=1)
-    check(alone, model, data)
+    check_fisher(alone, model, data)
