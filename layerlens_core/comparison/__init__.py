@@ -1,0 +1,1 @@
+"""Train arms beside each other on one frozen model, and judge them."""
