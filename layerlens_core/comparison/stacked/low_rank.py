@@ -1,8 +1,8 @@
 """LoRA of K arms at one linear module: the frozen map is computed once for all rows, each arm's own update on its rows.
 
 Every arm has B samples of the batch, and it is known which rows of a module's inputs are theirs
-(`layerlens_core.profiling.attribution`). Their update is one batched matrix product, (α/r)·(x Aₖᵀ) Bₖᵀ, and its derivatives are written straight into the arms'
-rows of gradients.
+(`layerlens_core.profiling.attribution`). Their update is one batched matrix product, (α/r)·(x Aₖᵀ) Bₖᵀ, and its
+derivatives are written straight into the arms' rows of gradients.
 """
 
 import hashlib

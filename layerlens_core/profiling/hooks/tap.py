@@ -7,8 +7,8 @@ import torch
 from attrs import frozen
 from torch import Tensor, nn
 
-#: Called in the backward pass with the module's input [..., in] and the gradient of its output [..., out]. Where the ear
-#: adds something to the output, it gives the derivative of that by the inputs [..., in].
+#: Called in the backward pass with the module's input [..., in] and the gradient of its output [..., out]. Where the
+#: ear adds something to the output, it gives the derivative of that by the inputs [..., in].
 Listener = Callable[[Tensor, Tensor], Tensor | None]
 
 

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from comparing import arm, job, model_and_samples
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from layerlens_core.adaptation.attach import attach_lora
@@ -13,23 +12,11 @@ from layerlens_core.comparison.stacked.runner import Runner
 from layerlens_core.comparison.stacked.schedule import order
 from layerlens_core.profiling.samples.sample import collate
 from layerlens_core.values.comparison import Schedule
+from zoo.compared import arm, job, model_and_samples
 
 #: OPT folds samples and tokens, ALBERT calls its modules again and again, Falcon and MPT write to outputs in place.
-FAMILIES = [
-    "llama",
-    "gpt2",
-    "opt",
-    "mpt",
-    "falcon",
-    "mamba",
-    "bert",
-    "albert",
-    "t5",
-    "llama-classifier",
-    "bert-classifier",
-    "roberta-classifier",
-    "distilbert-classifier",
-]
+FAMILIES = ["llama", "gpt2", "opt", "mpt", "falcon", "mamba", "bert", "albert", "t5"]
+FAMILIES += [f"{name}-classifier" for name in ("llama", "bert", "roberta", "distilbert")]
 SCHEDULE = Schedule(steps=10, batch=4, warmup=2, clip=0.5)
 
 
