@@ -3,10 +3,9 @@
     python tests/benchmarks/stacking.py --shape 24m --device cuda --dtype bfloat16 --arms 1,8,28,56 [--compile]
     python tests/benchmarks/stacking.py --shape llama-3.2-1b --samples 4 --tokens 512 --rank 8 --arms 4,8 --device cuda
 
-A random Llama, LoRA on all its linear modules, every token labelled. The Trainer's loop and each number of stacked arms
-take turns; a row has the median time of a step, with the quarters, and the arms a second over the Trainer's. Peak memory
-is over the weights, and stands beside what K arms one by one would take: the weights once, K times what lies above them.
-Timed are the steps after the first ones, so that compiling does not count; it is told apart.
+A random Llama, LoRA on all its linear modules, two thirds of the tokens labelled. The Trainer's loop and each number of
+stacked arms take turns; a row has the median time of a step, with the quarters, and the arms a second over the
+Trainer's. Peak memory is over the weights. Timed are the steps after the first ones, so that compiling does not count.
 """
 
 import argparse
@@ -21,7 +20,7 @@ import transformers
 from peft import LoraConfig, get_peft_model
 
 from layerlens_core.comparison.stacked.block import Block
-from layerlens_core.comparison.stacked.ground import prepare_ground
+from layerlens_core.comparison.stacked.testbed import prepare_testbed
 from layerlens_core.comparison.stacked.train import Room, Training
 from layerlens_core.inspection.inspect import inspect
 from layerlens_core.profiling.model.frozen import untouched
@@ -99,7 +98,8 @@ def by_trainer(model, samples, arguments, steps):
     with tempfile.TemporaryDirectory() as folder:
         settings = transformers.TrainingArguments(
             output_dir=folder, max_steps=steps, learning_rate=1e-3, per_device_train_batch_size=arguments.samples,
-            save_strategy="no", logging_strategy="no", report_to=[], disable_tqdm=True, use_cpu=arguments.device == "cpu",
+            save_strategy="no", logging_strategy="no", report_to=[], disable_tqdm=True,
+            use_cpu=arguments.device == "cpu",
             bf16=arguments.dtype == "bfloat16", remove_unused_columns=False,
         )  # fmt: skip
         transformers.Trainer(
@@ -113,17 +113,17 @@ def by_trainer(model, samples, arguments, steps):
     return clock
 
 
-def by_stack(ground, arms, arguments, steps):
+def by_stack(testbed, arms, arguments, steps):
     """Step times of so many arms at once."""
     clock = Clock(arguments.device)
-    modules = inspect(ground.model).modules
+    modules = inspect(testbed.model).modules
     sizes = {"lora": {module.name: arguments.rank for module in modules}}
     schedule = Schedule(steps=steps, batch=arguments.samples)
     arm = Arm(name="uniform", budget="", sizes=sizes, scale=float(SCALE), parameters=0)
     jobs = [Job(arm=arm, rate=1e-3 * (1 + k / arms), seed=0, schedule=schedule, setting="") for k in range(arms)]
-    with untouched(ground.model):
+    with untouched(testbed.model):
         training = Training(
-            ground=ground, block=Block.of(ground, jobs), room=Room(arguments.room or arms),
+            testbed=testbed, block=Block.of(testbed, jobs), room=Room(arguments.room or arms),
             progress=lambda done, total: clock.tick(),
         )  # fmt: skip
         training.run()
@@ -138,9 +138,9 @@ def main(arguments):
     model = build(arguments)
     samples = samples_of(arguments, model.config.vocab_size)
     weights = peak(arguments.device)
-    grounds = {False: prepare_ground(model, "causal-lm", samples, samples[: arguments.samples])}
+    testbeds = {False: prepare_testbed(model, "causal-lm", samples, samples[: arguments.samples])}
     if arguments.compile:
-        grounds[True] = prepare_ground(model, "causal-lm", samples, samples[: arguments.samples], compile=True)
+        testbeds[True] = prepare_testbed(model, "causal-lm", samples, samples[: arguments.samples], compile=True)
     ways = [("trainer", 1, False)]
     ways += [("stacked", int(arms), False) for arms in arguments.arms.split(",")]
     ways += [("stacked", int(arms), True) for arms in arguments.arms.split(",") if arguments.compile]
@@ -156,21 +156,22 @@ def main(arguments):
             if name == "trainer":
                 clock = by_trainer(model, samples, arguments, arguments.warm + arguments.steps)
             else:
-                clock, room = by_stack(grounds[compiled], arms, arguments, arguments.warm + arguments.steps)
+                clock, room = by_stack(testbeds[compiled], arms, arguments, arguments.warm + arguments.steps)
             row = clock.summary(arguments.warm) | {"peak": peak(arguments.device) - weights, "room": room}
             found[way].append(row)
             print(json.dumps({"way": way, **row}), flush=True)
     base = statistics.median(row["step"] for row in found[ways[0]])
-    print("| way | arms | step, ms | arms a second over the Trainer's | peak over the weights, MiB | first steps, s |")
-    print("|---|---|---|---|---|---|")
+    print("| way | arms | step, ms | arms a second over the Trainer's | peak over the weights, MiB |")
+    print("|---|---|---|---|---|")
     for name, arms, compiled in ways:
         rows = found[name, arms, compiled]
         step = statistics.median(row["step"] for row in rows)
         ratios = [base * arms / row["step"] for row in rows]
         spread = f"{min(ratios):.2f}–{max(ratios):.2f}"
         print(
-            f"| {name}{' compiled' * compiled} | {arms} | {1e3 * step:.1f} ({1e3 * rows[0]['lower']:.1f}–{1e3 * rows[0]['upper']:.1f}) | "
-            f"{base * arms / step:.2f} ({spread}) | {rows[0]['peak'] / 2**20:,.0f} | {rows[0]['first']:.1f} |"
+            f"| {name}{' compiled' * compiled} | {arms} "
+            f"| {1e3 * step:.1f} ({1e3 * rows[0]['lower']:.1f}–{1e3 * rows[0]['upper']:.1f}) "
+            f"| {base * arms / step:.2f} ({spread}) | {rows[0]['peak'] / 2**20:,.0f} |"
         )
 
 

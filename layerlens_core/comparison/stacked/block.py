@@ -7,10 +7,10 @@ from attrs import frozen
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from layerlens_core.comparison.stacked.ground import Ground, linears_in
 from layerlens_core.comparison.stacked.heads import StackedHead
 from layerlens_core.comparison.stacked.low_rank import LowRank, Pass, drawn
 from layerlens_core.comparison.stacked.parameters import Parameters
+from layerlens_core.comparison.stacked.testbed import Testbed, linears_in
 from layerlens_core.errors import ModelError
 from layerlens_core.profiling.hooks.attach import attached
 from layerlens_core.profiling.hooks.tap import Ear
@@ -38,17 +38,17 @@ class Block:
     @classmethod
     def of(
         cls,
-        ground: Ground,
+        testbed: Testbed,
         jobs: Sequence[Job],
         directions: Mapping[str, Tensor] | None = None,
     ) -> "Block":
         """The arms of these jobs at their start: B is zero, A is drawn or aligned, heads are the model's.
 
-        ground: whose model they adapt.
+        testbed: whose model they adapt.
         jobs: whose arms can be stacked (`stackable`), of one scale.
         directions: leading right singular vectors of the gradient, by module [k, in], for arms that start along them.
         """
-        model, inventory, running = ground.model, ground.inventory, Pass()
+        model, inventory, running = testbed.model, testbed.inventory, Pass()
         ranks = {name: [job.arm.sizes.get("lora", {}).get(name, 0) for job in jobs] for name in inventory.shapes}
         ranks = {name: of_arms for name, of_arms in ranks.items() if any(of_arms)}
         shapes: dict[str, tuple[int, ...]] = {}
@@ -71,7 +71,7 @@ class Block:
                 gradient_b=slots[f"{name} B"].of(gradients),
                 ranks=of_arms,
                 scale=jobs[0].arm.scale,
-                layouts=ground.established.layouts(name),
+                layouts=testbed.established.layouts(name),
                 running=running,
             )
             for name, of_arms in ranks.items()
@@ -119,19 +119,19 @@ def stackable(job: Job) -> bool:
     return job.arm.tuner == "layerlens" and set(job.arm.sizes) <= {"lora"}
 
 
-def check_stackable(ground: Ground, modules: Collection[str]) -> None:
+def check_stackable(testbed: Testbed, modules: Collection[str]) -> None:
     """Raises `ModelError` where a model's rows depend on each other, or where they are is not known.
 
-    ground: whose model is trained.
+    testbed: whose model is trained.
     modules: that arms adapt.
     """
-    model, established = ground.model, ground.established
+    model, established = testbed.model, testbed.established
     if established.company == "alone":
         raise ModelError(f"the samples of a batch depend on each other in {type(model).__name__}")
     for module in modules:
         if (reason := established.reason(module)) is not None:
             raise ModelError(f"{module}: {reason}")
-    for head in ground.inventory.heads:
+    for head in testbed.inventory.heads:
         for name in linears_in(model, head.name):
             layouts = established.layouts(name).values()
             if not layouts or any(layout.dim or layout.fold == "inner" for layout in layouts):

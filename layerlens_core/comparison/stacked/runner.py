@@ -6,7 +6,7 @@ from attrs import define, field
 from torch import Tensor
 
 from layerlens_core.comparison.stacked.block import Block, check_stackable, stackable
-from layerlens_core.comparison.stacked.ground import Ground
+from layerlens_core.comparison.stacked.testbed import Testbed
 from layerlens_core.comparison.stacked.train import Room, Training
 from layerlens_core.errors import ModelError
 from layerlens_core.profiling.model.devices import input_device
@@ -21,15 +21,15 @@ _SHARE = 0.25
 
 @define(eq=False, kw_only=True)
 class Runner:
-    """Trains jobs on a ground.
+    """Trains jobs on a testbed.
 
-    ground: what is trained and judged on.
+    testbed: what is trained and judged on.
     directions: leading right singular vectors of the gradient, by module, for arms that start along them.
     most: arms of a block at most; None leaves it to memory.
     progress: called with the job ids at work, steps done, and steps in all.
     """
 
-    ground: Ground
+    testbed: Testbed
     directions: Mapping[str, Tensor] = field(factory=dict)
     most: int | None = None
     progress: Callable[[int, int], None] = field(default=lambda done, total: None)
@@ -38,7 +38,7 @@ class Runner:
         """Results of jobs, block by block, each as soon as it is known."""
         jobs = list(jobs)
         for block in self.blocks(jobs):
-            with untouched(self.ground.model):
+            with untouched(self.testbed.model):
                 yield from self._train(block)
 
     def blocks(self, jobs: Sequence[Job]) -> list[list[Job]]:
@@ -48,7 +48,7 @@ class Runner:
         """
         together: dict[tuple[object, ...], list[Job]] = {}
         for job in jobs:
-            seed = 0 if self.ground.established.company == "padded" else job.seed
+            seed = 0 if self.testbed.established.company == "padded" else job.seed
             key = (job.schedule, job.arm.scale, seed, stackable(job) or job.id)
             together.setdefault(key, []).append(job)
         blocks = []
@@ -59,16 +59,16 @@ class Runner:
         return blocks
 
     def _train(self, jobs: Sequence[Job]) -> list[Result]:
-        ground = self.ground
+        testbed = self.testbed
         if not stackable(jobs[0]):
             raise ModelError(f"{jobs[0].arm.key} cannot be trained")
         modules = {name for job in jobs for name in job.arm.sizes.get("lora", {})}
-        check_stackable(ground, modules)
-        block = Block.of(ground, jobs, self.directions)
-        return Training(ground=ground, block=block, room=self._room(jobs), progress=self.progress).run()
+        check_stackable(testbed, modules)
+        block = Block.of(testbed, jobs, self.directions)
+        return Training(testbed=testbed, block=block, room=self._room(jobs), progress=self.progress).run()
 
     def _room(self, jobs: Sequence[Job]) -> Room:
-        device = input_device(self.ground.model).type
-        longest = max(len(sample.get("input_ids", ())) or 1 for sample in self.ground.training)
+        device = input_device(self.testbed.model).type
+        longest = max(len(sample.get("input_ids", ())) or 1 for sample in self.testbed.training)
         tokens = longest * jobs[0].schedule.batch
         return Room(max(1, min(len(jobs), ENOUGH_TOKENS.get(device, ENOUGH_TOKENS["cuda"]) // tokens)))

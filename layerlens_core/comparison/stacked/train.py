@@ -11,8 +11,8 @@ from attrs import define, field
 from torch import Tensor, nn
 
 from layerlens_core.comparison.stacked.block import Block
-from layerlens_core.comparison.stacked.ground import Ground
 from layerlens_core.comparison.stacked.schedule import order
+from layerlens_core.comparison.stacked.testbed import Testbed
 from layerlens_core.errors import ModelError
 from layerlens_core.profiling.model.devices import input_device, on
 from layerlens_core.profiling.model.losses import Terms, loss_terms
@@ -51,15 +51,15 @@ class Room:
 
 @define(eq=False, kw_only=True)
 class Training:
-    """One block of jobs of one schedule on one ground.
+    """One block of jobs of one schedule on one testbed.
 
-    ground: what is trained and judged on.
+    testbed: what is trained and judged on.
     block: the arms.
     room: how many of them run at once.
     progress: called with the steps that are done, and how many there are, held-out batches included.
     """
 
-    ground: Ground
+    testbed: Testbed
     block: Block
     room: Room
     progress: Callable[[int, int], None] = field(default=lambda done, total: None)
@@ -73,17 +73,17 @@ class Training:
     @property
     def device(self) -> torch.device:
         """Where the model takes its inputs."""
-        return input_device(self.ground.model)
+        return input_device(self.testbed.model)
 
     def run(self) -> list[Result]:
         """Train to the end, and judge."""
         began = time.monotonic()
-        ground, schedule = self.ground, self.jobs[0].schedule
+        testbed, schedule = self.testbed, self.jobs[0].schedule
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
-        orders = {seed: order(ground.training, schedule, seed) for seed in sorted({job.seed for job in self.jobs})}
+        orders = {seed: order(testbed.training, schedule, seed) for seed in sorted({job.seed for job in self.jobs})}
         rates = [job.rate for job in self.jobs]
-        with self.block.attached(ground.model, ground.layers):
+        with self.block.attached(testbed.model, testbed.layers):
             for step in range(schedule.steps):
                 self.losses.append(self._step({seed: batches[step] for seed, batches in orders.items()}))
                 self.block.parameters.step(step, rates, schedule)
@@ -96,12 +96,15 @@ class Training:
         return self._results(judged, right, seconds, peak)
 
     def judge(self) -> tuple[Tensor, Tensor | None]:
-        """The mean loss of every held-out sample [K, held-out], and its share of right answers where there are any."""
-        ground, size = self.ground, self.jobs[0].schedule.batch
-        held_out = ground.held_out
+        """Of every held-out sample that counts, the mean loss and the share of right answers [K, samples].
+
+        The latter is None where a task has no classes.
+        """
+        testbed, size = self.testbed, self.jobs[0].schedule.batch
+        held_out = testbed.held_out[: self.jobs[0].schedule.judged or None]
         numbers = sorted(range(len(held_out)), key=lambda i: (str(runs_key(held_out[i])), tokens(held_out[i])))
         losses, right = [], []
-        for batch in _together(held_out, numbers, size, equal=ground.established.company != "padded"):
+        for batch in _together(held_out, numbers, size, equal=testbed.established.company != "padded"):
             samples = [held_out[i] for i in batch]
             found = self._over_arms(partial(self._judged, samples))
             losses.append(torch.cat([of_arms for of_arms, _ in found]))
@@ -115,7 +118,7 @@ class Training:
 
         chosen: by seed, the numbers of the samples.
         """
-        samples = {seed: [self.ground.training[i] for i in numbers] for seed, numbers in chosen.items()}
+        samples = {seed: [self.testbed.training[i] for i in numbers] for seed, numbers in chosen.items()}
         return torch.cat(self._over_arms(partial(self._backward, samples)))
 
     def _over_arms(self, run: Callable[[slice], T]) -> list[T]:
@@ -146,10 +149,10 @@ class Training:
     @torch.no_grad()
     def _judged(self, samples: Sequence[Sample], arms: slice) -> tuple[Tensor, Tensor | None]:
         """Losses, and shares of right answers where there are classes, of some arms [arms, samples]."""
-        ground, count = self.ground, arms.stop - arms.start
+        testbed, count = self.testbed, arms.stop - arms.start
         batch = self._batch([samples] * count, arms)
-        with _logits(ground, batch) as seen:
-            terms = loss_terms(ground.model, batch, ground.task, ground.head)
+        with _logits(testbed, batch) as seen:
+            terms = loss_terms(testbed.model, batch, testbed.task, testbed.head)
         right = None
         if seen:
             labelled = terms.labelled.to(seen[0].device)
@@ -160,16 +163,16 @@ class Training:
 
     def _terms(self, samples: Sequence[Sequence[Sample]], arms: slice) -> Terms:
         """What the losses of some arms are the means of, each on its own samples."""
-        return loss_terms(self.ground.model, self._batch(samples, arms), self.ground.task, self.ground.head)
+        return loss_terms(self.testbed.model, self._batch(samples, arms), self.testbed.task, self.testbed.head)
 
     def _batch(self, samples: Sequence[Sequence[Sample]], arms: slice) -> Sample:
         """One batch of some arms, each with its own samples; the model is told whose they are."""
-        ground, running = self.ground, self.block.running
+        testbed, running = self.testbed, self.block.running
         running.arms, running.samples = arms, len(samples[0])
-        pad = pad_token_id(ground.model, ground.task, len(samples) * len(samples[0]))
+        pad = pad_token_id(testbed.model, testbed.task, len(samples) * len(samples[0]))
         if any(of_arm is not samples[0] for of_arm in samples):
-            return on(self.device, collate([sample for of_arm in samples for sample in of_arm], pad, ground.multiple))
-        batch = on(self.device, collate(samples[0], pad, ground.multiple))
+            return on(self.device, collate([sample for of_arm in samples for sample in of_arm], pad, testbed.multiple))
+        batch = on(self.device, collate(samples[0], pad, testbed.multiple))
         return {key: value.repeat(len(samples), *[1] * (value.dim() - 1)) for key, value in batch.items()}
 
     def _results(self, losses: Tensor, right: Tensor | None, seconds: float, peak: int) -> list[Result]:
@@ -203,17 +206,17 @@ def _together(samples: Sequence[Sample], numbers: Sequence[int], size: int, *, e
 
 
 @contextmanager
-def _logits(ground: Ground, batch: Sample) -> Iterator[list[Tensor]]:
+def _logits(testbed: Testbed, batch: Sample) -> Iterator[list[Tensor]]:
     """A list that gets the logits of the batch that runs inside, where an answer is one of several classes."""
     seen: list[Tensor] = []
-    classes = ground.task == "token-classification" or (
-        ground.task in CLASSIFICATION and problem_of(ground.model, batch["labels"]) == "single_label_classification"
+    classes = testbed.task == "token-classification" or (
+        testbed.task in CLASSIFICATION and problem_of(testbed.model, batch["labels"]) == "single_label_classification"
     )
 
     def look(_model: nn.Module, _args: Any, output: Any) -> None:
         seen.append(output.logits)
 
-    handle = ground.model.register_forward_hook(look) if classes else None
+    handle = testbed.model.register_forward_hook(look) if classes else None
     try:
         yield seen
     finally:

@@ -6,10 +6,10 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from layerlens_core.adaptation.attach import attach_lora
 from layerlens_core.adaptation.attached import lora_layers
-from layerlens_core.comparison.stacked.ground import prepare_ground
 from layerlens_core.comparison.stacked.low_rank import drawn
 from layerlens_core.comparison.stacked.runner import Runner
 from layerlens_core.comparison.stacked.schedule import order
+from layerlens_core.comparison.stacked.testbed import prepare_testbed
 from layerlens_core.profiling.samples.sample import collate
 from layerlens_core.values.comparison import Schedule
 from zoo.compared import arm, job, model_and_samples
@@ -69,22 +69,22 @@ def heads_of(model):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_each_of_several_arms_trains_as_the_trainer_trains_it_alone(family, tmp_path):
     model, samples, task = model_and_samples(family)
-    ground = prepare_ground(model, task, samples[4:], samples[:4])
+    testbed = prepare_testbed(model, task, samples[4:], samples[:4])
     jobs = [
         job(arm(model, 2), rate=1e-2, schedule=SCHEDULE),
         job(arm(model, 4), rate=3e-2, schedule=SCHEDULE),
         job(arm(model, 3, every=2), rate=2e-2, schedule=SCHEDULE),
     ]
     weights = {name: value.clone() for name, value in model.state_dict().items()}
-    results = {result.job.id: result for result in Runner(ground=ground)(jobs)}
+    results = {result.job.id: result for result in Runner(testbed=testbed)(jobs)}
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
     assert {result.stacked for result in results.values()} == {3}
     for one in jobs:
         fresh, *_ = model_and_samples(family)
-        losses, tuned = trained_by_trainer(fresh, ground.training, one, SCHEDULE, tmp_path)
+        losses, tuned = trained_by_trainer(fresh, testbed.training, one, SCHEDULE, tmp_path)
         found = results[one.id]
         assert found.training == pytest.approx(losses, rel=2e-5)
         tuned.eval()
         with torch.no_grad():
-            for sample, loss in zip(ground.held_out, found.losses, strict=True):
+            for sample, loss in zip(testbed.held_out, found.losses, strict=True):
                 assert loss == pytest.approx(tuned(**collate([sample], 1)).loss.item(), rel=2e-4)

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from layerlens_core.comparison.stacked.block import Block
-from layerlens_core.comparison.stacked.ground import prepare_ground
 from layerlens_core.comparison.stacked.runner import Runner
+from layerlens_core.comparison.stacked.testbed import prepare_testbed
 from layerlens_core.comparison.stacked.train import Room, Training
 from layerlens_core.profiling.model.frozen import untouched
 from layerlens_core.values.comparison import Schedule
@@ -22,8 +22,8 @@ def jobs_of(model):
 def results(family, device, *, compile=False):
     model, samples, task = model_and_samples(family)
     model.to(device)
-    ground = prepare_ground(model, task, samples[4:], samples[:4], compile=compile)
-    return {result.job.id: result for result in Runner(ground=ground)(jobs_of(model))}
+    testbed = prepare_testbed(model, task, samples[4:], samples[:4], compile=compile)
+    return {result.job.id: result for result in Runner(testbed=testbed)(jobs_of(model))}
 
 
 @pytest.mark.parametrize("compile", [False, True])
@@ -39,12 +39,12 @@ def test_arms_train_as_on_a_cpu(family, compile):
 def test_where_memory_runs_out_fewer_arms_run_at_once(monkeypatch):
     model, samples, task = model_and_samples("llama-wide", count=64)
     model.to("cuda")
-    ground = prepare_ground(model, task, samples[8:], samples[:8])
+    testbed = prepare_testbed(model, task, samples[8:], samples[:8])
     jobs = [job(arm(model, 4), rate=k * 1e-3, schedule=Schedule(steps=3, batch=48)) for k in range(1, 33)]
 
     def trained(room):
         with untouched(model):
-            training = Training(ground=ground, block=Block.of(ground, jobs), room=Room(room))
+            training = Training(testbed=testbed, block=Block.of(testbed, jobs), room=Room(room))
             return training.run(), training.room.arms
 
     expected, _ = trained(2)

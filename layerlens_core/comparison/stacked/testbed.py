@@ -23,7 +23,7 @@ _COMPILED = 32
 
 
 @frozen(kw_only=True, eq=False)
-class Ground:
+class Testbed:
     """What all arms train and are judged on.
 
     model: frozen, in evaluation mode: its dropout is off, so that arms differ by nothing but themselves.
@@ -53,14 +53,14 @@ class Ground:
         return tuple(count_labels(sample, self.task) for sample in self.held_out)
 
 
-def prepare_ground(
+def prepare_testbed(
     model: PreTrainedModel,
     task: Task,
     training: Sequence[Sample],
     held_out: Sequence[Sample],
     *,
     compile: bool = False,
-) -> Ground:
+) -> Testbed:
     """Find out how samples go together in a model, and leave the model as it was.
 
     model: without adapters.
@@ -83,7 +83,7 @@ def prepare_ground(
         head = vocabulary_head(model, one, task)
         names = [*(module.name for module in inventory.linears()), *within_heads]
         established = establish(model, names, training, task, head)
-    return Ground(
+    return Testbed(
         model=model,
         inventory=inventory,
         task=task,
