@@ -1,7 +1,7 @@
 """Several processes, on any hosts that share a disk, do one comparison's jobs together: each takes what is left."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from attrs import define
 
@@ -43,11 +43,12 @@ def run_joined(
     Raises `PluginError` where Optuna is not installed, `FileError` where the directory cannot be used, and what the
     runner raises; the jobs that it had not done are then free for others.
     """
-    waiting = _Waiting(store, store.missing(jobs), progress)
+    waiting = _Waiting(store, distinct(store.missing(jobs)), progress)
     if not waiting.jobs:
         return store.results(jobs)
     with leasing(store.leases, lease_seconds) as leases:
-        queue = _filled(store, waiting.jobs, leases)
+        mine = waiting.jobs
+        queue = _filled(store, mine, leases)
         while left := waiting.look():
             taken = Taken(_take(left, block, store, leases), store, leases, lambda result: waiting.look())
             if taken.jobs:
@@ -55,7 +56,7 @@ def run_joined(
                 taken.run(runner, then=queue.end)
             else:  # others compute the rest, or die over it
                 time.sleep(min(0.5, lease_seconds / 10))
-        queue.settle(store.results(distinct(jobs)))
+        queue.settle({job: store.read(job) for job in mine})
         tidy(store, jobs, leases)
     return store.results(jobs)
 
@@ -65,26 +66,24 @@ class _Waiting:
     """Jobs whose results were not told yet.
 
     store: where results are kept.
-    jobs: those jobs.
+    jobs: those jobs, by their digests.
     progress: called with every new result.
     """
 
     store: ResultStore
-    jobs: list[Job]
+    jobs: dict[str, Job]
     progress: Progress
 
-    def look(self) -> list[Job]:
+    def look(self) -> dict[str, Job]:
         """Tell of new results; what is left."""
-        left = self.store.missing(self.jobs)
-        ids = {job.id for job in left}
-        done = [job for job in self.jobs if job.id not in ids]
-        self.jobs = left
-        for result in self.store.results(done):
-            self.progress(result)
-        return left
+        before = self.jobs
+        self.jobs = {job: before[job] for job in self.store.lacking(before)}
+        for job in before.keys() - self.jobs.keys():
+            self.progress(self.store.read(job))
+        return self.jobs
 
 
-def _filled(store: ResultStore, jobs: Sequence[Job], leases: Leases) -> Queue:
+def _filled(store: ResultStore, jobs: Mapping[str, Job], leases: Leases) -> Queue:
     """The queue, with all jobs in it."""
     while not leases.take(_FILLING):
         time.sleep(0.05)
@@ -96,15 +95,16 @@ def _filled(store: ResultStore, jobs: Sequence[Job], leases: Leases) -> Queue:
     return queue
 
 
-def _take(left: Sequence[Job], block: int, store: ResultStore, leases: Leases) -> list[Job]:
+def _take(left: Mapping[str, Job], block: int, store: ResultStore, leases: Leases) -> list[Job]:
     """Take a block: the first job that is free, and others that can be stacked on it."""
-    taken: list[Job] = []
-    for job in left:
-        if len(taken) < block and all(stackable(each, job) for each in taken[:1]) and leases.take(job.id):
-            taken.append(job)
+    taken: dict[str, Job] = {}
+    for digest, job in left.items():
+        if len(taken) == block:
+            break
+        if all(stackable(each, job) for each in taken.values()) and leases.take(digest):
+            taken[digest] = job
     # Another process may have ended a job between the look and the lease.
-    open_ones = store.missing(taken)
-    for job in taken:
-        if job not in open_ones:
-            leases.drop(job.id)
-    return open_ones
+    free = store.lacking(taken)
+    for digest in taken.keys() - set(free):
+        leases.drop(digest)
+    return [taken[digest] for digest in free]

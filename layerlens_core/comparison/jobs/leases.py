@@ -90,7 +90,7 @@ class Leases:
             if name.rpartition(".")[0] in jobs:
                 (self.directory / "leases" / name).unlink(missing_ok=True)
         for name in _listed(self.directory / "workers"):
-            if self._has_died(name):
+            if self._has_died(name) and not self._is_locked_here(name):  # one that was stopped may go on
                 (self.directory / "workers" / name).unlink(missing_ok=True)
 
     def renew(self) -> None:
@@ -120,17 +120,21 @@ class Leases:
         return self._has_died(owner)
 
     def _has_died(self, worker: str) -> bool:
-        path = self.directory / "workers" / worker
         if worker == self.name:
             return False
         try:
-            unlocked = worker.rsplit("-", 2)[0] == socket.gethostname() and _is_unlocked(path)
-            return self._now() - path.stat().st_mtime > (min(_STARTING, self.seconds) if unlocked else self.seconds)
-        except (
-            FileNotFoundError,
-            ValueError,
-        ):  # owners make their files before their leases, and take them away after them
+            ended = self._is_here(worker) and not self._is_locked_here(worker)
+            patience = min(_STARTING, self.seconds) if ended else self.seconds
+            return self._now() - (self.directory / "workers" / worker).stat().st_mtime > patience
+        except (FileNotFoundError, ValueError):  # owners make their files before leases, and remove them after those
             return True
+
+    def _is_here(self, worker: str) -> bool:
+        return worker.rsplit("-", 2)[0] == socket.gethostname()
+
+    def _is_locked_here(self, worker: str) -> bool:
+        """Whether a process of this host goes on, as far as locks can tell: where there are none, it seems to."""
+        return self._is_here(worker) and not _is_unlocked(self.directory / "workers" / worker)
 
     def _now(self) -> float:
         """What the disk's clock says."""

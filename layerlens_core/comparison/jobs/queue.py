@@ -4,7 +4,7 @@ Results and leases decide what is done and who does it; the queue tells it, to p
 may be removed while nobody is at work, and is made again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -57,13 +57,13 @@ class Queue:
             queue._study = optuna.create_study(storage=queue._storage, study_name=STUDY, load_if_exists=True)
         return queue
 
-    def enqueue(self, jobs: Sequence[Job]) -> None:
-        """Let those jobs wait that are not in the queue yet. One process at a time does this."""
+    def enqueue(self, jobs: Mapping[str, Job]) -> None:
+        """Let those jobs, by their digests, wait that are not in the queue yet. One process at a time does this."""
         with self._speaking():
             there = self._by_job()
-            for job in jobs:
-                if job.id not in there:
-                    told = {"job": job.id, "arm": job.arm.key, "rate": job.rate, "seed": job.seed}
+            for digest, job in jobs.items():
+                if digest not in there:
+                    told = {"job": digest, "arm": job.arm.key, "rate": job.rate, "seed": job.seed}
                     self._study.enqueue_trial({}, user_attrs={**told, "steps": job.schedule.steps})
             self._trials = self._by_job()
 
@@ -85,12 +85,12 @@ class Queue:
             else:
                 self._say(result.job, TrialState.COMPLETE, [result.loss(self.labels)])
 
-    def settle(self, results: Sequence[Result]) -> None:
-        """Say of jobs that are done what a process that was killed could no longer say."""
+    def settle(self, results: Mapping[str, Result]) -> None:
+        """Say of jobs, by their digests, that are done what a process that was killed could no longer say."""
         with self._speaking():
             open_ones = {trial.number for trial in self._study.get_trials(deepcopy=False) if not _is_over(trial)}
-        for result in results:
-            if self._trials.get(result.job.id) in open_ones:
+        for digest, result in results.items():
+            if self._trials.get(digest) in open_ones:
                 self.begin([result.job])
                 self.end(result)
 

@@ -20,12 +20,12 @@ class Runner(Protocol):
         ...
 
 
-def distinct(jobs: Sequence[Job]) -> list[Job]:
-    """The jobs, the first of those that are the same."""
+def distinct(jobs: Sequence[Job]) -> dict[str, Job]:
+    """The jobs by their digests, the first of those that are the same."""
     found: dict[str, Job] = {}
     for job in jobs:
         found.setdefault(job.id, job)
-    return list(found.values())
+    return found
 
 
 def stackable(one: Job, other: Job) -> bool:
@@ -36,7 +36,7 @@ def stackable(one: Job, other: Job) -> bool:
 def blocks(jobs: Sequence[Job], size: int) -> list[list[Job]]:
     """The jobs in blocks of stackable ones, ``size`` at most in each, in the order of their first jobs."""
     found: list[list[Job]] = []
-    for job in distinct(jobs):
+    for job in distinct(jobs).values():
         for block in found:
             if len(block) < size and stackable(block[0], job):
                 block.append(job)

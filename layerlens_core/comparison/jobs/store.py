@@ -7,7 +7,7 @@ one of a job stays.
 import os
 import secrets
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -92,30 +92,50 @@ class ResultStore:
 
         Raises `FileError` where a result is damaged, or another job's.
         """
+        unique = distinct(jobs)
+        return [unique[job] for job in self.lacking(unique)]
+
+    def lacking(self, jobs: Iterable[str]) -> list[str]:
+        """As `missing`, of digests: those of many jobs take a while, and so are made once by whoever looks often."""
         try:
             there = set(os.listdir(self._results))
         except OSError as error:
             raise FileError(f"{self._results} cannot be read: {reason(error)}; run the comparison again") from None
-        done = [job for job in distinct(jobs) if self._name(job) in there]
-        for job in done:
-            self._read(job)
-        return [job for job in distinct(jobs) if self._name(job) not in there]
+        left = []
+        for job in jobs:
+            if _name(job) in there:
+                self.read(job)
+            else:
+                left.append(job)
+        return left
 
     def results(self, jobs: Sequence[Job]) -> list[Result]:
         """The results of jobs, in their order, each with the job as it is given here.
 
         Raises `FileError` where one is missing, damaged, or another job's.
         """
-        if left := self.missing(jobs):
-            raise FileError(f"{self.directory} lacks {len(left)} of {len(jobs)} results; run the comparison again")
-        return [attrs.evolve(self._read(job), job=job) for job in jobs]
+        asked = [(job.id, job) for job in jobs]
+        if left := self.lacking(dict(asked)):
+            raise FileError(f"{self.directory} lacks {len(left)} of {len(asked)} results; run the comparison again")
+        return [attrs.evolve(self.read(digest), job=job) for digest, job in asked]
+
+    def read(self, job: str) -> Result:
+        """The result of the job of a digest. Raises `FileError` where it is missing, damaged, or another job's."""
+        if job not in self._known:
+            path = self._results / _name(job)
+            result = documents.read(path, Result, schema=RESULT_SCHEMA, version=VERSION)
+            if result.job.id != job:
+                raise FileError(f"{path} is the result of another job, {result.job.id}; remove it, and run again")
+            self._check(result, path)
+            self._known[job] = result
+        return self._known[job]
 
     def add(self, result: Result) -> None:
         """Keep a result; where there is one of its job, that one stays.
 
         Raises `FileError` where it is no result of this comparison, or cannot be written.
         """
-        path = self._results / self._name(result.job)
+        path = self._results / _name(result.job.id)
         self._check(result, path)
         if path.exists():
             return
@@ -127,7 +147,7 @@ class ResultStore:
 
     def tidy(self, jobs: Sequence[Job]) -> None:
         """Take away what killed processes left of jobs whose results are there."""
-        names = {self._name(job) for job in jobs}
+        names = {_name(job.id) for job in jobs}
         left = [path for path in self._results.glob(".*.json.*") if path.name[1:].rpartition(".")[0] in names]
         for path in (*left, *self.directory.glob(f".*{SETTING}.*")):
             with suppress(OSError):
@@ -136,19 +156,6 @@ class ResultStore:
     @property
     def _results(self) -> Path:
         return self.directory / "results"
-
-    def _name(self, job: Job) -> str:
-        return f"{job.id}.json"
-
-    def _read(self, job: Job) -> Result:
-        if job.id not in self._known:
-            path = self._results / self._name(job)
-            result = documents.read(path, Result, schema=RESULT_SCHEMA, version=VERSION)
-            if result.job.id != job.id:
-                raise FileError(f"{path} is the result of another job, {result.job.id}; remove it, and run again")
-            self._check(result, path)
-            self._known[job.id] = result
-        return self._known[job.id]
 
     def _check(self, result: Result, path: Path) -> None:
         """Refuse what is no result of this comparison."""
@@ -193,6 +200,10 @@ class ResultStore:
             shutil.rmtree(self.directory)
         except OSError as error:
             raise FileError(f"{self.directory} cannot be removed: {reason(error)}") from None
+
+
+def _name(job: str) -> str:
+    return f"{job}.json"
 
 
 def _figures(result: Result) -> Result:

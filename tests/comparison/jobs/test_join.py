@@ -1,5 +1,6 @@
 """Processes that share the jobs of one comparison."""
 
+import signal
 import subprocess
 import sys
 import threading
@@ -108,6 +109,20 @@ def test_jobs_of_a_process_that_was_killed_are_taken_over(store, tmp_path, start
     assert left_over(store) == []
 
 
+def test_a_process_that_was_stopped_for_long_and_goes_on_changes_nothing(store, tmp_path, start, alone):
+    stopped = start(0.3)
+    while not begun(tmp_path / "log"):
+        assert stopped.poll() is None
+        time.sleep(0.01)
+    stopped.send_signal(signal.SIGSTOP)
+    run_joined(store, JOBS, pretending(), block=3, lease_seconds=0.5)
+    assert content(tmp_path / "run") == alone
+    stopped.send_signal(signal.SIGCONT)
+    assert stopped.wait() == 0
+    assert content(tmp_path / "run") == alone
+    assert left_over(store) == []
+
+
 def test_a_runner_that_fails_leaves_its_jobs_to_others(store):
     def run(jobs):
         yield pretended(jobs[0])
@@ -139,17 +154,17 @@ def test_it_waits_for_jobs_of_others_and_tells_their_results(store):
 
 
 def test_a_job_that_another_process_has_just_ended_is_not_run(store, monkeypatch):
-    take = ResultStore.missing
+    lacking = ResultStore.lacking
     calls = []
 
     def late(self, jobs):
-        found = take(self, jobs)
-        calls.append(len(jobs))
+        found = lacking(self, jobs)
+        calls.append(found)
         if len(calls) == 2:  # the look before the first block is taken
             self.add(pretended(JOBS[0]))
         return found
 
-    monkeypatch.setattr(ResultStore, "missing", late)
+    monkeypatch.setattr(ResultStore, "lacking", late)
     asked = []
     run_joined(store, JOBS[:2], pretending(begun=asked.append), block=2)
     assert asked == JOBS[1:2]

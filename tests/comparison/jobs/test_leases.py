@@ -152,6 +152,19 @@ def test_what_the_dead_left_of_jobs_that_are_done_goes_away(tmp_path):
         assert files(tmp_path) == sorted(["other.1", alive.name, leases.name])
 
 
+def test_the_file_of_a_process_that_was_stopped_for_long_stays_while_it_holds_its_lock(tmp_path, owner):
+    make_old(next((tmp_path / "workers").iterdir()))
+    with leasing(tmp_path, 1000) as leases:
+        assert leases.take("job")
+        leases.forget({"job"})
+        assert len(files(tmp_path / "workers")) == 2
+    owner.kill()
+    owner.wait()
+    with leasing(tmp_path) as leases:
+        leases.forget({"job"})
+        assert files(tmp_path) == [leases.name]
+
+
 def test_somebody_is_at_work_until_they_have_died(tmp_path):
     assert not Leases.at_work(tmp_path)
     worker = foreign(tmp_path)

@@ -7,6 +7,7 @@ import pytest
 from optuna.trial import TrialState
 
 from layerlens_core.comparison.jobs.queue import Queue
+from layerlens_core.comparison.jobs.runner import distinct
 from layerlens_core.errors import FileError, PluginError
 from scripts import environment
 from scripts.comparing import SETTING, pretended, some_jobs
@@ -28,8 +29,8 @@ def states(path):
 
 
 def test_every_job_is_a_trial_once(queue):
-    queue.enqueue(JOBS[:5])
-    queue.enqueue(JOBS)
+    queue.enqueue(distinct(JOBS[:5]))
+    queue.enqueue(distinct(JOBS))
     trials = queue._study.get_trials()
     assert [trial.user_attrs["job"] for trial in trials] == [job.id for job in JOBS]
     assert {trial.state for trial in trials} == {TrialState.WAITING}
@@ -37,9 +38,9 @@ def test_every_job_is_a_trial_once(queue):
 
 
 def test_it_tells_what_runs_and_what_came_of_it(queue):
-    queue.enqueue(JOBS)
+    queue.enqueue(distinct(JOBS))
     other = Queue.open(queue.path, SETTING.labels)
-    other.enqueue(JOBS)
+    other.enqueue(distinct(JOBS))
     queue.begin(JOBS[:10])
     for job in (DONE, DIVERGED):
         queue.end(pretended(job))
@@ -53,9 +54,9 @@ def test_it_tells_what_runs_and_what_came_of_it(queue):
 
 
 def test_what_a_killed_process_could_not_say_is_said(queue):
-    queue.enqueue(JOBS)
+    queue.enqueue(distinct(JOBS))
     queue.begin([DONE])
-    queue.settle([pretended(DONE), pretended(DIVERGED)])
+    queue.settle({job.id: pretended(job) for job in (DONE, DIVERGED)})
     told = states(queue.path)
     assert (told[DONE.id], told[DIVERGED.id]) == (TrialState.COMPLETE, TrialState.FAIL)
     assert [state for state in told.values() if state == TrialState.WAITING] != []
@@ -63,11 +64,11 @@ def test_what_a_killed_process_could_not_say_is_said(queue):
 
 @pytest.mark.parametrize("damage", [b"{\n", b'{"op_code": 4}\n', b'"\xff"\n', b"[]\n"])
 def test_a_damaged_journal_is_refused_in_one_line(queue, damage):
-    queue.enqueue(JOBS[:2])
+    queue.enqueue(distinct(JOBS[:2]))
     with open(queue.path, "ab") as file:
         file.write(damage)
     with pytest.raises(FileError, match="remove it and run again, no result is lost"):
-        Queue.open(queue.path, SETTING.labels).enqueue(JOBS)
+        Queue.open(queue.path, SETTING.labels).enqueue(distinct(JOBS))
 
 
 def test_a_place_that_cannot_be_written_is_refused(tmp_path):
@@ -78,7 +79,7 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path):
 def test_a_lock_that_a_killed_process_left_is_taken(queue, monkeypatch):
     monkeypatch.setattr("layerlens_core.comparison.jobs.queue._LOCK_SECONDS", 3)
     queue.path.with_name("journal.log.lock").touch()
-    Queue.open(queue.path, SETTING.labels).enqueue(JOBS[:1])
+    Queue.open(queue.path, SETTING.labels).enqueue(distinct(JOBS[:1]))
     assert list(states(queue.path)) == [JOBS[0].id]
 
 

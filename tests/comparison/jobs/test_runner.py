@@ -26,11 +26,12 @@ def test_distinct_jobs_are_the_first_of_their_kind(jobs):
     for job in jobs:
         if job.id not in [each.id for each in expected]:
             expected.append(job)
-    assert distinct(jobs) == expected
+    assert list(distinct(jobs).values()) == expected
+    assert all(digest == job.id for digest, job in distinct(jobs).items())
 
 
 def test_of_two_names_of_one_job_the_first_stays():
     job = some_jobs(1)[0]
     renamed = attrs.evolve(job, arm=arm(1, "plan"))
     assert renamed.id == job.id
-    assert [each.arm.name for each in distinct([renamed, job])] == ["plan"]
+    assert [each.arm.name for each in distinct([renamed, job]).values()] == ["plan"]
