@@ -133,6 +133,25 @@ def ground_for(
     registry: of providers.
     """
     own = attrs.evolve(
-        request, strategy=DEFAULT_STRATEGY, options={}, budget=tuple(budget), methods=tuple(methods), penalties={}
+        with_strategy(request, DEFAULT_STRATEGY), budget=tuple(budget), methods=tuple(methods), penalties={}
     )
     return Ground(problem=pose(profile, own, registry), profile=profile, registry=registry)
+
+
+def with_strategy(request: Request, strategy: str) -> Request:
+    """What a request asks for, of another strategy: all but what belongs to its own strategy alone.
+
+    request: of a plan.
+    strategy: name of a provider.
+    """
+    return Request(
+        strategy=strategy,
+        budget=request.budget,
+        weights=request.weights,
+        normalizer=request.normalizer,
+        aggregator=request.aggregator,
+        methods=request.methods,
+        penalties=request.penalties,
+        training=request.training,
+        scale=request.scale,
+    )

@@ -7,7 +7,7 @@ import attrs
 from attrs import frozen
 
 from layerlens_core.comparison.arms import peers, uniform
-from layerlens_core.comparison.arms.case import Case, EvaRanks, budget_of
+from layerlens_core.comparison.arms.case import Case, EvaRanks, budget_of, with_strategy
 from layerlens_core.comparison.arms.ground import Unfit
 from layerlens_core.comparison.arms.of_plan import arm_of_plan
 from layerlens_core.comparison.arms.shuffled import shuffled
@@ -118,7 +118,7 @@ def _of_strategy(name: str, profile: Profile, registry: Registry) -> Rule:
         own = case.plan.request
         if name == own.strategy:
             return planned(case)
-        return _counted(case, case.plan_of(attrs.evolve(own, strategy=name, options={})))
+        return _counted(case, case.plan_of(with_strategy(own, name)))
 
     return rule
 
