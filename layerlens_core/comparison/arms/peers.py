@@ -8,7 +8,7 @@ import attrs
 from layerlens_core.allocation.budget import References
 from layerlens_core.comparison.arms.case import Case, budget_of, rank_of
 from layerlens_core.comparison.arms.fitting import fill, largest, level, too_small
-from layerlens_core.comparison.arms.ground import Unfit
+from layerlens_core.comparison.arms.ground import Ground, Unfit
 from layerlens_core.comparison.arms.uniform import LORA, uniform
 from layerlens_core.values.comparison import Arm
 
@@ -60,8 +60,7 @@ def gora(case: Case) -> Arm:
     rank, sizes = largest(ground, LORA, ranks)
     total = math.fsum(importance.values())
     wanted = {name: importance[name] / total * rank * sum(widths.values()) / widths[name] for name in widths}
-    order = sorted(places, key=lambda place: sizes[place.name] - wanted[place.name])
-    sizes = fill(ground, LORA, sizes, order, caps)
+    sizes = _rounded(ground, sizes, wanted, caps)
     low, high = gora_bounds(reference)
     return case.arm(
         {LORA: sizes},
@@ -87,8 +86,8 @@ def eva(case: Case) -> Arm:
         return {place.name: min(int(factor * found[place.name]), place.cap) for place in chosen}
 
     factor, sizes = largest(ground, LORA, ranks)
-    order = sorted(chosen, key=lambda place: sizes[place.name] - factor * found[place.name])
-    sizes = fill(ground, LORA, sizes, order)
+    wanted = {place.name: factor * found[place.name] for place in chosen}
+    sizes = _rounded(ground, sizes, wanted, {place.name: place.cap for place in chosen})
     return case.arm(
         {LORA: sizes},
         f"PEFT's EVA with ρ = 2 at r = {reference}, times {factor:.4g}, so that its ranks take the budget; it gave "
@@ -99,7 +98,8 @@ def eva(case: Case) -> Arm:
 def adalora_ranks(arm: Arm) -> tuple[int, int]:
     """``init_r`` and ``target_r`` of PEFT's AdaLoRA for an arm of that tuner.
 
-    PEFT's AdaLoRA multiplies by ``lora_alpha`` over the rank that a module has at that time.
+    PEFT's AdaLoRA multiplies by ``lora_alpha / init_r`` from beginning to end, whatever ranks are left, so that the
+    arm's α/r takes ``lora_alpha = scale · init_r``.
     """
     target = max(arm.sizes[LORA].values())
     return math.ceil(_ADALORA_START * target), target
@@ -178,6 +178,26 @@ def rank_equivalent(case: Case) -> float:
     if bound is not None and len(ground.limits.bounds) == 1:
         return bound / each
     return float(max(level(ground, LORA, places).values()))
+
+
+def _rounded(
+    ground: Ground, sizes: Mapping[str, int], wanted: Mapping[str, float], caps: Mapping[str, int]
+) -> dict[str, int]:
+    """Ranks that were rounded down, with what that left of the budget given back where most was cut off first.
+
+    ground: costs and limits.
+    sizes: rounded, by place.
+    wanted: before rounding, by the same places.
+    caps: the largest ranks.
+    """
+    places = [place for place in ground.places(LORA) if place.name in wanted]
+    rounded = dict(sizes)
+    while True:
+        order = sorted(places, key=lambda place: rounded[place.name] - wanted[place.name])
+        filled = fill(ground, LORA, rounded, order, caps)
+        if filled == rounded:
+            return filled
+        rounded = filled
 
 
 def _weight_gradients(case: Case) -> Mapping[str, float]:

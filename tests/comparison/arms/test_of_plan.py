@@ -19,6 +19,8 @@ from layerlens_core.inspection.inspect import inspect
 from layerlens_core.values.inventory import Skipped
 from layerlens_core.values.plan import Plan
 
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+
 NAMES = ("plan", "uniform", "shuffled", "mlp-only", "attention-only", "top-half", "dominant", "gora", "method:adapter")
 PROFILE = bert_profile([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], granularity="module")
 

@@ -2,15 +2,22 @@
 
 import attrs
 import pytest
+import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from peft import AdaLoraConfig, get_peft_model
+from peft.tuners.adalora import AdaLoraLayer
 
+import zoo
 from bert_profile import bert_profile
 from comparison.arms.random_profiles import case_of, profile_of, profiles
 from layerlens_core.allocation.allocate import allocate
 from layerlens_core.comparison.arms import peers
 from layerlens_core.comparison.arms.ground import Unfit
+from layerlens_core.inspection.inspect import inspect
 from layerlens_core.values.costs import Activations
+
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
 _INVENTORY = bert_profile([1.0] * 6, granularity="module").inventory
 PROFILE = profile_of(_INVENTORY, {m.name: 1.0 + (7 * at) % 11 for at, m in enumerate(_INVENTORY.modules)})
@@ -60,7 +67,7 @@ def test_goras_arm_takes_the_budget_within_its_bounds(profile, rank):
     assert all(min(low, caps[name]) <= sizes[name] <= caps[name] for name in caps)
     left = profile.inventory.lora_parameters(rank) - arm.parameters
     growing = [sum(shapes[name].values()) for name in caps if sizes[name] < caps[name]]
-    assert not growing or left < max(growing)
+    assert not growing or left < min(growing)
 
 
 def test_gora_needs_mean_weight_gradients_of_every_module():
@@ -155,3 +162,27 @@ def test_full_refuses_packed_weights():
 def test_the_rank_that_a_budget_amounts_to():
     assert peers.rank_equivalent(_case(budget="r=8")) == 8
     assert peers.rank_equivalent(_case(budget="params=15552")) == 1.5
+
+
+def test_pefts_adalora_ends_at_the_ranks_that_its_arm_counts():
+    model = zoo.build("llama", spread=0.2)
+    inventory = inspect(model)
+    profile = profile_of(inventory, {module.name: 1.0 for module in inventory.modules})
+    arm = peers.adalora(_case(profile, "r=4"))
+    initial, target = peers.adalora_ranks(arm)
+    config = AdaLoraConfig(
+        init_r=initial, target_r=target, tinit=1, tfinal=2, total_step=8, deltaT=1, lora_alpha=arm.scale * initial,
+        target_modules="all-linear", task_type="CAUSAL_LM",
+    )  # fmt: skip
+    tuned = get_peft_model(model, config)
+    optimizer = torch.optim.SGD([p for p in tuned.parameters() if p.requires_grad], lr=1.0)
+    batch = zoo.find("llama").inputs(labels=True)
+    for step in range(1, 9):
+        tuned(**batch).loss.backward()
+        optimizer.step()
+        tuned.base_model.update_and_allocate(step)
+        optimizer.zero_grad()
+    layers = [module for module in tuned.modules() if isinstance(module, AdaLoraLayer)]
+    left = sum(int((layer.lora_E["default"] != 0).sum()) for layer in layers)
+    assert left == sum(arm.sizes["lora"].values())
+    assert all(layer.scaling["default"] / layer.ranknum["default"] == arm.scale for layer in layers)
