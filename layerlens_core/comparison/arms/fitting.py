@@ -84,7 +84,8 @@ def largest(ground: Ground, method: str, sizes_at: Callable[[float], dict[str, i
     method: whose sizes they are.
     sizes_at: sizes by place at a factor ≥ 0; none shrinks as the factor grows, and they end somewhere.
 
-    Raises `Unfit` where the sizes at factor 0 exceed a limit, and where nothing trains at the factor that is found.
+    Raises `Unfit` where the sizes at factor 0 exceed a limit, where nothing trains at the factor that is found, and
+    where nothing does at any.
     """
 
     def fits(factor: float) -> bool:
@@ -97,8 +98,10 @@ def largest(ground: Ground, method: str, sizes_at: Callable[[float], dict[str, i
         if not fits(high):
             break
         low, high = high, 2 * high
-    else:
-        return low, sizes_at(low)  # all are at their caps
+    else:  # all are at their caps
+        if not any(sizes_at(low).values()):
+            raise Unfit(f"the rule gives no place any size of {method}")
+        return low, sizes_at(low)
     for _ in range(_STEPS):
         middle = (low + high) / 2
         low, high = (middle, high) if fits(middle) else (low, middle)

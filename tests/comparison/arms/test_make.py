@@ -1,5 +1,10 @@
 """All arms by name, on random models: what each may cost, what each must train, and what is said of those dropped."""
 
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import attrs
 import pytest
 from hypothesis import given, settings
@@ -157,3 +162,17 @@ def test_what_cannot_be_read_or_does_not_belong_together_is_refused():
 def test_r_is_what_uniform_lora_takes():
     assert budget_of("r=4") == budget_of(" R = 4 ") == budget_of("params=r=4")
     assert budget_of("memory=r=4").params is None
+
+
+def test_every_rule_is_documented():
+    text = (Path(__file__).parents[3] / "docs" / "arms.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`([a-z-]+)`", row)}
+    assert named == set(RULES)
+    assert all(rule.__doc__ for rule in RULES.values())
+
+
+def test_arms_are_made_without_torch():
+    code = "import sys, layerlens_core.comparison.arms.make as m; print('torch' in sys.modules, 'peft' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.split() == ["False", "False"]
