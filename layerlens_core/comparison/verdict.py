@@ -59,7 +59,7 @@ def verdict(
         summary=tuple(
             [f"{each.budget}: {each.sentence}" for each in recommended]
             + [f"{each.arm} over {', '.join(each.budgets)}: {each.sentence}" for each in overall]
-            + [sentences.enough(each) for each in sufficient]
+            + [sentences.enough(each) for each in sufficient if each.arm in {UNIFORM, *(r.arm for r in recommended)}]
         ),
         warnings=(*_weaknesses(runs, judged, labels), *told),
         examples=sum(count > 0 for count in labels),
