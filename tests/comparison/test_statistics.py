@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from comparison.runs import crossed
-from layerlens_core.comparison.statistics import Pair, holm, mean_loss, paired, permutation, pooled
+from layerlens_core.comparison.statistics import LEAST, Pair, holm, mean_loss, paired, permutation, pooled
 from layerlens_core.errors import ComparisonError
 
 PROPERTY = settings(deadline=None, max_examples=40)
@@ -105,6 +105,15 @@ def test_one_seed_has_an_interval_over_examples_and_no_p():
     assert (difference.low, difference.high) == pytest.approx((low, high))
     assert difference.p is None
     assert difference.floor == 1
+
+
+def test_quantiles_are_numbers_down_to_the_least_p():
+    freedom = np.concatenate([np.linspace(1, 3, 20_000), np.geomspace(3, 1e6, 20_000)])
+    assert np.isfinite(stats.t.isf(math.exp(LEAST) / 2, freedom)).all()
+    sure = paired(np.full((3, 9), -1.0) + 1e-13 * crossed(3, 9, of_cells=1), np.zeros((3, 9)), np.ones(9))
+    assert math.exp(LEAST) <= sure.p < 1e-12
+    exact = paired(np.full((3, 9), -1.0), np.zeros((3, 9)), np.ones(9))
+    assert (exact.p, exact.low, exact.high) == (math.exp(LEAST), -1, -1)
 
 
 SHARES = {
