@@ -7,7 +7,7 @@ from attrs import frozen
 from scipy import stats
 
 from layerlens_core.comparison import sentences
-from layerlens_core.comparison.curves import Curve, Factor, Sufficient, smallest_sufficient
+from layerlens_core.comparison.curves import Curve, Factor, Sufficient, ratio_of, smallest_sufficient
 from layerlens_core.comparison.judgement import UNIFORM, Finding, Judged, Overall, Range
 from layerlens_core.comparison.selection import Runs
 from layerlens_core.comparison.statistics import Difference, Pair, holm, mean_loss, paired, pooled
@@ -39,7 +39,7 @@ class Bench:
         )
 
     def loss(self, runs: Runs, seeds: Sequence[int]) -> float:
-        return mean_loss(runs.losses(seeds), self.labels)
+        return runs.loss(seeds, self.labels)
 
     def difference(self, runs: Runs, base: Runs | None) -> Difference | None:
         """To uniform, over the seeds that both have."""
@@ -145,20 +145,10 @@ class Bench:
         uniform = self.uniform()
         found: dict[str, tuple[tuple[str, ...], Difference]] = {}
         for name, own in self.by_name().items():
-            shared = [each for each in own if each.arm.budget in uniform]
-            seeds = _shared([*shared, *(uniform[each.arm.budget] for each in shared)])
-            if name == UNIFORM or len(shared) < 2 or not seeds:
-                continue
-            if all(_same(each, uniform[each.arm.budget]) for each in shared):
-                continue
-            pairs = [
-                Pair(
-                    arm=each.losses(seeds), base=uniform[each.arm.budget].losses(seeds), weights=np.array(self.labels),
-                    relative=True,
-                )
-                for each in shared
-            ]  # fmt: skip
-            found[name] = tuple(each.arm.budget for each in shared), pooled([pairs], confidence=self.confidence)
+            pairs = {} if name == UNIFORM else self.pairs(name)
+            shared = [each for each in own if each.arm.budget in pairs]
+            if len(shared) > 1 and not all(_same(each, uniform[each.arm.budget]) for each in shared):
+                found[name] = tuple(pairs), pooled([tuple(pairs.values())], confidence=self.confidence)
         tested = [name for name, (_, difference) in found.items() if difference.p is not None]
         corrected = dict(zip(tested, holm([_p(found[name][1]) for name in tested]), strict=True))
         return tuple(
@@ -166,10 +156,24 @@ class Bench:
             for name, (budgets, difference) in found.items()
         )
 
+    def pairs(self, name: str) -> dict[str, Pair]:
+        """An arm beside uniform, by each budget that both have, over the seeds that all of these have."""
+        uniform = self.uniform()
+        shared = [each for each in self.by_name().get(name, ()) if each.arm.budget in uniform]
+        seeds = _shared([*shared, *(uniform[each.arm.budget] for each in shared)])
+        weights = np.array(self.labels, float)
+        return {
+            each.arm.budget: Pair(
+                arm=each.losses(seeds), base=uniform[each.arm.budget].losses(seeds), weights=weights, relative=True
+            )
+            for each in shared
+            if seeds
+        }
+
     def over_budgets(
         self, name: str, budgets: tuple[str, ...], difference: Difference, corrected: float | None
     ) -> Overall:
-        ratio = Range(**{each: float(np.expm1(getattr(difference, each))) for each in ("estimate", "low", "high")})
+        ratio = Range(**{each: ratio_of(getattr(difference, each)) - 1 for each in ("estimate", "low", "high")})
         finding = sentences.finding(difference, corrected, self.confidence)
         return Overall(
             arm=name, budgets=budgets, difference=difference, corrected=corrected, finding=finding,

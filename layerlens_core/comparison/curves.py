@@ -109,6 +109,11 @@ class Curve:
         )
 
 
+def ratio_of(logarithm: float) -> float:
+    """A ratio from its logarithm; the end of a very wide interval stays a number that JSON has."""
+    return math.exp(min(logarithm, 700.0))
+
+
 @frozen(kw_only=True)
 class Excess:
     """How far a budget is from the best.
@@ -182,7 +187,7 @@ def smallest_sufficient(
                 budget=name,
                 parameters=parameters,
                 ratio=losses[index] / losses[best],
-                most=math.exp(max(ends, default=0.0)),
+                most=ratio_of(max(ends, default=0.0)),
             )
         )
     seeds = len(np.atleast_2d(ordered[0][2]))

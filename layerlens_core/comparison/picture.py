@@ -42,7 +42,8 @@ def picture(verdict: Verdict, *, axes: Sequence[Axis] = ("parameters",)) -> "alt
     colour = alt.Color("arm:N", title=None, scale=alt.Scale(domain=names, range=palette), sort=names)
     known = [axis for axis in axes if all(_at(each, axis) > 0 for each in drawn)] or ["parameters"]
     panels = [_losses(alt, drawn, axis, colour) for axis in known]
-    panels.insert(1, _differences(alt, drawn, colour, names, verdict.confidence))
+    if any(each.ratio is not None for each in drawn):
+        panels.insert(1, _differences(alt, drawn, colour, names, verdict.confidence))
     rows = [alt.hconcat(*panels[start : start + 2]) for start in range(0, len(panels), 2)]
     chart: altair.VConcatChart = (
         alt.vconcat(*rows)

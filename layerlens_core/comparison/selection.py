@@ -42,6 +42,10 @@ class Runs:
         """[seeds, examples], in nats a label."""
         return np.array([self.results[seed].losses for seed in seeds])
 
+    def loss(self, seeds: Sequence[int], labels: tuple[int, ...]) -> float:
+        """In nats a label, mean over seeds."""
+        return mean_loss(self.losses(seeds), labels)
+
     def right(self, seeds: Sequence[int]) -> Any:
         """[seeds, examples], share of right answers; none where a run has none."""
         rows = [self.results[seed].right for seed in seeds]
@@ -65,8 +69,8 @@ def chosen(
     labels: of every held-out sample.
     rates: by arm's key, a rate that was fixed beforehand.
 
-    Raises `ComparisonError` where results are of several settings, a fixed rate was not trained, or losses do not fit
-    the labels.
+    Raises `ComparisonError` where results are of several settings, a fixed rate was not trained, losses do not fit the
+    labels, or a mean loss is 0.
     """
     if not results:
         raise ComparisonError("there are no results to judge")
@@ -77,11 +81,9 @@ def chosen(
     by_arm: dict[str, list[Result]] = {}
     for result in results:
         by_arm.setdefault(result.job.arm.key, []).append(result)
-    for key in rates:
-        if key not in by_arm:
-            raise ComparisonError(f"a rate is fixed for {key!r}, of which there is no result")
     longest = max(map(_samples, results))
-    warnings, found, several = [], [], False
+    warnings = [f"{key} was to be trained, and there is no result of it" for key in rates if key not in by_arm]
+    found, several = [], False
     wanted = {result.job.seed for result in results if _samples(result) >= _LONG * longest}
     for key, own in by_arm.items():
         long = [result for result in own if _samples(result) >= _LONG * longest]
@@ -90,7 +92,9 @@ def chosen(
             continue
         runs, missing = _best(key, own, long, wanted, labels, rates.get(key))
         if missing:
-            warnings.append(f"{key} lacks {_seeds(missing)}: it is judged by those that it shares with uniform")
+            warnings.append(f"{key} lacks {_seeds(missing)}: differences are taken over the seeds that both arms have")
+        if not runs.diverged and runs.loss(tuple(runs.results), labels) <= 0:
+            raise ComparisonError(f"{key} has a held-out loss of 0, of which no other loss is a multiple")
         several |= key not in rates and len(runs.rates) > 1
         found.append(runs)
     if several:

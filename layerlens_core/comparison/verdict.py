@@ -7,6 +7,7 @@ from layerlens_core.comparison import sentences
 from layerlens_core.comparison.bench import Bench
 from layerlens_core.comparison.judgement import UNIFORM, Judged, Recommended, Verdict
 from layerlens_core.comparison.selection import Runs, chosen, made_finite
+from layerlens_core.comparison.statistics import Pair
 from layerlens_core.errors import ComparisonError
 from layerlens_core.values.comparison import Result
 
@@ -67,6 +68,21 @@ def verdict(
         tolerance=tolerance,
         confidence=confidence,
     )
+
+
+def pairs(
+    results: Sequence[Result], labels: tuple[int, ...], arm: str, *, rates: Mapping[str, float] = _NO_RATES
+) -> tuple[Pair, ...]:
+    """An arm beside uniform at every budget that both have, each at its best rate: what `pooled` takes of one task.
+
+    results, labels, rates: as for `verdict`.
+    arm: its name.
+
+    Raises `ComparisonError` as `verdict` does; the arm without such a budget has no pairs.
+    """
+    runs, _ = chosen(made_finite(results, labels), labels, rates)
+    ordered = tuple(sorted(runs, key=lambda each: each.arm.parameters))
+    return tuple(Bench(runs=ordered, labels=labels, confidence=0.95).pairs(arm).values())
 
 
 def _recommended(judged: Sequence[Judged]) -> tuple[Recommended, ...]:

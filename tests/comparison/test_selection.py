@@ -40,8 +40,11 @@ def test_a_fixed_rate_is_taken_and_is_no_selection():
     assert told == ()
     with pytest.raises(ComparisonError, match=r"not trained at its fixed rate 0\.5"):
         chosen(runs({("uniform", 4): 0.0}), LABELS, {"uniform r=4": 0.5})
-    with pytest.raises(ComparisonError, match="'plan r=4', of which there is no result"):
-        chosen(runs({("uniform", 4): 0.0}), LABELS, {"plan r=4": 1e-2})
+
+
+def test_an_arm_that_was_dropped_is_told():
+    _, told = of(runs({("uniform", 4): 0.0}), rates={"uniform r=4": 5e-3, "plan r=1": 1e-2})
+    assert told == ("plan r=1 was to be trained, and there is no result of it",)
 
 
 def test_short_runs_are_the_sweep_and_are_not_judged():
@@ -65,7 +68,7 @@ def test_seeds_that_are_missing_are_told():
     results += [result(arm("plan"), FLAT, seed=seed) for seed in (0, 2)]
     own, told = of(results, "plan r=4")
     assert tuple(own.results) == (0, 2)
-    assert told == ("plan r=4 lacks seed 1: it is judged by those that it shares with uniform",)
+    assert told == ("plan r=4 lacks seed 1: differences are taken over the seeds that both arms have",)
 
 
 def test_of_two_results_of_a_job_the_later_counts():
@@ -86,6 +89,7 @@ def test_a_loss_that_is_not_finite_is_a_run_that_diverged_unless_it_has_no_label
         ([result(arm(), FLAT), result(arm(), FLAT, setting="other")], "2 settings"),
         ([result(arm(), FLAT[1:])], "uniform r=4 at rate 0.01, seed 0, has losses of 119 held-out samples"),
         ([result(arm(), FLAT, right=(1.0,))], "has right answers of 1 held-out"),
+        ([result(arm(), (0.0,) * len(LABELS))], "held-out loss of 0"),
         ([result(arm(), ())], "no losses, and did not diverge"),
     ],
 )

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from comparison.runs import LABELS, arm, result, runs
 from layerlens_core.comparison.judgement import Verdict
-from layerlens_core.comparison.verdict import verdict
+from layerlens_core.comparison.statistics import pooled
+from layerlens_core.comparison.verdict import pairs, verdict
 from layerlens_core.errors import ComparisonError
 from layerlens_core.files import documents
 
@@ -74,6 +75,25 @@ def test_the_correction_counts_every_arm():
     one, other = (finding(each, "plan r=4") for each in (alone, among))
     assert one.corrected == one.difference.p == other.difference.p
     assert other.corrected == pytest.approx(10 * one.corrected)
+
+
+def test_tasks_are_pooled_by_the_pairs_of_each():
+    results = runs(GRID)
+    (plan,) = [each for each in verdict(results, LABELS).overall if each.arm == "plan"]
+    own = pairs(results, LABELS, "plan")
+    assert len(own) == len(RANKS)
+    assert pooled([own]) == plan.difference
+    both = pooled([own, own])
+    assert both.estimate == pytest.approx(plan.difference.estimate)
+    assert both.high - both.low < plan.difference.high - plan.difference.low
+    assert pairs(results, LABELS, "other") == ()
+
+
+def test_memory_is_as_measured_else_as_planned_and_stacked_runs_share_it():
+    planned = verdict([result(arm(memory=5.0), [2.0] * len(LABELS), seconds=70.0)], LABELS).judged[0]
+    assert (planned.memory, planned.step) == (5.0, 0.1)
+    measured = verdict([result(arm(memory=5.0), [2.0] * len(LABELS), peak=12, stacked=4)], LABELS).judged[0]
+    assert measured.memory == 3.0
 
 
 def test_one_seed_calls_nothing_better():
