@@ -117,7 +117,7 @@ class Recommended:
 class Verdict:
     """What a comparison shows, and what it does not.
 
-    judged: every arm at every budget, by parameters.
+    judged: every arm at every budget, the smallest budget first, and in each uniform first.
     overall: every arm that has two budgets or more in common with uniform.
     sufficient: by arm with two budgets or more, which is enough.
     recommended: by budget, what to train.

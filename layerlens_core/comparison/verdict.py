@@ -46,7 +46,7 @@ def verdict(
     if sum(count > 0 for count in labels) < 2:
         raise ComparisonError("at least two held-out samples with labels are needed to judge")
     runs, told = chosen(made_finite(results, labels), labels, rates)
-    runs = tuple(sorted(runs, key=lambda each: (each.arm.parameters, each.arm.name != UNIFORM, each.arm.key)))
+    runs = _in_order(runs)
     bench = Bench(runs=runs, labels=labels, confidence=confidence)
     judged = bench.judged()
     overall = bench.overall()
@@ -81,8 +81,21 @@ def pairs(
     Raises `ComparisonError` as `verdict` does; the arm without such a budget has no pairs.
     """
     runs, _ = chosen(made_finite(results, labels), labels, rates)
-    ordered = tuple(sorted(runs, key=lambda each: each.arm.parameters))
-    return tuple(Bench(runs=ordered, labels=labels, confidence=0.95).pairs(arm).values())
+    return tuple(Bench(runs=_in_order(runs), labels=labels, confidence=0.95).pairs(arm).values())
+
+
+def _in_order(runs: Sequence[Runs]) -> tuple[Runs, ...]:
+    """The smallest budget first; in each uniform, the plan, and the others by name, in whatever order jobs ended."""
+    sizes: dict[str, int] = {}
+    for each in sorted(runs, key=lambda each: (each.arm.name != UNIFORM, each.arm.parameters)):
+        sizes.setdefault(each.arm.budget, each.arm.parameters)
+    first = {UNIFORM: 0, "plan": 1}
+    return tuple(
+        sorted(
+            runs,
+            key=lambda each: (sizes[each.arm.budget], each.arm.budget, first.get(each.arm.name, 2), each.arm.name),
+        )
+    )
 
 
 def _recommended(judged: Sequence[Judged]) -> tuple[Recommended, ...]:

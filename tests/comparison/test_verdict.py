@@ -96,6 +96,22 @@ def test_memory_is_as_measured_else_as_planned_and_stacked_runs_share_it():
     assert measured.memory == 3.0
 
 
+@settings(deadline=None, max_examples=10)
+@given(st.randoms(use_true_random=False))
+def test_the_order_in_which_jobs_ended_changes_nothing(random):
+    results = runs({**GRID, ("attention-only", 4): 0.01}, rates=(1e-2,))
+    mixed = random.sample(results, len(results))
+    assert verdict(mixed, LABELS) == verdict(results, LABELS)
+    names = [each.arm for each in verdict(mixed, LABELS).judged if each.budget == "r=4"]
+    assert names == ["uniform", "plan", "attention-only", "shuffled", "top-half"]
+
+
+def test_a_plan_that_is_a_little_smaller_stands_below_its_uniform():
+    results = runs({("uniform", 4): 0.0, ("uniform", 8): 0.0}, rates=(1e-2,))
+    results.append(result(arm("plan", 4, parameters=3990), [2.0] * len(LABELS)))
+    assert [each.key for each in verdict(results, LABELS).judged] == ["uniform r=4", "plan r=4", "uniform r=8"]
+
+
 def test_one_seed_calls_nothing_better():
     found = verdict(runs(GRID, seeds=1), LABELS)
     assert {each.finding for each in found.judged} == {"uniform", "no difference"}
