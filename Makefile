@@ -48,7 +48,7 @@ env: $(STAMP)
 # Installed editably; run again after a change to what is compiled, packaged or depended on.
 $(STAMP): pyproject.toml $(PINS) $(wildcard native/CMakeLists.txt native/layerlens_native/*.pyx native/layerlens_native/*.h native/layerlens_native/*.inc) plugins/layerlens-plugin-costbenefit/pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -e '.[demo,data,test]'
+	$(BIN)/pip install --quiet -e '.[demo,data,report,test]'
 	$(BIN)/pip install --quiet -e ./plugins/layerlens-plugin-costbenefit
 	$(BIN)/pip install --quiet --no-deps --upgrade --target $(VENV)/packed bitsandbytes torchao
 	touch $@

@@ -46,6 +46,10 @@ class PluginError(LayerLensError):
     """A plugin or provider that is missing, broken or ambiguous."""
 
 
+class ComparisonError(LayerLensError):
+    """Training runs that cannot be compared with each other."""
+
+
 class FileError(LayerLensError):
     """A file of a run that is missing, damaged, of another version, or in the way."""
 
