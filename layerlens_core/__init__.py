@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from layerlens_core.adaptation.load import load as load
     from layerlens_core.allocation.allocate import allocate as allocate
     from layerlens_core.allocation.budget import Budget as Budget
+    from layerlens_core.comparison.compare import compare as compare
     from layerlens_core.errors import LayerLensError as LayerLensError
     from layerlens_core.inspection.inspect import inspect as inspect
     from layerlens_core.plugin.hookspecs import hookimpl as hookimpl
@@ -42,6 +43,7 @@ _HOMES = {
     "adaptation.apply": ("apply",),
     "adaptation.load": ("load",),
     "adaptation.check": ("check_gradients",),
+    "comparison.compare": ("compare",),
     "inspection.inspect": ("inspect",),
     "allocation.budget": ("Budget",),
     "values.plan": ("Plan",),

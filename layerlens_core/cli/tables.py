@@ -32,7 +32,8 @@ def escape(text: object) -> str:
     return _escaped(shown(str(text)))
 
 
-def _console() -> Console:
+def results_console() -> Console:
+    """Prints where a command's results go."""
     return Console(file=results(), highlight=False)
 
 
@@ -43,7 +44,7 @@ def print_plan(plan: Plan, profile: Profile | None = None, *, without_margins: s
     profile: that it was made from, for raw scores.
     without_margins: why it has no margins.
     """
-    console = _console()
+    console = results_console()
     prefix = common_prefix([decision.unit for decision in plan.decisions])
     scores = {each.metric: _cells(each, profile.inventory) for each in profile.scores} if profile else {}
     bare = {metric: {layer: cell.split(" ±")[0] for layer, cell in column.items()} for metric, column in scores.items()}
@@ -177,7 +178,7 @@ def _share(amount: float, bound: float) -> str:
 
 def print_explanation(explanation: Explanation, plan: Plan) -> None:
     """The numbers that led to one layer's method and size, step by step."""
-    console = _console()
+    console = results_console()
     decision = explanation.decision
     size = f" of size {describe_sizes(decision['sizes'])}" if decision["sizes"] else ""
     method = escape(decision["method"])
@@ -259,7 +260,7 @@ def print_scenarios(plans: Mapping[str, Mapping[str, Plan]]) -> None:
             table.add_row(
                 "" if number else scenario, escape(strategy), layers, f"{plan.parameters:,}", end_section=last
             )
-    console = _console()
+    console = results_console()
     console.print(table)
     console.print("l: rank of LoRA, a: width of the adapter, p: length of the prefix, ·: none", highlight=False)
 

@@ -16,9 +16,11 @@ CHECKPOINT = "profile.partial"
 PLAN = "plan.json"
 #: How each decision came about (`layerlens_core.tracing`).
 TRACE = "trace.jsonl"
+#: How to train the plan (`layerlens_core.values.recipe`).
+RECIPE = "recipe.json"
 
 #: Those that a complete run may hold.
-FILES = (PROFILE, DIRECTIONS, PLAN, TRACE)
+FILES = (PROFILE, DIRECTIONS, PLAN, TRACE, RECIPE)
 
 
 def checkpoints(run: str | Path) -> list[Path]:

@@ -13,6 +13,7 @@ from rich.text import Text
 from layerlens_core.cli.terminal import shown
 from layerlens_core.comparison.curves import Times
 from layerlens_core.comparison.judgement import Judged, Verdict
+from layerlens_core.comparison.rates import Curve
 from layerlens_core.comparison.sentences import times
 
 _STYLES = {"better": "green", "worse": "red", "diverged": "red", "unmatched": "yellow"}
@@ -142,3 +143,24 @@ _COLUMNS = (
     _Column("uniform's\nparameters ×", _factor),
     _Column("accuracy", _accuracy),
 )
+
+
+def rates_table(curves: Sequence[Curve]) -> Table:
+    """How the learning rate of every arm was found: held-out loss by rate, of the short runs.
+
+    curves: one an arm.
+    """
+    rates = sorted({point.rate for curve in curves for point in curve.points})
+    table = Table(box=box.SIMPLE, title="learning rates: held-out nats a label of short runs", title_justify="left")
+    table.add_column("arm")
+    table.add_column("steps", justify="right")
+    for rate in rates:
+        table.add_column(f"{rate:.1e}", justify="right")
+    table.add_column("chosen", justify="right")
+    for curve in curves:
+        for steps in sorted({point.steps for point in curve.points}):
+            losses = {point.rate: point.loss for point in curve.points if point.steps == steps}
+            cells = [f"{losses[rate]:.4g}" if rate in losses else "" for rate in rates]
+            last = steps == max(point.steps for point in curve.points)
+            table.add_row(shown(curve.arm), f"{steps}", *cells, f"{curve.rate:.3g}" if last else "")
+    return table

@@ -1,0 +1,116 @@
+"""What ``layerlens compare`` does once its options are read: load, encode, train, print."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from layerlens_core.cli.terminal import progress_bar, result, result_json, say
+from layerlens_core.errors import DataError
+
+if TYPE_CHECKING:
+    from layerlens_core.comparison.compared import Comparison
+    from layerlens_core.comparison.options import CompareOptions
+    from layerlens_core.data.prepare import Prepared
+    from layerlens_core.profiling.samples.sample import Sample
+    from layerlens_core.values.plan import Plan
+    from layerlens_core.values.profile import Profile
+
+#: Rows are all taken unless the user says otherwise.
+ALL = 2**31 - 1
+#: Jobs that a process takes at once from what several of them share.
+BLOCK = 16
+
+
+def compare_run(
+    run: Path, planned: "tuple[Plan, Profile]", options: "CompareOptions", given: dict[str, Any]
+) -> "Comparison":
+    """Load the model and the data of a comparison, compare, and write what was found into the run.
+
+    run: its directory.
+    planned: its plan and profile.
+    options: what is compared.
+    given: the command line's options of data and devices, by name.
+    """
+    from layerlens_core.cli.measuring import choose_device
+    from layerlens_core.comparison.compare import Means, compare_with
+    from layerlens_core.comparison.jobs.join import run_joined
+    from layerlens_core.comparison.jobs.local import run_local
+    from layerlens_core.profiling.distributed.workers import ALONE
+
+    prepared = _prepared(planned[1], given)
+    held_out = None if given["held_out"] is None else _encoded(prepared, given)
+    prepared.model.to(choose_device(given["device"], ALONE))
+    with progress_bar() as progress:
+        means = Means(
+            execute=(lambda store, jobs, runner: run_joined(store, jobs, runner, block=BLOCK))
+            if given["join"]
+            else (lambda store, jobs, runner: run_local(store, jobs, runner)),
+            progress=progress,
+            overwrite=given["overwrite"],
+        )
+        return compare_with(prepared.model, run, planned, (list(prepared.samples), held_out), options, means)
+
+
+def print_comparison(comparison: "Comparison", run: Path, *, as_json: bool, picture: Path | None) -> None:
+    """What was found, as a table, as JSON, and as a picture.
+
+    comparison: what was found.
+    run: its directory.
+    as_json: print JSON in place of the table.
+    picture: where to draw it.
+    """
+    from layerlens_core.comparison.compared import COMPARED
+    from layerlens_core.comparison.jobs.store import COMPARISON
+
+    if as_json:
+        result_json((run / COMPARISON / COMPARED).read_text(encoding="utf-8"))
+    else:
+        from layerlens_core.cli.comparing.table import comparison_table, rates_table
+        from layerlens_core.cli.tables import results_console
+
+        out = results_console()
+        for dropped in comparison.dropped:
+            say(f"left out: {dropped.name} {dropped.budget}: {dropped.reason}")
+        if comparison.curves:
+            out.print(rates_table(comparison.curves))
+        if comparison.verdict is not None:
+            out.print(comparison_table(comparison.verdict, width=out.width))
+        for note in comparison.notes:
+            say(note)
+        result(run / "recipe.json")
+    if picture is not None and comparison.verdict is not None:
+        from layerlens_core.comparison.picture import write_picture
+
+        write_picture(comparison.verdict, picture)
+        result(picture)
+
+
+def _prepared(profile: "Profile", given: dict[str, Any]) -> "Prepared":
+    from layerlens_core.data.prepare import DataOptions, prepare
+
+    options = DataOptions(
+        task=profile.task,  # type: ignore[arg-type]
+        samples=given["samples"] or ALL,
+        max_length=given["max_length"],
+    )
+    prepared = prepare(
+        given["model"], given["data"], options,
+        seed=given["seed"], dtype=given["dtype"], trust_remote_code=given["trust_remote_code"],
+    )  # fmt: skip
+    say(f"{given['data']}: {prepared.draw.counts}")
+    return prepared
+
+
+def _encoded(prepared: "Prepared", given: dict[str, Any]) -> "list[Sample]":
+    """The held-out samples, encoded as the training samples are."""
+    from layerlens_core.data.encode import encode
+    from layerlens_core.data.rows import open_rows
+
+    rows = list(open_rows(given["held_out"]))
+    samples = encode(
+        rows, prepared.draw.survey.fields, prepared.tokenizer, prepared.task,
+        target=prepared.target, max_length=given["max_length"], seed=given["seed"],
+    )  # fmt: skip
+    if not samples:
+        raise DataError(f"{given['held_out']} holds no row that could be judged on")
+    say(f"{given['held_out']}: {len(rows):,} rows read, {len(samples):,} used")
+    return samples

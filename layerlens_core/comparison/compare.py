@@ -1,0 +1,233 @@
+"""Compare: make the arms, find each one's rate, train all of them on one frozen model, and judge."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from attrs import field, frozen
+from transformers import PreTrainedModel
+
+from layerlens_core.comparison.arms.make import Dropped, make_arms
+from layerlens_core.comparison.compared import COMPARED, SCHEMA, VERSION, Comparison
+from layerlens_core.comparison.jobs.local import run_local
+from layerlens_core.comparison.jobs.store import ResultStore
+from layerlens_core.comparison.options import CompareOptions
+from layerlens_core.comparison.rates import Curve, find_rates
+from layerlens_core.comparison.recipe import recipe_of
+from layerlens_core.comparison.setting import setting_of, split_off
+from layerlens_core.comparison.stacked.runner import Runner
+from layerlens_core.comparison.stacked.testbed import prepare_testbed
+from layerlens_core.comparison.verdict import verdict
+from layerlens_core.errors import ComparisonError, ModelError
+from layerlens_core.files import documents
+from layerlens_core.inspection.inspect import check_bare
+from layerlens_core.plugin.registry import Registry
+from layerlens_core.profiling.samples.batches import split
+from layerlens_core.profiling.samples.sample import Sample
+from layerlens_core.values.comparison import Arm, Job, Result, Schedule
+from layerlens_core.values.plan import Plan, load_run
+from layerlens_core.values.profile import Profile, Task
+
+#: How often a rate is halved at which a whole run falls off the cliff that no short run showed.
+HALVINGS = 3
+
+
+class Execute(Protocol):
+    """Does jobs by whatever engine, and gives their results in their order."""
+
+    def __call__(self, store: ResultStore, jobs: Sequence[Job], runner: Runner, /) -> list[Result]: ...
+
+
+@frozen(kw_only=True)
+class Means:
+    """What does the work.
+
+    execute: does the jobs; by default this process.
+    registry: of providers.
+    progress: called with what is done, how many steps of it, and of how many.
+    overwrite: drop the results that are there.
+    """
+
+    execute: Execute = lambda store, jobs, runner: run_local(store, jobs, runner)
+    registry: Registry | None = None
+    progress: Callable[[str, int, int], None] = field(default=lambda stage, done, total: None)
+    overwrite: bool = False
+
+
+def compare(
+    model: PreTrainedModel,
+    run: str | Path,
+    training: Iterable[Any],
+    held_out: Iterable[Any] | None = None,
+    *,
+    progress: Callable[[str, int, int], None] | None = None,
+    overwrite: bool = False,
+    registry: Registry | None = None,
+    **options: Any,
+) -> Comparison:
+    """Train the run's plan beside uniform LoRA and other arms, and say what it is worth. The model is left as it was.
+
+    Arms lie along the batch of one frozen model, whose dropout is off; results go into ``RUN/compare``, so that another
+    call computes only what is missing.
+
+    model: the planned one, without adapters.
+    run: directory with the profile and the plan.
+    training: samples or batches, as `layerlens_core.profile` takes them.
+    held_out: likewise; by default a fifth of the training samples.
+    progress: called with what is done, how many steps of it, and of how many.
+    overwrite: drop the results that are there.
+    registry: of providers; by default those that are installed.
+    options: of `CompareOptions`, by name.
+
+    Raises `ModelError` for another model than the planned one, or one that cannot be trained so; `PluginError` for arms
+    that nothing provides; `FileError` for results of another model or data; `DataError`, `BudgetError`,
+    `ComparisonError`.
+    """
+    plan, profile = load_run(run)
+    task: Task = profile.task  # type: ignore[assignment]
+    given = split(training, task, model)
+    others = None if held_out is None else split(held_out, task, model)
+    means = Means(registry=registry, overwrite=overwrite, progress=progress or (lambda stage, done, total: None))
+    return compare_with(model, Path(run), (plan, profile), (given, others), CompareOptions(**options), means)
+
+
+def compare_with(
+    model: PreTrainedModel,
+    run: Path,
+    planned: tuple[Plan, Profile],
+    samples: tuple[Sequence[Sample], Sequence[Sample] | None],
+    options: CompareOptions,
+    means: Means,
+) -> Comparison:
+    """As `compare`, with options and means as values.
+
+    model: as in `compare`.
+    run: its directory.
+    planned: the run's plan and profile.
+    samples: to train on, and held out.
+    options: what is compared.
+    means: what does the work.
+    """
+    plan, profile = planned
+    check_bare(model)
+    if options.seeds < 1 or options.batch < 1:
+        raise ComparisonError("at least one seed and one sample a batch are needed")
+    training, held_out = samples
+    notes = []
+    if held_out is None:
+        training, held_out = split_off(training, options.seed)
+        notes.append(f"{len(held_out):,} of the samples were held out, since no others were given")
+    means.progress("how samples share a batch", 0, 1)
+    testbed = prepare_testbed(model, profile.task, training, held_out, compile=options.compile)  # type: ignore[arg-type]
+    if (difference := plan.difference(testbed.inventory)) is not None:
+        raise ModelError(difference)
+    arms, dropped = _arms(options, planned, means)
+    setting = setting_of(testbed)
+    store = ResultStore.open(run, setting, overwrite=means.overwrite)
+    schedule = options.schedule(len(testbed.training))
+
+    def done(stage: str, jobs: Sequence[Job]) -> list[Result]:
+        runner = Runner(
+            testbed=testbed,
+            directions=_directions(arms, plan, run),
+            progress=lambda steps, total: means.progress(stage, steps, total),
+        )
+        return means.execute(store, jobs, runner)
+
+    curves: Mapping[str, Curve] = {}
+    if options.rates == "auto":
+        curves = find_rates(
+            arms, schedule, setting.id, lambda jobs: done("learning rates", jobs), setting.labels, seed=options.seed
+        )
+    found = None
+    if options.only is None:
+        if curves:
+            results, rates = _at_found_rates(arms, curves, schedule, setting.id, options, done, setting.labels)
+        else:
+            jobs = [
+                Job(arm=arm, rate=rate, seed=options.seed + seed, schedule=schedule, setting=setting.id)
+                for arm in arms
+                for rate in options.rates
+                if isinstance(rate, float)
+                for seed in range(options.seeds)
+            ]
+            results, rates = done("arms", jobs), {}
+        found = verdict(
+            results, setting.labels, tolerance=options.tolerance, confidence=options.confidence, rates=rates
+        )
+    comparison = Comparison(
+        setting=setting.id,
+        samples=len(testbed.training),
+        schedule=schedule,
+        arms=arms,
+        dropped=dropped,
+        curves=tuple(curves.values()),
+        verdict=found,
+        notes=tuple(notes),
+    )
+    documents.write(store.directory / COMPARED, comparison, schema=SCHEMA, version=VERSION)
+    recipe_of(comparison, plan).save(run)
+    return comparison
+
+
+def _arms(
+    options: CompareOptions, planned: tuple[Plan, Profile], means: Means
+) -> tuple[tuple[Arm, ...], tuple[Dropped, ...]]:
+    plan, profile = planned
+    budgets = options.budgets or tuple(text for text in plan.request.budget if text.startswith("params="))[:1]
+    if not budgets:
+        raise ComparisonError(
+            "the plan has no budget of parameters, at which it could be compared with uniform; give --budgets"
+        )
+    names = tuple(dict.fromkeys(("uniform", *options.arms)))
+    arms, dropped = make_arms(names, budgets, profile=profile, plan=plan, seed=options.seed, registry=means.registry)
+    if not arms:
+        raise ComparisonError(f"no arm can be trained: {dropped[0].name} {dropped[0].budget}: {dropped[0].reason}")
+    return arms, dropped
+
+
+def _at_found_rates(
+    arms: Sequence[Arm],
+    curves: Mapping[str, Curve],
+    schedule: Schedule,
+    setting: str,
+    options: CompareOptions,
+    done: Callable[[str, Sequence[Job]], list[Result]],
+    labels: tuple[int, ...],
+) -> tuple[list[Result], dict[str, float]]:
+    """Every arm with all seeds at its own rate, which is halved where a whole run falls off."""
+    rates = {key: curve.rate for key, curve in curves.items()}
+    results: list[Result] = []
+    left = list(arms)
+    for _ in range(HALVINGS + 1):
+        jobs = [
+            Job(arm=arm, rate=rates[arm.key], seed=options.seed + seed, schedule=schedule, setting=setting)
+            for arm in left
+            for seed in range(options.seeds)
+        ]
+        new = done("arms", jobs)
+        results += new
+        fallen = {result.job.arm.key for result in new if _fell_off(result, curves[result.job.arm.key], labels)}
+        left = [arm for arm in left if arm.key in fallen]
+        if not left:
+            break
+        rates |= {arm.key: rates[arm.key] / 2 for arm in left}
+    else:
+        rates |= {arm.key: rates[arm.key] * 2 for arm in left}  # of which there are results
+    return results, rates
+
+
+def _fell_off(result: Result, curve: Curve, labels: tuple[int, ...]) -> bool:
+    """Whether a whole run ended worse than the best of the short ones, as it does beyond the cliff."""
+    least = min(point.loss for point in curve.points)
+    return not result.loss(labels) < least if math.isfinite(least) else result.diverged
+
+
+def _directions(arms: Sequence[Arm], plan: Plan, run: Path) -> Mapping[str, Any]:
+    """What arms start along that start along the gradient."""
+    if all(arm.start == "random" for arm in arms):
+        return {}
+    from layerlens_core.adaptation.apply import read_directions_of
+
+    return read_directions_of(plan, "gradient", run) or {}

@@ -1,0 +1,45 @@
+"""What a comparison found, as a file."""
+
+from attrs import frozen
+
+from layerlens_core.comparison.arms.make import Dropped
+from layerlens_core.comparison.judgement import Verdict
+from layerlens_core.comparison.rates import Curve
+from layerlens_core.values.comparison import Arm, Schedule
+
+#: The file, beside the results.
+COMPARED = "comparison.json"
+SCHEMA, VERSION = "layerlens/comparison", 1
+
+
+@frozen(kw_only=True)
+class Comparison:
+    """What was compared, and what came of it.
+
+    setting: digest of what all runs share.
+    samples: that arms were trained on.
+    schedule: of the whole runs.
+    arms: that were trained.
+    dropped: arms that could not be, and why.
+    curves: how the rate of each arm was found, where it was.
+    verdict: none where only rates were asked for.
+    notes: what else a reader has to know.
+    """
+
+    setting: str
+    samples: int
+    schedule: Schedule
+    arms: tuple[Arm, ...]
+    dropped: tuple[Dropped, ...] = ()
+    curves: tuple[Curve, ...] = ()
+    verdict: Verdict | None = None
+    notes: tuple[str, ...] = ()
+
+    def rate(self, arm: str) -> float | None:
+        """The rate that an arm is best trained with; None where none was found.
+
+        arm: its key.
+        """
+        if self.verdict is not None:
+            return next((each.rate for each in self.verdict.judged if each.key == arm), None)
+        return next((curve.rate for curve in self.curves if curve.arm == arm), None)

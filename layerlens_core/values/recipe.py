@@ -1,0 +1,83 @@
+"""What a comparison found out about training a plan: with which rate, how long, and whether to train it at all."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from layerlens_core.errors import FileError
+from layerlens_core.files import documents
+from layerlens_core.files.atomic import writing
+from layerlens_core.files.run import RECIPE
+from layerlens_core.values.comparison import Schedule
+
+SCHEMA, VERSION = "layerlens/recipe", 1
+
+
+@frozen(kw_only=True)
+class Recipe:
+    """How to train.
+
+    plan: digest of the run's plan (`Plan.id`) that was compared.
+    setting: digest of model, data and versions.
+    rate: largest learning rate, of AdamW with a linear schedule, for the run's plan; None where none was found.
+    rates: by arm and budget, the rate that it is best trained with.
+    scale: α/r.
+    schedule: that the rate was found for.
+    epochs: through the training samples.
+    recommended: the arm to train, by budget: ``uniform`` where nothing is shown to be better. Empty where only rates
+        were looked for.
+    budget: of the run's plan, as it was compared.
+    sentence: what was found, in words.
+    """
+
+    plan: str
+    setting: str
+    rate: float | None
+    rates: Mapping[str, float]
+    scale: float
+    schedule: Schedule
+    epochs: float
+    recommended: Mapping[str, str]
+    budget: str
+    sentence: str
+
+    @property
+    def keys(self) -> dict[str, Any]:
+        """Rate and schedule under the names that the Trainer gives them, which TRL and axolotl share."""
+        return {
+            "learning_rate": self.rate,
+            "lr_scheduler_type": "linear",
+            "max_steps": self.schedule.steps,
+            "warmup_steps": self.schedule.warmup,
+            "per_device_train_batch_size": self.schedule.batch,
+            "max_grad_norm": self.schedule.clip,
+        }
+
+    def save(self, run: str | Path) -> Path:
+        """Write ``recipe.json`` into the run's directory.
+
+        Raises `FileError`, where another process writes there too.
+        """
+        path = Path(run) / RECIPE
+        with writing(path.parent):
+            documents.write(path, self, schema=SCHEMA, version=VERSION)
+        return path
+
+    @classmethod
+    def load(cls, run: str | Path, *, plan: str) -> "Recipe | None":
+        """The recipe of a run; None where there is none, or one of another plan.
+
+        run: its directory.
+        plan: digest of its plan.
+
+        Raises `FileError` where it is damaged.
+        """
+        path = Path(run) / RECIPE
+        if not path.exists():
+            return None
+        recipe = documents.read(path, cls, schema=SCHEMA, version=VERSION)
+        if recipe.rate is not None and not 0 < recipe.rate < float("inf"):
+            raise FileError(f"{path} is damaged: a rate of {recipe.rate}")
+        return recipe if recipe.plan == plan else None
