@@ -10,7 +10,7 @@ from layerlens_core.errors import ComparisonError
 from layerlens_core.values.comparison import Schedule
 
 FLAT = (2.0,) * len(LABELS)
-BETTER = (1.9,) * len(LABELS)
+BETTER = (1.5,) * len(LABELS)
 
 
 def of(results, key="uniform r=4", rates=None):
