@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from typing import Literal
 
@@ -53,12 +54,24 @@ class Schedule:
     batch: samples a step.
     warmup: steps.
     clip: largest norm of an arm's gradient, as the Trainer's ``max_grad_norm``; 0 clips nothing.
+    judged: how many of the held-out samples the run is judged on, the first ones; 0 for all.
     """
 
     steps: int
     batch: int
     warmup: int = 0
     clip: float = 1.0
+    judged: int = 0
+
+    def shortened(self, share: float, *, fewest: int, judged: int) -> "Schedule":
+        """A whole schedule of a share of the steps, which ends with a rate of 0 too.
+
+        share: of the steps and of the warm-up.
+        fewest: steps at least, as far as the whole has as many.
+        judged: as in `Schedule`.
+        """
+        steps = min(self.steps, max(math.ceil(share * self.steps), fewest))
+        return attrs.evolve(self, steps=steps, warmup=round(self.warmup * steps / self.steps), judged=judged)
 
 
 @frozen(kw_only=True)
@@ -119,8 +132,8 @@ class Result:
     """What a job gave.
 
     job: which one.
-    losses: mean loss of each held-out sample over its own labels, in nats, in their order; empty where the run
-        diverged.
+    losses: mean loss of each held-out sample that was judged over its own labels, in nats, in their order; empty where
+        the run diverged.
     right: of each held-out sample, the share of its answers that are right, where the task has classes.
     training: mean training loss of each tenth of the run, in nats a label.
     diverged: whether a loss was not finite.
@@ -144,8 +157,9 @@ class Result:
         labels: as in `Setting`.
         """
         if self.diverged:
-            return float("inf")
-        return sum(n * loss for n, loss in zip(labels, self.losses, strict=True)) / sum(labels)
+            return math.inf
+        counted = labels[: len(self.losses)]
+        return math.fsum(n * loss for n, loss in zip(counted, self.losses, strict=True)) / sum(counted)
 
 
 def _digest(record: object) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from mutation import adapters, readers, rows
+from mutation import adapters, comparisons, readers, rows
 from mutation.readers import Reader
 
 #: By name, what makes a reader with its valid files, in a directory of its own.
@@ -19,4 +19,5 @@ READERS: Mapping[str, Callable[[Path], Reader]] = {
     "jsonl": rows.jsonl_reader,
     "csv": rows.csv_reader,
     "parquet": rows.parquet_reader,
+    "comparison": comparisons.comparison_reader,
 }

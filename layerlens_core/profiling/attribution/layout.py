@@ -52,6 +52,20 @@ class Layout:
             return rows.reshape(samples, size // samples * after, width)
         return rows.reshape(before, samples, size // samples * after, width).transpose(0, 1).flatten(1, 2)
 
+    def in_place(self, rows: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """What `by_sample` gave, back where it was.
+
+        rows: [samples, rows of a sample, features].
+        shape: of the tensor, without its features.
+        """
+        samples, width = len(rows), rows.shape[-1]
+        before, size, after = prod(shape[: self.dim]), shape[self.dim], prod(shape[self.dim + 1 :])
+        if self.fold == "inner":
+            rows = rows.reshape(samples, before * size // samples, after, width).transpose(0, 1)
+        elif before > 1:
+            rows = rows.reshape(samples, before, size // samples * after, width).transpose(0, 1)
+        return rows.reshape(*shape, width)
+
 
 def alone(rows: Tensor) -> Tensor:
     """A tensor [..., features] of a single sample, whose rows are all its own, as [1, rows, features]."""

@@ -59,16 +59,19 @@ def _kept(inputs: Tensor, columns: int) -> Tensor:
 
 
 def _linear(inputs: Tensor, kept: Tensor, weight: Tensor, bias: Tensor | None, upright: bool) -> Tensor:
-    _EARS[weight.data_ptr()].on_call()
-    return nn.functional.linear(inputs, weight if upright else weight.mT, bias)
+    ear = _EARS[weight.data_ptr()]
+    ear.on_call()
+    output = nn.functional.linear(inputs, weight if upright else weight.mT, bias)
+    return output if ear.add is None else ear.add(inputs, output)
 
 
 def _hear(gradient: Tensor, kept: Tensor, weight: Tensor, upright: bool, wanted: bool) -> tuple[Tensor, Tensor]:
-    _EARS[weight.data_ptr()].listener(kept, gradient)
+    of_addition = _EARS[weight.data_ptr()].listener(kept, gradient)
     of_anchor = gradient.new_zeros((), dtype=torch.float32)
     if not wanted:
         return gradient.new_empty(0), of_anchor
-    return gradient @ (weight if upright else weight.mT), of_anchor
+    of_inputs = gradient @ (weight if upright else weight.mT)
+    return of_inputs if of_addition is None else of_inputs.add_(of_addition), of_anchor
 
 
 for _name, _operator in {"kept": _kept, "linear": _linear, "hear": _hear}.items():

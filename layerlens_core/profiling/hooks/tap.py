@@ -1,4 +1,4 @@
-"""Listen to a linear module: its inputs, and the gradients of its outputs."""
+"""Listen to a linear module: its inputs, and the gradients of its outputs; and add something to these outputs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,8 +7,9 @@ import torch
 from attrs import frozen
 from torch import Tensor, nn
 
-#: Called in the backward pass with the module's input [..., in] and the gradient of its output [..., out].
-Listener = Callable[[Tensor, Tensor], None]
+#: Called in the backward pass with the module's input [..., in] and the gradient of its output [..., out]. Where the
+#: ear adds something to the output, it gives the derivative of that by the inputs [..., in].
+Listener = Callable[[Tensor, Tensor], Tensor | None]
 
 
 @frozen(eq=False)
@@ -18,11 +19,13 @@ class Ear:
     listener: called in the backward pass.
     on_call: called whenever the module's forward runs, recomputation included.
     keep: turns the input into what is kept for the listener in its place; None keeps the input.
+    add: gives the output with something added, a new tensor, from the input and the output; None adds nothing.
     """
 
     listener: Listener
     on_call: Callable[[], None]
     keep: Callable[[Tensor], Tensor] | None = None
+    add: Callable[[Tensor, Tensor], Tensor] | None = None
 
 
 class _Tap(torch.autograd.Function):
@@ -53,6 +56,29 @@ class _Tap(torch.autograd.Function):
         return gradient if ctx.needs_input_grad[0] else None, None, None, None, None
 
 
+class _Addition(torch.autograd.Function):
+    """The output with what the ear adds to it. The listener gives the derivative of that by the inputs.
+
+    kept: the inputs are kept; else they are the product of ``factors``, as in `_Tap`.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, output: Tensor, inputs: Tensor, kept: bool, factors: Any, anchor: Tensor, ear: Ear) -> Tensor:
+        ctx.save_for_backward(inputs if kept else None)
+        ctx.factors, ctx.listener = factors, ear.listener
+        assert ear.add is not None
+        return ear.add(inputs, output).detach()  # an alias and no view, as in `_Tap`
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        (inputs,) = ctx.saved_tensors
+        if inputs is None:
+            inputs = ctx.factors._saved_self * ctx.factors._saved_other
+        of_inputs = ctx.listener(inputs, gradient)
+        needs = ctx.needs_input_grad
+        return gradient if needs[0] else None, of_inputs if needs[1] else None, None, None, None, None
+
+
 def _factors(inputs: Tensor) -> Any:
     """The autograd node that keeps both factors of which the inputs are the product, or None.
 
@@ -77,12 +103,17 @@ def tap(module: nn.Module, ear: Ear) -> torch.utils.hooks.RemovableHandle:
     def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor:
         ear.on_call()
         inputs = args[0] if args else next(iter(kwargs.values()))
+        result: Tensor
+        if ear.add is not None:
+            factors = _factors(inputs)
+            result = _Addition.apply(output, inputs, factors is None, factors, anchor(output.device, anchors), ear)  # type: ignore[no-untyped-call]
+            return result
         if ear.keep is None:
             factors = _factors(inputs)
             kept = inputs if factors is None else None
         else:
             factors, kept = None, ear.keep(inputs)
-        result: Tensor = _Tap.apply(output, kept, factors, anchor(output.device, anchors), ear.listener)  # type: ignore[no-untyped-call]
+        result = _Tap.apply(output, kept, factors, anchor(output.device, anchors), ear.listener)  # type: ignore[no-untyped-call]
         return result
 
     return module.register_forward_hook(hook, with_kwargs=True)

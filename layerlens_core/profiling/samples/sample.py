@@ -85,8 +85,13 @@ def _resized(sample: Sample, lengths: Mapping[str, int]) -> Sample:
     return result
 
 
-def collate(samples: Sequence[Sample], pad_token_id: int) -> Sample:
-    """One batch of samples, padded on the right; their images, of which each may have several, one after the other."""
+def collate(samples: Sequence[Sample], pad_token_id: int, multiple: int = 1) -> Sample:
+    """One batch of samples, padded on the right; their images, of which each may have several, one after the other.
+
+    samples: that can share a batch.
+    pad_token_id: with which inputs are padded.
+    multiple: of which the padded lengths are.
+    """
     batch: Sample = {}
     for key in samples[0]:
         values = [sample[key] for sample in samples]
@@ -96,7 +101,7 @@ def collate(samples: Sequence[Sample], pad_token_id: int) -> Sample:
             batch[key] = torch.stack(values)
         else:
             fill = pad_token_id if key.endswith("input_ids") else TOKENS[key]
-            longest = max(len(value) for value in values)
+            longest = -(-max(len(value) for value in values) // multiple) * multiple
             batch[key] = torch.full((len(values), longest, *values[0].shape[1:]), fill, dtype=values[0].dtype)
             for row, value in enumerate(values):
                 batch[key][row, : len(value)] = value

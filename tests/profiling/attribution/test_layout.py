@@ -55,3 +55,11 @@ def test_other_sizes_do_not_fit():
 def test_a_single_sample_owns_every_row():
     assert alone(torch.zeros(3, 5, 2)).shape == (1, 15, 2)
     assert alone(torch.zeros(2)).shape == (1, 1, 2)
+
+
+@given(laid_out())
+def test_rows_go_back_to_their_places(drawn):
+    layout, shape, samples = drawn
+    rows = torch.arange(prod(shape) * 3).view(*shape, 3)
+    found = layout.by_sample(rows, samples)
+    assert torch.equal(layout.in_place(found, shape), rows)

@@ -1,0 +1,110 @@
+"""Several processes, on any hosts that share a disk, do one comparison's jobs together: each takes what is left."""
+
+import time
+from collections.abc import Mapping, Sequence
+
+from attrs import define
+
+from layerlens_core.comparison.jobs.leases import LEASE_SECONDS, Leases, leasing
+from layerlens_core.comparison.jobs.local import Taken, tidy
+from layerlens_core.comparison.jobs.queue import Queue
+from layerlens_core.comparison.jobs.runner import Progress, Runner, distinct, stackable
+from layerlens_core.comparison.jobs.store import ResultStore
+from layerlens_core.values.comparison import Job, Result
+
+#: The journal of the queue, beside the leases.
+JOURNAL = "journal.log"
+#: The lease under which one process fills the queue.
+_FILLING = "filling"
+
+
+def run_joined(
+    store: ResultStore,
+    jobs: Sequence[Job],
+    runner: Runner,
+    *,
+    block: int,
+    lease_seconds: float = LEASE_SECONDS,
+    progress: Progress = lambda result: None,
+) -> list[Result]:
+    """Do the jobs together with every other process that calls this, and give the results of all, in their order.
+
+    Each process takes blocks of jobs that can be stacked, one after the other. Jobs of a process that died are taken
+    over: after a second on its own host, else when it has given no sign of life for ``lease_seconds``. Returns when all
+    jobs are done, by whomever.
+
+    store: where results are kept, on a disk that all processes share.
+    jobs: to be done.
+    runner: gets a block at a time.
+    block: jobs to take at once, at most.
+    lease_seconds: as said; several times as long as the disk takes to show one host what another wrote.
+    progress: called with every new result, of other processes too.
+
+    Raises `PluginError` where Optuna is not installed, `FileError` where the directory cannot be used, and what the
+    runner raises; the jobs that it had not done are then free for others.
+    """
+    waiting = _Waiting(store, distinct(store.missing(jobs)), progress)
+    if not waiting.jobs:
+        return store.results(jobs)
+    with leasing(store.leases, lease_seconds) as leases:
+        mine = waiting.jobs
+        queue = _filled(store, mine, leases)
+        while left := waiting.look():
+            taken = Taken(_take(left, block, store, leases), store, leases, lambda result: waiting.look())
+            if taken.jobs:
+                queue.begin(taken.jobs)
+                taken.run(runner, then=queue.end)
+            else:  # others compute the rest, or die over it
+                time.sleep(min(0.5, lease_seconds / 10))
+        queue.settle({job: store.read(job) for job in mine})
+        tidy(store, jobs, leases)
+    return store.results(jobs)
+
+
+@define
+class _Waiting:
+    """Jobs whose results were not told yet.
+
+    store: where results are kept.
+    jobs: those jobs, by their digests.
+    progress: called with every new result.
+    """
+
+    store: ResultStore
+    jobs: dict[str, Job]
+    progress: Progress
+
+    def look(self) -> dict[str, Job]:
+        """Tell of new results; what is left."""
+        before = self.jobs
+        self.jobs = {job: before[job] for job in self.store.lacking(before)}
+        for job in before.keys() - self.jobs.keys():
+            self.progress(self.store.read(job))
+        return self.jobs
+
+
+def _filled(store: ResultStore, jobs: Mapping[str, Job], leases: Leases) -> Queue:
+    """The queue, with all jobs in it."""
+    while not leases.take(_FILLING):
+        time.sleep(0.05)
+    try:
+        queue = Queue.open(store.leases / JOURNAL, store.setting.labels)
+        queue.enqueue(jobs)
+    finally:
+        leases.drop(_FILLING)
+    return queue
+
+
+def _take(left: Mapping[str, Job], block: int, store: ResultStore, leases: Leases) -> list[Job]:
+    """Take a block: the first job that is free, and others that can be stacked on it."""
+    taken: dict[str, Job] = {}
+    for digest, job in left.items():
+        if len(taken) == block:
+            break
+        if all(stackable(each, job) for each in taken.values()) and leases.take(digest):
+            taken[digest] = job
+    # Another process may have ended a job between the look and the lease.
+    free = store.lacking(taken)
+    for digest in taken.keys() - set(free):
+        leases.drop(digest)
+    return [taken[digest] for digest in free]

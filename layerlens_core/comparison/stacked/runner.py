@@ -1,0 +1,74 @@
+"""Run jobs: those that can share a model stacked in blocks, every other one alone on the same batches."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from attrs import define, field
+from torch import Tensor
+
+from layerlens_core.comparison.stacked.block import Block, check_stackable, stackable
+from layerlens_core.comparison.stacked.testbed import Testbed
+from layerlens_core.comparison.stacked.train import Room, Training
+from layerlens_core.errors import ModelError
+from layerlens_core.profiling.model.devices import input_device
+from layerlens_core.profiling.model.frozen import untouched
+from layerlens_core.values.comparison import Job, Result
+
+#: Tokens in a pass, beyond which more arms gain nothing on a CPU, and on a GPU.
+ENOUGH_TOKENS = {"cpu": 8_192, "cuda": 262_144}
+#: Bytes of all arms' parameters, gradients and optimizer states at most, as a share of the device's free memory.
+_SHARE = 0.25
+
+
+@define(eq=False, kw_only=True)
+class Runner:
+    """Trains jobs on a testbed.
+
+    testbed: what is trained and judged on.
+    directions: leading right singular vectors of the gradient, by module, for arms that start along them.
+    most: arms of a block at most; None leaves it to memory.
+    progress: called with the job ids at work, steps done, and steps in all.
+    """
+
+    testbed: Testbed
+    directions: Mapping[str, Tensor] = field(factory=dict)
+    most: int | None = None
+    progress: Callable[[int, int], None] = field(default=lambda done, total: None)
+
+    def __call__(self, jobs: Iterable[Job]) -> Iterator[Result]:
+        """Results of jobs, block by block, each as soon as it is known."""
+        jobs = list(jobs)
+        for block in self.blocks(jobs):
+            with untouched(self.testbed.model):
+                yield from self._train(block)
+
+    def blocks(self, jobs: Sequence[Job]) -> list[list[Job]]:
+        """Jobs that train together: of one schedule and scale, and of one seed where samples must not be padded.
+
+        Those of like size stand beside each other, since the larger one's rank decides what a pass costs.
+        """
+        together: dict[tuple[object, ...], list[Job]] = {}
+        for job in jobs:
+            seed = 0 if self.testbed.established.company == "padded" else job.seed
+            key = (job.schedule, job.arm.scale, seed, stackable(job) or job.id)
+            together.setdefault(key, []).append(job)
+        blocks = []
+        for same in together.values():
+            same = sorted(same, key=lambda job: (job.arm.parameters, job.seed, job.rate))
+            most = self.most or max(1, len(same))
+            blocks += [same[start : start + most] for start in range(0, len(same), most)]
+        return blocks
+
+    def _train(self, jobs: Sequence[Job]) -> list[Result]:
+        testbed = self.testbed
+        if not stackable(jobs[0]):
+            raise ModelError(f"{jobs[0].arm.key} cannot be trained")
+        modules = {name for job in jobs for name in job.arm.sizes.get("lora", {})}
+        check_stackable(testbed, modules)
+        block = Block.of(testbed, jobs, self.directions)
+        return Training(testbed=testbed, block=block, room=self._room(jobs), progress=self.progress).run()
+
+    def _room(self, jobs: Sequence[Job]) -> Room:
+        device = input_device(self.testbed.model).type
+        longest = max(len(sample.get("input_ids", ())) or 1 for sample in self.testbed.training)
+        tokens = longest * jobs[0].schedule.batch
+        return Room(max(1, min(len(jobs), ENOUGH_TOKENS.get(device, ENOUGH_TOKENS["cuda"]) // tokens)))

@@ -1,0 +1,90 @@
+"""One arm, stacked beside others or alone, against the Hugging Face Trainer on the same adapters, batches and rates."""
+
+import pytest
+import torch
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from layerlens_core.adaptation.attach import attach_lora
+from layerlens_core.adaptation.attached import lora_layers
+from layerlens_core.comparison.stacked.low_rank import drawn
+from layerlens_core.comparison.stacked.runner import Runner
+from layerlens_core.comparison.stacked.schedule import order
+from layerlens_core.comparison.stacked.testbed import prepare_testbed
+from layerlens_core.profiling.samples.sample import collate
+from layerlens_core.values.comparison import Schedule
+from zoo.compared import arm, job, model_and_samples
+
+#: OPT folds samples and tokens, ALBERT calls its modules again and again, Falcon and MPT write to outputs in place.
+FAMILIES = ["llama", "gpt2", "opt", "mpt", "falcon", "mamba", "bert", "albert", "t5"]
+FAMILIES += [f"{name}-classifier" for name in ("llama", "bert", "roberta", "distilbert")]
+SCHEDULE = Schedule(steps=10, batch=4, warmup=2, clip=0.5)
+
+
+class _InOrder(Trainer):
+    def _get_train_sampler(self, *_args, **_kwargs):
+        return torch.utils.data.SequentialSampler(self.train_dataset)
+
+
+class _Losses(TrainerCallback):
+    def __init__(self):
+        self.losses = []
+
+    def on_log(self, _args, _state, _control, logs=None, **_kwargs):
+        if "loss" in (logs or {}):
+            self.losses.append(logs["loss"])
+
+
+def trained_by_trainer(model, samples, one, schedule, tmp_path):
+    """The Trainer's loss in every step, and its model."""
+    ranks = one.arm.sizes["lora"]
+    tuned = attach_lora(model, ranks, scale=2, heads=[name for name, _ in heads_of(model)])
+    with torch.no_grad():
+        for name, layer in lora_layers(tuned).items():
+            weight = layer.lora_A["default"].weight
+            weight.copy_(drawn(name, len(weight), weight.shape[1], one.seed))
+    batches = order(samples, schedule, one.seed)
+    arguments = TrainingArguments(
+        output_dir=str(tmp_path), max_steps=schedule.steps, learning_rate=one.rate, lr_scheduler_type="linear",
+        warmup_steps=schedule.warmup, max_grad_norm=schedule.clip, per_device_train_batch_size=schedule.batch,
+        logging_steps=1, logging_nan_inf_filter=False, save_strategy="no", report_to=[], disable_tqdm=True,
+        use_cpu=True, dataloader_pin_memory=False, remove_unused_columns=False, seed=0,
+    )  # fmt: skip
+    seen = _Losses()
+    _InOrder(
+        model=tuned,
+        args=arguments,
+        train_dataset=[samples[i] for batch in batches for i in batch],
+        data_collator=lambda rows: collate(rows, 1),
+        callbacks=[seen],
+    ).train()
+    return seen.losses, tuned
+
+
+def heads_of(model):
+    from layerlens_core.inspection.inspect import inspect
+
+    return [(head.name, model.get_submodule(head.name)) for head in inspect(model).heads]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_each_of_several_arms_trains_as_the_trainer_trains_it_alone(family, tmp_path):
+    model, samples, task = model_and_samples(family)
+    testbed = prepare_testbed(model, task, samples[4:], samples[:4])
+    jobs = [
+        job(arm(model, 2), rate=1e-2, schedule=SCHEDULE),
+        job(arm(model, 4), rate=3e-2, schedule=SCHEDULE),
+        job(arm(model, 3, every=2), rate=2e-2, schedule=SCHEDULE),
+    ]
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    results = {result.job.id: result for result in Runner(testbed=testbed)(jobs)}
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+    assert {result.stacked for result in results.values()} == {3}
+    for one in jobs:
+        fresh, *_ = model_and_samples(family)
+        losses, tuned = trained_by_trainer(fresh, testbed.training, one, SCHEDULE, tmp_path)
+        found = results[one.id]
+        assert found.training == pytest.approx(losses, rel=2e-5)
+        tuned.eval()
+        with torch.no_grad():
+            for sample, loss in zip(testbed.held_out, found.losses, strict=True):
+                assert loss == pytest.approx(tuned(**collate([sample], 1)).loss.item(), rel=2e-4)

@@ -1,0 +1,106 @@
+"""Blocks of arms: what they may not do to each other, to the model, or to their own results."""
+
+import pytest
+import torch
+
+from layerlens_core.comparison.stacked import train
+from layerlens_core.comparison.stacked.block import Block
+from layerlens_core.comparison.stacked.runner import Runner
+from layerlens_core.comparison.stacked.testbed import prepare_testbed
+from layerlens_core.comparison.stacked.train import Room, Training
+from layerlens_core.errors import ModelError
+from layerlens_core.profiling.model.frozen import untouched
+from layerlens_core.values.comparison import Schedule
+from zoo.compared import arm, job, model_and_samples
+from zoo.probing import snapshot
+
+SCHEDULE = Schedule(steps=6, batch=4)
+
+
+@pytest.fixture(params=["llama", "bert-classifier"])
+def testbed(request):
+    model, samples, task = model_and_samples(request.param)
+    return prepare_testbed(model, task, samples[4:], samples[:4])
+
+
+def several(testbed, *, seeds=(0, 0, 0)):
+    ranks = zip((1, 4, 2), seeds, strict=True)
+    return [job(arm(testbed.model, rank), rate=rank * 5e-3, seed=seed, schedule=SCHEDULE) for rank, seed in ranks]
+
+
+def by_id(results):
+    return {result.job.id: result for result in results}
+
+
+def same(found, expected):
+    assert found.keys() == expected.keys()
+    for number, result in expected.items():
+        assert found[number].training == pytest.approx(result.training, rel=1e-5)
+        assert found[number].losses == pytest.approx(result.losses, rel=1e-5)
+        assert found[number].right == result.right
+
+
+def test_an_arm_does_not_know_of_those_beside_it(testbed):
+    jobs = several(testbed, seeds=(0, 1, 0))
+    same(by_id(Runner(testbed=testbed)(jobs)), by_id(Runner(testbed=testbed, most=1)(jobs)))
+
+
+def test_the_model_is_left_as_it_was(testbed):
+    before = snapshot(testbed.model)
+    list(Runner(testbed=testbed)(several(testbed)))
+    assert snapshot(testbed.model) == before
+
+
+def test_a_run_that_diverges_is_told_and_moves_no_other(testbed):
+    jobs = several(testbed)
+    wild = job(arm(testbed.model, 3), rate=1e30, schedule=SCHEDULE)
+    found = by_id(Runner(testbed=testbed)([*jobs, wild]))
+    assert found[wild.id].diverged
+    assert found[wild.id].losses == ()
+    assert found[wild.id].loss(testbed.labels) == float("inf")
+    same({one.id: found[one.id] for one in jobs}, by_id(Runner(testbed=testbed)(jobs)))
+
+
+def test_an_arm_without_a_rate_stays_the_model(testbed):
+    still, moved = job(arm(testbed.model, 2), rate=0.0), job(arm(testbed.model, 2), rate=1e-2)
+    found = by_id(Runner(testbed=testbed)([still, moved]))
+    with torch.no_grad():
+        for sample, loss in zip(testbed.held_out, found[still.id].losses, strict=True):
+            alone = testbed.model(**{key: value[None] for key, value in sample.items()}).loss.item()
+            assert loss == pytest.approx(alone, rel=1e-5)
+    assert found[moved.id].losses != pytest.approx(found[still.id].losses, rel=1e-3)
+
+
+def test_where_memory_runs_out_fewer_arms_run_at_once(testbed, monkeypatch):
+    jobs = several(testbed)
+    expected = by_id(Runner(testbed=testbed)(jobs))
+    real = Training._backward
+
+    def hungry(self, samples, arms):
+        losses = real(self, samples, arms)  # the gradients are there already, and must not count twice
+        if arms.stop - arms.start > 1 and self.block.running.samples:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return losses
+
+    monkeypatch.setattr(Training, "_backward", hungry)
+    with untouched(testbed.model):
+        training = Training(testbed=testbed, block=Block.of(testbed, jobs), room=Room(3))
+        found = by_id(training.run())
+    assert training.room.arms == 1
+    same(found, expected)
+
+
+def test_where_one_arm_does_not_fit_the_message_says_what_to_do(testbed, monkeypatch):
+    def hungry(*_args):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(train, "loss_terms", hungry)
+    with pytest.raises(ModelError, match="too little memory for a single arm's batch; make the batch"):
+        list(Runner(testbed=testbed)(several(testbed)))
+
+
+def test_models_whose_samples_meet_are_not_stacked():
+    model, samples, task = model_and_samples("llama")
+    testbed = prepare_testbed(model, task, samples[:1], samples[:2])  # nothing can be found out with one sample
+    with pytest.raises(ModelError, match="depend on each other"):
+        list(Runner(testbed=testbed)(several(testbed)))

@@ -1,0 +1,58 @@
+"""Tiny models, samples and jobs for the tests of comparisons."""
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+import zoo
+from layerlens_core.inspection.inspect import inspect
+from layerlens_core.profiling.samples.sample import Sample
+from layerlens_core.values.comparison import Arm, Job, Schedule
+from layerlens_core.values.profile import Task
+from zoo.tiny_model import LABELS, VOCABULARY
+
+
+def model_and_samples(
+    family: str, *, count: int = 16, dtype: torch.dtype | None = None
+) -> tuple[PreTrainedModel, list[Sample], Task]:
+    """A seeded model without dropout, samples of several lengths, and its task."""
+    tiny = zoo.find(family)
+    model = tiny.build(dtype=dtype)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name, value in vars(module).items():
+            if "dropout" in name and isinstance(value, float):
+                setattr(module, name, 0.0)
+    generator = torch.Generator().manual_seed(3)
+    samples = []
+    for number in range(count):
+        tokens = torch.randint(4, VOCABULARY, (4 + number % 5,), generator=generator)
+        sample = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+        if tiny.task == "sequence-classification":
+            sample["labels"] = torch.tensor(number % LABELS)
+        else:
+            sample["labels"] = tokens.clone()
+            if tiny.task == "causal-lm":
+                # Nothing predicts it, but where a model's loss has no name the Trainer (transformers 5.23) divides by
+                # the number of all labels, the first included.
+                sample["labels"][0] = -100
+        samples.append(sample)
+    return model, samples, tiny.task
+
+
+def arm(model: PreTrainedModel, rank: int, *, every: int = 1, name: str = "uniform") -> Arm:
+    """LoRA of one rank on every n-th linear module."""
+    modules = inspect(model).modules[::every]
+    return Arm(
+        name=name,
+        budget=f"r={rank}",
+        sizes={"lora": {module.name: rank for module in modules}},
+        scale=2.0,
+        parameters=rank * sum(module.in_features + module.out_features for module in modules),
+    )
+
+
+def job(of: Arm, *, rate: float = 1e-2, seed: int = 0, schedule: Schedule | None = None) -> Job:
+    """A short run."""
+    return Job(arm=of, rate=rate, seed=seed, schedule=schedule or Schedule(steps=8, batch=4), setting="test")
