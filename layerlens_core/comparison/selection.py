@@ -62,8 +62,9 @@ def chosen(
 ) -> tuple[tuple[Runs, ...], tuple[str, ...]]:
     """The runs by which each arm is judged, and what there is to say of the choice.
 
-    The longest schedules are judged, by samples; what was only trained shorter is the sweep of rates. An arm's rate is
-    the one whose mean loss over seeds is the least, of those that all seeds of the comparison were trained at.
+    The longest schedules are judged, by samples, of runs that all held-out samples judged; all else is the sweep of
+    rates. An arm's rate is the one whose mean loss over seeds is the least, of those that all seeds of the comparison
+    were trained at.
 
     results: of one setting, in any order; of two of the same job the later counts.
     labels: of every held-out sample.
@@ -76,17 +77,22 @@ def chosen(
         raise ComparisonError("there are no results to judge")
     if len(settings := {result.job.setting for result in results}) > 1:
         raise ComparisonError(f"results of {len(settings)} settings cannot be compared: models or data differ")
-    for result in results:
+    whole = [result for result in results if not 0 < result.job.schedule.judged < len(labels)]
+    if not whole:
+        raise ComparisonError("no run was judged on all held-out samples: there are only runs of a sweep")
+    for result in whole:
         _check(result, labels)
+    longest = max(map(_samples, whole))
+    whole = [result for result in whole if _samples(result) >= _LONG * longest]
     by_arm: dict[str, list[Result]] = {}
     for result in results:
         by_arm.setdefault(result.job.arm.key, []).append(result)
-    longest = max(map(_samples, results))
     warnings = [f"{key} was to be trained, and there is no result of it" for key in rates if key not in by_arm]
     found, several = [], False
-    wanted = {result.job.seed for result in results if _samples(result) >= _LONG * longest}
+    wanted = {result.job.seed for result in whole}
+    judged = set(map(id, whole))
     for key, own in by_arm.items():
-        long = [result for result in own if _samples(result) >= _LONG * longest]
+        long = [result for result in own if id(result) in judged]
         if not long:
             warnings.append(f"{key} was not trained for as long as others, and is not judged")
             continue

@@ -2,6 +2,7 @@
 
 import math
 
+import attrs
 import pytest
 
 from comparison.runs import LABELS, LONG, SHORT, arm, result, runs
@@ -10,7 +11,7 @@ from layerlens_core.errors import ComparisonError
 from layerlens_core.values.comparison import Schedule
 
 FLAT = (2.0,) * len(LABELS)
-BETTER = (1.9,) * len(LABELS)
+BETTER = (1.5,) * len(LABELS)
 
 
 def of(results, key="uniform r=4", rates=None):
@@ -54,6 +55,18 @@ def test_short_runs_are_the_sweep_and_are_not_judged():
     own, told = of(results)
     assert (own.rate, own.rates, own.grid) == (1e-2, (1e-2,), (5e-3, 1e-2, 2e-2))
     assert told == ("plan r=4 was not trained for as long as others, and is not judged",)
+
+
+def test_runs_that_a_part_of_the_held_out_samples_judged_are_the_sweep_however_long_they_are():
+    part = attrs.evolve(LONG, judged=50)
+    swept = [result(arm(), BETTER[:50], rate=rate, schedule=part) for rate in (5e-3, 2e-2)]
+    results = [result(arm(), FLAT), *swept]
+    own, told = of(results)
+    assert (own.rate, own.rates, own.grid, told) == (1e-2, (1e-2,), (5e-3, 1e-2, 2e-2), ())
+    with pytest.raises(ComparisonError, match="only runs of a sweep"):
+        chosen(swept, LABELS, {})
+    every = attrs.evolve(LONG, judged=len(LABELS))
+    assert of([result(arm(), FLAT, schedule=every)])[0].rate == 1e-2
 
 
 def test_as_many_samples_in_smaller_batches_are_as_long():
