@@ -53,7 +53,7 @@ def _line(text: str, **style: Any) -> None:
 
 def describe_metric(metric: "MetricProvider") -> str:
     """Unit, reduction, and what it is computed from; of one that is refused, why."""
-    if metric.active:
+    if metric.reduction is None and metric.active:
         return f"in {metric.unit}, of whole layers; runs the model itself"
     if metric.reduction is None:
         return "refused when asked for: it has no reduction, which says how modules' scores make a layer's"
@@ -62,7 +62,8 @@ def describe_metric(metric: "MetricProvider") -> str:
         "mean": "averaged over a layer's modules",
         "weighted_mean": "averaged over a layer's weights",
     }[metric.reduction]
-    return f"in {metric.unit}, {layer}; {'' if metric.is_mean else 'no '}mean over samples"
+    how = "runs the model itself" if metric.active else f"{'' if metric.is_mean else 'no '}mean over samples"
+    return f"in {metric.unit}, {layer}; {how}"
 
 
 def _measure(provider: "Provider") -> dict[str, Any]:

@@ -168,7 +168,7 @@ def profile_with(
     activations = measure_activations(model, inventory, used, task, batch=batch, places=places)
     workers = execution.workers
     scores = [
-        metric.active(_active_profile(model, inventory, used, measured, options, task, report, metric.name), workers)
+        metric.active(_active_profile(model, inventory, used, measured, options, task, report, metric), workers)
         if metric.provider.active
         else metric.measured(measured.statistics, inventory, measured.ledger, options.seed)
         for metric in metrics
@@ -189,7 +189,7 @@ def profile_with(
         versions=versions(),
         activations=activations,
         latency=workers.first(measure_latency(model, inventory) if options.latency and workers.rank == 0 else {}),
-        stability=stability | stabilities_of_errors(scores, options.seed),
+        stability=stability | stabilities_of_errors(metrics, scores, inventory, options.seed),
         directions=written_directions(measured, inventory, options, workers),
     )
     tracing.profile_finished(result)
@@ -277,18 +277,20 @@ def _active_profile(
     options: ProfileOptions,
     task: Task,
     report: Progress,
-    metric: str,
+    metric: Metric,
 ) -> ActiveProfile:
     """What a metric gets that runs the model itself."""
     return ActiveProfile(
         model=model,
         inventory=inventory,
         scored=scored_layers(inventory, measured),
+        modules=tuple(statistics.module for statistics in measured.statistics),
+        granularity=metric.provider.granularity,
         samples=tuple(samples),
         task=task,
         micro_batch=measured.micro_batch,
         seed=options.seed,
-        progress=_reporting(report, metric),
+        progress=_reporting(report, metric.name),
     )
 
 

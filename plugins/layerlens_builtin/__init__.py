@@ -52,6 +52,14 @@ def layerlens_metrics() -> Iterable[MetricProvider]:
         active=True,
         load=lambda: _load("metrics.proxy_eval", "score"),
     )
+    yield MetricProvider(
+        name="loss_change",
+        summary="share of the first-order fall in loss along a short LoRA warm-up",
+        unit="1",
+        reduction="sum",
+        active=True,
+        load=lambda: _load("metrics.loss_change", "score"),
+    )
 
 
 @hookimpl
