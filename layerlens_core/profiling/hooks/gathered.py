@@ -5,12 +5,14 @@ pass over the samples, and further passes serve the others.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 
 import torch
 from attrs import define
 from torch import Tensor
 
 from layerlens_core.errors import NonFiniteError
+from layerlens_core.inspection.packed import packed_tensors
 from layerlens_core.plugin.active import ActiveProfile
 from layerlens_core.profiling.hooks.attach import attached
 from layerlens_core.profiling.hooks.tap import Ear
@@ -139,7 +141,10 @@ def plain_weight(profile: ActiveProfile, name: str) -> Tensor:
     Raises `ModelError` where it cannot be read.
     """
     target = next(module for module in profile.inventory.modules if module.name == name)
-    return dense_weight(profile.model.get_submodule(name), target, profile.model)()
+    module = profile.model.get_submodule(name)
+    # A packed one is run to see whether its weight is unpacked rightly, which evaluation mode must not see.
+    with untouched(profile.model) if packed_tensors(module) else nullcontext():
+        return dense_weight(module, target, profile.model)()
 
 
 def _labelled(profile: ActiveProfile, samples: Sequence[Sample]) -> list[Sample]:

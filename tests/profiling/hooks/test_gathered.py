@@ -1,16 +1,20 @@
 """Mean gradients, moments of inputs and weights, against plain passes one sample at a time."""
 
+import attrs
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn.functional import linear
 
 import zoo
-from layerlens_core.errors import NonFiniteError
+from layerlens_core.errors import ModelError, NonFiniteError
 from layerlens_core.profiling.hooks import gathered
 from layerlens_core.profiling.hooks.gathered import Moments, input_moments, mean_gradients, plain_weight
-from zoo.profiled import PROFILED, active_profile, reference
+from layerlens_core.profiling.profile import profile as profile_model
+from zoo.packed import PACKED, BaseQuantLinear, packed, unpacked
+from zoo.profiled import PROFILED, active_profile, build, reference, samples
 
 
 @pytest.mark.parametrize("name", PROFILED)
@@ -95,6 +99,36 @@ def test_moments_do_not_depend_on_how_rows_came(counts, features, seed):
         centred = table - table.mean(axis=0)
         assert moments.mean.numpy() == pytest.approx(table.mean(axis=0))
         assert moments.scatter.numpy() == pytest.approx(centred.T @ centred, abs=1e-6)
+
+
+@pytest.mark.parametrize("pack", PACKED)
+def test_packed_weights_give_what_the_same_numbers_give_unpacked(pack):
+    found, expected = (
+        attrs.evolve(active_profile(zoo.find("llama"), count=4), model=model)
+        for model in (
+            packed(build(zoo.find("llama")), PACKED[pack]),
+            unpacked(packed(build(zoo.find("llama")), PACKED[pack])),
+        )
+    )
+    for (name, gradient), (_, other) in zip(mean_gradients(found), mean_gradients(expected), strict=True):
+        torch.testing.assert_close(gradient, other, rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(plain_weight(found, name), plain_weight(expected, name))
+    for (_, moments), (_, others) in zip(input_moments(found), input_moments(expected), strict=True):
+        torch.testing.assert_close(moments.scatter, others.scatter)
+
+
+def test_a_packed_weight_that_cannot_be_unpacked_is_refused_by_name():
+    class Closed(BaseQuantLinear):
+        dequantize_weight = None
+
+        def forward(self, x):
+            return linear(x, BaseQuantLinear.dequantize_weight(self).T.to(x))
+
+    model = packed(build(zoo.find("llama")), Closed, only="k_proj")
+    for metric in ("gora", "snr", "kappa"):
+        with pytest.raises(ModelError, match=r"k_proj is packed .* need plain ones"):
+            profile_model(model, samples(zoo.find("llama")), metrics=(metric,))
+    assert profile_model(model, samples(zoo.find("llama")), metrics=("effective_rank", "eva")).scores
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
