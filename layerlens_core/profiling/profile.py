@@ -92,7 +92,8 @@ def profile(
         ``attention_mask`` and ``labels``; causal models predict their own input where ``labels`` are missing.
     metrics: names of metric providers: ``fisher`` and ``gradient_energy``, (nats/weight)², sums over a layer's modules;
         ``weight_gradient``, nats a weight, a mean over a layer's weights; ``proxy_eval``, nats, of whole layers, by
-        three short fine-tunes. All but that are means over samples. ``layerlens plugins`` says it of others.
+        three short fine-tunes; ``loss_change``, shares, sums over modules, by three short warm-ups. The first three are
+        means over samples. ``layerlens plugins`` says it of others.
     task: by default that of the model's class.
     group: samples whose mean gradient makes one gradient energy.
     micro_batch: samples in one pass, ``auto`` by free memory; the scores do not depend on it.
