@@ -29,18 +29,18 @@ def command(as_json: bool) -> None:
         for name, provider in registry.providers(kind).items():
             origin = registry.plugin_of(kind, name).distribution
             source = "" if origin == OURS else f"  [{origin}]"
-            _line(f"  {name:<16} {provider.summary}{source}")
+            _line(f"  {name:<18} {provider.summary}{source}")
             if isinstance(provider, MetricProvider):
                 measure = describe_metric(provider)
-                _line(f"  {'':<16} {measure}", fg=None if measure.startswith("in ") else "red", dim=True)
+                _line(f"  {'':<18} {measure}", fg=None if measure.startswith("in ") else "red", dim=True)
     _line("plugins", bold=True)
     colours = {"loaded": "green", "blocked": "yellow", "failed": "red"}
     for plugin in registry.plugins:
         status = click.style(plugin.status, fg=colours[plugin.status])
         name, origin = shown(plugin.name), shown(f"{plugin.distribution} {plugin.version}")
-        result(f"  {name:<16} {status}  {origin}", styled=True)
+        result(f"  {name:<18} {status}  {origin}", styled=True)
         if plugin.cause:
-            _line(f"  {'':<16} {plugin.cause}" + (f"  ({plugin.where})" if plugin.where else ""))
+            _line(f"  {'':<18} {plugin.cause}" + (f"  ({plugin.where})" if plugin.where else ""))
     for conflict in registry.conflicts:
         _line(f"  {conflict}", fg="red")
 
@@ -53,7 +53,7 @@ def _line(text: str, **style: Any) -> None:
 
 def describe_metric(metric: "MetricProvider") -> str:
     """Unit, reduction, and what it is computed from; of one that is refused, why."""
-    if metric.active:
+    if metric.reduction is None and metric.active:
         return f"in {metric.unit}, of whole layers; runs the model itself"
     if metric.reduction is None:
         return "refused when asked for: it has no reduction, which says how modules' scores make a layer's"
@@ -62,7 +62,8 @@ def describe_metric(metric: "MetricProvider") -> str:
         "mean": "averaged over a layer's modules",
         "weighted_mean": "averaged over a layer's weights",
     }[metric.reduction]
-    return f"in {metric.unit}, {layer}; {'' if metric.is_mean else 'no '}mean over samples"
+    how = "runs the model itself" if metric.active else f"{'' if metric.is_mean else 'no '}mean over samples"
+    return f"in {metric.unit}, {layer}; {how}"
 
 
 def _measure(provider: "Provider") -> dict[str, Any]:

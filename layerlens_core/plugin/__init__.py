@@ -54,6 +54,10 @@ if TYPE_CHECKING:
     from layerlens_core.plugin.providers import StrategyProvider as StrategyProvider
     from layerlens_core.plugin.providers import strategy as strategy
     from layerlens_core.plugin.registry import register as register
+    from layerlens_core.profiling.hooks.gathered import Moments as Moments
+    from layerlens_core.profiling.hooks.gathered import input_moments as input_moments
+    from layerlens_core.profiling.hooks.gathered import mean_gradients as mean_gradients
+    from layerlens_core.profiling.hooks.gathered import plain_weight as plain_weight
     from layerlens_core.profiling.model.devices import input_device as input_device
     from layerlens_core.profiling.model.frozen import untouched as untouched
     from layerlens_core.profiling.model.losses import per_sample_losses as per_sample_losses
@@ -91,6 +95,7 @@ if TYPE_CHECKING:
     from layerlens_core.values.profile import Task as Task
     from layerlens_core.values.request import Request as Request
     from layerlens_core.values.scores import RawScores as RawScores
+    from layerlens_core.values.scores import Reduction as Reduction
     from layerlens_core.values.scores import Utilities as Utilities
     from layerlens_core.values.statistics import STATISTICS as STATISTICS
     from layerlens_core.values.statistics import ModuleStatistics as ModuleStatistics
@@ -122,7 +127,7 @@ _HOMES = {
         "Head",
         "Skipped",
     ),
-    "values.scores": ("RawScores", "Utilities"),
+    "values.scores": ("RawScores", "Reduction", "Utilities"),
     "values.costs": ("RESOURCES", "Cost", "Limits", "Training"),
     "values.candidates": ("Target", "Unit", "CandidateSet"),
     "values.columns": ("Candidate", "Table"),
@@ -140,6 +145,7 @@ _HOMES = {
     "plugin.active": ("ActiveProfile",),
     "adaptation.attach": ("temporary_lora",),
     "adaptation.attached": ("lora_layers",),
+    "profiling.hooks.gathered": ("Moments", "mean_gradients", "input_moments", "plain_weight"),
     "profiling.model.devices": ("input_device",),
     "profiling.model.frozen": ("untouched",),
     "profiling.model.losses": ("per_sample_losses",),

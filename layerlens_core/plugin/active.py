@@ -8,13 +8,14 @@ from attrs import frozen
 
 from layerlens_core.values.inventory import Inventory
 from layerlens_core.values.profile import Task
+from layerlens_core.values.scores import Granularity
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-#: The attribute of an error that names the layer which was being scored (`ActiveProfile.scoring`).
-LAYER_AT_HAND = "layerlens_layer"
+#: The attribute of an error that names the layer or module which was being scored (`ActiveProfile.scoring`).
+UNIT_AT_HAND = "layerlens_unit"
 
 
 @frozen(kw_only=True)
@@ -24,6 +25,8 @@ class ActiveProfile:
     model: with frozen or trainable weights, in training or evaluation mode, as the caller has it.
     inventory: what the model is made of.
     scored: names of the layers to score.
+    modules: names of the linear modules to score, in model order.
+    granularity: which of the two the metric scores; modules where its provider has a ``reduction``.
     samples: without padding, one mapping of tensors each.
     task: which loss `per_sample_losses` computes.
     micro_batch: samples that fit into one forward and backward pass.
@@ -39,15 +42,22 @@ class ActiveProfile:
     micro_batch: int
     seed: int
     progress: Callable[[int, int], None]
+    modules: tuple[str, ...] = ()
+    granularity: Granularity = "layer"
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """The names of all that the metric scores."""
+        return self.scored if self.granularity == "layer" else self.modules
 
     @contextmanager
-    def scoring(self, layer: str) -> Iterator[None]:
-        """Around what a metric does for one layer, so that an error which it raises there is told with the layer.
+    def scoring(self, unit: str) -> Iterator[None]:
+        """Around what a metric does for one layer or module, so that an error which it raises there names it.
 
-        layer: its name.
+        unit: its name.
         """
         try:
             yield
         except Exception as error:
-            vars(error).setdefault(LAYER_AT_HAND, layer)
+            vars(error).setdefault(UNIT_AT_HAND, unit)
             raise

@@ -1,6 +1,6 @@
 """What metrics and aggregators give, checked where it is given, so that every error names who gave what for whom."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -14,7 +14,7 @@ def score_given(origin: object, result: Any, argument: object) -> Any:
     """What a metric gave, as plain floats.
 
     origin: whom an error names.
-    result: the score of a module, or scores by layer.
+    result: the score of a module; of an active metric scores by layer or module, or several repeats of them.
     argument: what the metric was called with.
 
     Raises `PluginError`.
@@ -27,44 +27,63 @@ def score_given(origin: object, result: Any, argument: object) -> Any:
                 "tensor"
             )
         return score
-    return _layer_scores(origin, result, argument.scored) if isinstance(argument, ActiveProfile) else result
+    return _active_scores(origin, result, argument) if isinstance(argument, ActiveProfile) else result
 
 
-def _layer_scores(origin: object, result: Any, layers: tuple[str, ...]) -> dict[str, float | tuple[float, float]]:
+Scores = dict[str, float | tuple[float, float]]
+
+
+def _active_scores(origin: object, result: Any, profile: ActiveProfile) -> Scores | tuple[Scores, ...]:
+    """Scores by name; of a metric that repeats what it does, those of every repeat."""
+    if not (isinstance(result, Sequence) and result and all(isinstance(repeat, Mapping) for repeat in result)):
+        return _unit_scores(origin, result, profile)
+    repeats = tuple(_unit_scores(origin, repeat, profile) for repeat in result)
+    pair = next((unit for scores in repeats for unit, score in scores.items() if isinstance(score, tuple)), None)
+    if pair is not None:
+        raise PluginError(
+            f"{origin} gave a standard error for {pair} in one of several repeats; errors follow from their spread"
+        )
+    return repeats
+
+
+def _unit_scores(origin: object, result: Any, profile: ActiveProfile) -> Scores:
+    kind, units = profile.granularity, profile.units
     if not isinstance(result, Mapping):
-        raise PluginError(f"{origin} must give a number by name of layer, but gave {shown(result)}")
-    unknown = [name for name in result if name not in layers]
-    missing = [name for name in layers if name not in result]
+        raise PluginError(f"{origin} must give a number by name of {kind}, but gave {shown(result)}")
+    known = frozenset(units)
+    unknown = [name for name in result if name not in known]
+    missing = [name for name in units if name not in result]
+    field = "scored" if kind == "layer" else "modules"
     if unknown:
         raise PluginError(
-            f"{origin} gave a score for {unknown[0]!r}, which is none of the layers that it was to score "
-            f"(scored of its ActiveProfile).{nearest(str(unknown[0]), layers)}"
+            f"{origin} gave a score for {unknown[0]!r}, which is none of the {kind}s that it was to score "
+            f"({field} of its ActiveProfile).{nearest(str(unknown[0]), units)}"
         )
     if missing:
-        raise PluginError(f"{origin} gave no score for {', '.join(missing[:5])}; it must score every layer in scored")
-    scores = {layer: _layer_score(origin, result[layer], layer) for layer in layers}
-    bare = [layer for layer, score in scores.items() if not isinstance(score, tuple)]
+        raise PluginError(f"{origin} gave no score for {', '.join(missing[:5])}; it must score every {kind} in {field}")
+    scores = {unit: _unit_score(origin, result[unit], unit) for unit in units}
+    bare = [unit for unit, score in scores.items() if not isinstance(score, tuple)]
     if bare and len(bare) < len(scores):
         raise PluginError(f"{origin} gave no standard error for {bare[0]}, but for others; give it for all or none")
     return scores
 
 
-def _layer_score(origin: object, given: Any, layer: str) -> float | tuple[float, float]:
+def _unit_score(origin: object, given: Any, unit: str) -> float | tuple[float, float]:
     contract = "a score is one finite number, or a pair of such a number and its standard error"
     if isinstance(given, tuple):
         if len(given) != 2:
-            raise PluginError(f"{origin} gave a tuple of {len(given)} for {layer}; {contract}")
+            raise PluginError(f"{origin} gave a tuple of {len(given)} for {unit}; {contract}")
         value, error = map(finite, given)
         if value is None:
-            raise PluginError(f"{origin} gave {shown(given[0])} for {layer}; {contract}")
+            raise PluginError(f"{origin} gave {shown(given[0])} for {unit}; {contract}")
         if error is None or error < 0:
             raise PluginError(
-                f"{origin} gave {shown(given[1])} as the standard error of {layer}; it is a finite number of at least 0"
+                f"{origin} gave {shown(given[1])} as the standard error of {unit}; it is a finite number of at least 0"
             )
         return value, error
     value = finite(given)
     if value is None:
-        raise PluginError(f"{origin} gave {shown(given)} for {layer}; {contract}")
+        raise PluginError(f"{origin} gave {shown(given)} for {unit}; {contract}")
     return value
 
 

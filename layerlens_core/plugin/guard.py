@@ -15,7 +15,7 @@ from attrs import frozen
 
 from layerlens_core.errors import LayerLensError, PluginError
 from layerlens_core.plugin import given
-from layerlens_core.plugin.active import LAYER_AT_HAND
+from layerlens_core.plugin.active import UNIT_AT_HAND
 from layerlens_core.plugin.discovery import Plugin, describe
 from layerlens_core.plugin.given_scores import score_given, utilities_given
 from layerlens_core.plugin.protocols import Method
@@ -58,7 +58,7 @@ def blamed(origin: Origin, *, on: str | None = None, does: str = "failed") -> It
     except BaseException as error:  # as on import: a plugin may exit
         if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported for this
             raise
-        at_hand = on or getattr(error, LAYER_AT_HAND, None)
+        at_hand = on or getattr(error, UNIT_AT_HAND, None)
         where = f" on {at_hand}" if at_hand else ""
         raise PluginError(f"{origin} {does}{where}: {describe(error)}") from error
 

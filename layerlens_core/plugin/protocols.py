@@ -35,15 +35,24 @@ class Score(Protocol):
         """The raw score of a module, in the metric's declared unit; never normalised."""
 
 
-class ActiveScore(Protocol):
-    """Scores layers by running the model itself."""
+#: What an active metric gives: scores by name, bare or with their standard errors, or bare scores of several repeats.
+ActiveScores = Mapping[str, float | tuple[float, float]] | Sequence[Mapping[str, float]]
 
-    def __call__(self, profile: "ActiveProfile", /) -> Mapping[str, float | tuple[float, float]]:
-        """The raw score of every layer in ``profile.scored``, by its name. The model is left as it was.
+
+class ActiveScore(Protocol):
+    """Scores layers, or modules where its provider has a ``reduction``, by running the model itself."""
+
+    def __call__(self, profile: "ActiveProfile", /) -> ActiveScores:
+        """The raw score of every unit in ``profile.units``, by its name. The model is left as it was.
 
         A score is a number, or a pair of it and its standard error in the same unit: over several seeds, over
-        examples, or both. Give it for every layer or for none. With errors, noise does not decide
+        examples, or both. Give it for every unit or for none. With errors, noise does not decide
         (`layerlens_core.allocation.reliability`), and the profile tells how stable the ranking is.
+
+        A metric that does the same several times, with seeds or parts of the samples that are independent, gives a
+        sequence of its bare scores instead, one mapping a repeat. Scores are their means, and standard errors follow
+        from their spread, those of layers too, whose modules' scores need not be independent. (Errors that come with
+        scores of modules are taken to be independent.)
         """
 
 

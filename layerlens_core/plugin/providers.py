@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from attrs import field, frozen
 from attrs.validators import in_, instance_of, optional
 
-from layerlens_core.values.scores import Reduction
+from layerlens_core.values.scores import Granularity, Reduction
 from layerlens_core.values.statistics import STATISTICS
 
 if TYPE_CHECKING:
@@ -55,9 +55,9 @@ class MetricProvider:
     load: imports and returns the scoring function, an `ActiveScore` where the metric is active, else a `Score`.
     needs: the statistics that the engine has to gather (`STATISTICS`).
     reduction: how a layer's score follows from its modules': ``"sum"`` for what adds up, ``"mean"`` or
-        ``"weighted_mean"`` (by numbers of weights) for ratios and values per weight. A metric that scores modules and
-        does not say it is refused when it is asked for; an active one scores layers itself.
-    active: the metric runs the model itself instead of reading statistics.
+        ``"weighted_mean"`` (by numbers of weights) for ratios and values per weight. A passive metric that does not say
+        it is refused when it is asked for; an active one that does not scores layers itself.
+    active: the metric runs the model itself instead of reading statistics. With a reduction it scores modules.
     """
 
     name: str = _name()
@@ -67,6 +67,11 @@ class MetricProvider:
     needs: tuple[str, ...] = field(default=(), converter=_names, validator=_known_statistics)
     reduction: Reduction | None = field(default=None, validator=optional(in_(get_args(Reduction))))
     active: bool = False
+
+    @property
+    def granularity(self) -> Granularity:
+        """What it scores: modules where it says how these make a layer's score, and layers otherwise."""
+        return "layer" if self.active and self.reduction is None else "module"
 
     @property
     def is_mean(self) -> bool:

@@ -92,7 +92,8 @@ def profile(
         ``attention_mask`` and ``labels``; causal models predict their own input where ``labels`` are missing.
     metrics: names of metric providers: ``fisher`` and ``gradient_energy``, (nats/weight)², sums over a layer's modules;
         ``weight_gradient``, nats a weight, a mean over a layer's weights; ``proxy_eval``, nats, of whole layers, by
-        three short fine-tunes. All but that are means over samples. ``layerlens plugins`` says it of others.
+        three short fine-tunes; ``loss_change``, shares, sums over modules, by three short warm-ups. The first three are
+        means over samples. ``layerlens plugins`` says it of others.
     task: by default that of the model's class.
     group: samples whose mean gradient makes one gradient energy.
     micro_batch: samples in one pass, ``auto`` by free memory; the scores do not depend on it.
@@ -168,7 +169,7 @@ def profile_with(
     activations = measure_activations(model, inventory, used, task, batch=batch, places=places)
     workers = execution.workers
     scores = [
-        metric.active(_active_profile(model, inventory, used, measured, options, task, report, metric.name), workers)
+        metric.active(_active_profile(model, inventory, used, measured, options, task, report, metric), workers)
         if metric.provider.active
         else metric.measured(measured.statistics, inventory, measured.ledger, options.seed)
         for metric in metrics
@@ -189,7 +190,7 @@ def profile_with(
         versions=versions(),
         activations=activations,
         latency=workers.first(measure_latency(model, inventory) if options.latency and workers.rank == 0 else {}),
-        stability=stability | stabilities_of_errors(scores, options.seed),
+        stability=stability | stabilities_of_errors(metrics, scores, inventory, options.seed),
         directions=written_directions(measured, inventory, options, workers),
     )
     tracing.profile_finished(result)
@@ -277,18 +278,20 @@ def _active_profile(
     options: ProfileOptions,
     task: Task,
     report: Progress,
-    metric: str,
+    metric: Metric,
 ) -> ActiveProfile:
     """What a metric gets that runs the model itself."""
     return ActiveProfile(
         model=model,
         inventory=inventory,
         scored=scored_layers(inventory, measured),
+        modules=tuple(statistics.module for statistics in measured.statistics),
+        granularity=metric.provider.granularity,
         samples=tuple(samples),
         task=task,
         micro_batch=measured.micro_batch,
         seed=options.seed,
-        progress=_reporting(report, metric),
+        progress=_reporting(report, metric.name),
     )
 
 

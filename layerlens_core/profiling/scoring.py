@@ -1,6 +1,7 @@
 """From what was measured to raw scores: metrics that read statistics, those that run the model, and their stability."""
 
-from collections.abc import Collection, Iterable, Sequence
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import cast
 
 import attrs
@@ -9,12 +10,12 @@ from attrs import frozen
 from layerlens_core.errors import ScoreError
 from layerlens_core.plugin.active import ActiveProfile
 from layerlens_core.plugin.probe import check_needs
-from layerlens_core.plugin.protocols import ActiveScore, Score
+from layerlens_core.plugin.protocols import ActiveScore, ActiveScores, Score
 from layerlens_core.plugin.providers import MetricProvider
 from layerlens_core.plugin.registry import Registry
 from layerlens_core.profiling.distributed.workers import Workers
 from layerlens_core.profiling.engine.ledger import Ledger
-from layerlens_core.profiling.engine.stability import jackknife, split_half, split_half_of_errors
+from layerlens_core.profiling.engine.stability import errors_of_repeats, jackknife, split_half, split_half_of_errors
 from layerlens_core.values.inventory import Inventory
 from layerlens_core.values.scores import RawScores
 from layerlens_core.values.statistics import ModuleStatistics
@@ -25,7 +26,7 @@ class Metric:
     """A provider with the function that it loads.
 
     provider: the record.
-    function: scores modules, or layers where the metric is active.
+    function: scores modules, or, where the metric is active, all units at once.
     """
 
     provider: MetricProvider
@@ -44,26 +45,41 @@ class Metric:
     def passive(self, statistics: Iterable[ModuleStatistics]) -> RawScores:
         """Raw scores by module, of a metric that reads statistics."""
         score = cast(Score, self.function)
-        return RawScores(
-            metric=self.name,
-            unit=self.provider.unit,
-            granularity="module",
-            values={each.module: score(each) for each in statistics},
-            reduction=self.provider.reduction,
-        )
+        return self._raw({each.module: score(each) for each in statistics})
 
     def active(self, profile: ActiveProfile, workers: Workers) -> RawScores:
-        """Raw scores by layer, of a metric that runs the model: the first worker runs it, and all get its scores."""
+        """Raw scores of a metric that runs the model: the first worker runs it, and all get its scores."""
         score = cast(ActiveScore, self.function)
-        given = workers.first(workers.agreed(lambda: score(profile) if workers.rank == 0 else {}))
-        pairs = {layer: found for layer, found in given.items() if isinstance(found, tuple)}
-        numbers = {layer: found for layer, found in given.items() if not isinstance(found, tuple)}
+
+        def found() -> ActiveScores:
+            return score(profile) if workers.rank == 0 else {}
+
+        (given,) = workers.first((workers.agreed(found),))
+        if not isinstance(given, Mapping):
+            return self._repeated(given, profile.inventory)
+        pairs = {unit: found for unit, found in given.items() if isinstance(found, tuple)}
+        numbers = {unit: found for unit, found in given.items() if not isinstance(found, tuple)}
+        scores = self._raw(numbers | {unit: value for unit, (value, _) in pairs.items()})
+        errors = {unit: error for unit, (_, error) in pairs.items()}
+        return attrs.evolve(scores, errors={**errors, **scores.errors_by_layer(errors, profile.inventory)})
+
+    def _repeated(self, repeats: Sequence[Mapping[str, float]], inventory: Inventory) -> RawScores:
+        """The mean over repeats, with standard errors of units, and of layers where modules are scored."""
+        count = len(repeats)
+        scores = self._raw({unit: math.fsum(each[unit] / count for each in repeats) for unit in repeats[0]})
+        errors = errors_of_repeats(repeats)
+        if scores.granularity == "module":
+            errors |= errors_of_repeats([self._raw(repeat).by_layer(inventory) for repeat in repeats])
+        return attrs.evolve(scores, errors=errors)
+
+    def _raw(self, values: Mapping[str, float]) -> RawScores:
+        provider = self.provider
         return RawScores(
             metric=self.name,
-            unit=self.provider.unit,
-            granularity="layer",
-            values=numbers | {layer: value for layer, (value, _) in pairs.items()},
-            errors={layer: error for layer, (_, error) in pairs.items()},
+            unit=provider.unit,
+            granularity=provider.granularity,
+            values=values,
+            reduction=provider.reduction,
         )
 
     def measured(
@@ -134,17 +150,22 @@ def stabilities(
     return found
 
 
-def stabilities_of_errors(scores: Iterable[RawScores], seed: int) -> dict[str, float]:
-    """The same by metric that scores layers and gives their standard errors, from these.
+def stabilities_of_errors(
+    metrics: Sequence[Metric], scores: Sequence[RawScores], inventory: Inventory, seed: int
+) -> dict[str, float]:
+    """The same by metric that runs the model itself and gives standard errors, from these.
 
-    scores: of all metrics.
+    metrics: those asked for.
+    scores: of each of them.
+    inventory: of the model.
     seed: draws the halves.
     """
     found = {}
-    for each in scores:
-        if each.granularity == "layer" and each.errors:
-            errors = [each.errors[layer] for layer in each.values]
-            stability = split_half_of_errors(list(each.values.values()), errors, seed=seed)
+    for metric, each in zip(metrics, scores, strict=True):
+        if metric.provider.active and each.errors:
+            values = each.by_layer(inventory)
+            errors = [each.errors[layer] for layer in values]
+            stability = split_half_of_errors(list(values.values()), errors, seed=seed)
             if stability is not None:
                 found[each.metric] = stability
     return found

@@ -92,12 +92,31 @@ class RawScores:
                 layers[layer.name] = self._reduced(layer.name, scored)
         return layers
 
+    def errors_by_layer(self, errors: Mapping[str, float], inventory: Inventory) -> dict[str, float]:
+        """Standard errors of layers from those of modules, as of modules whose scores are independent.
+
+        Empty where layers are scored, or no errors are known.
+
+        errors: by name of module.
+        inventory: of the model.
+        """
+        found: dict[str, float] = {}
+        for layer in inventory.layers if self.granularity == "module" else ():
+            scored = [module for module in layer.modules if module.name in errors]
+            if scored:
+                weights = self._weights(scored)
+                parts = [weight * errors[module.name] for weight, module in zip(weights, scored, strict=True)]
+                found[layer.name] = math.hypot(*parts) / (1 if self.reduction == "sum" else sum(weights))
+        return found
+
+    def _weights(self, modules: Sequence[LinearModule]) -> list[int]:
+        if self.reduction == "weighted_mean":
+            return [module.in_features * module.out_features for module in modules]
+        return [1] * len(modules)
+
     def _reduced(self, layer: str, modules: Sequence[LinearModule]) -> float:
         values = [self.values[module.name] for module in modules]
-        if self.reduction == "weighted_mean":
-            weights = [module.in_features * module.out_features for module in modules]
-        else:
-            weights = [1] * len(modules)
+        weights = self._weights(modules)
         total = 1 if self.reduction == "sum" else sum(weights)
         reduced = _combined(values, weights) / total
         if not math.isfinite(reduced):  # what overflowed need not be the result

@@ -8,6 +8,7 @@ from layerlens_core.plugin import (
     ExporterProvider,
     MethodProvider,
     MetricProvider,
+    Reduction,
     StrategyProvider,
     hookimpl,
 )
@@ -17,6 +18,30 @@ def _load(module: str, attribute: str) -> Any:
     from importlib import import_module
 
     return getattr(import_module(f"layerlens_builtin.{module}"), attribute)
+
+
+#: Name, summary, unit and reduction of the metrics that run the model and score modules.
+_RUN_THE_MODEL: tuple[tuple[str, str, str, Reduction], ...] = (
+    ("loss_change", "share of the first-order fall in loss along a short LoRA warm-up", "1", "sum"),
+    ("candidate_gradient", "squared norm of the gradient of LoRA's B where it starts", "(nats/weight)²", "sum"),
+    ("adalora", "AdaLoRA's sensitivity |θ∇θ|, smoothed, along a short LoRA warm-up", "nats²", "sum"),
+    ("gora", "GoRA's importance: mean |W ⊙ Ḡ| of the mean gradient over all samples", "nats/weight", "weighted_mean"),
+    ("effective_rank", "effective rank of the mean gradient: exp of its spectrum's entropy", "directions", "mean"),
+    ("eva", "EVA's ranks: leading explained variance ratios of a module's inputs", "ranks", "mean"),
+    ("snr", "Spectrum's signal to noise of the weights' singular values; needs no data", "1/weight", "mean"),
+    ("kappa", "1/κ, κ the weights' condition number, which KappaTune wants low; needs no data", "1", "mean"),
+)
+
+
+def _of_modules(name: str, summary: str, unit: str, reduction: Reduction) -> MetricProvider:
+    return MetricProvider(
+        name=name,
+        summary=summary,
+        unit=unit,
+        reduction=reduction,
+        active=True,
+        load=lambda: _load(f"metrics.{name}", "score"),
+    )
 
 
 @hookimpl
@@ -52,6 +77,7 @@ def layerlens_metrics() -> Iterable[MetricProvider]:
         active=True,
         load=lambda: _load("metrics.proxy_eval", "score"),
     )
+    yield from (_of_modules(*record) for record in _RUN_THE_MODEL)
 
 
 @hookimpl

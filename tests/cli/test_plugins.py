@@ -18,6 +18,7 @@ from layerlens_core.plugin import MetricProvider
         ),
         ({"reduction": "weighted_mean"}, "in nats, averaged over a layer's weights; no mean over samples"),
         ({"active": True}, "in nats, of whole layers; runs the model itself"),
+        ({"active": True, "reduction": "sum"}, "in nats, summed over a layer's modules; runs the model itself"),
         ({}, "refused when asked for: it has no reduction, which says how modules' scores make a layer's"),
     ],
 )

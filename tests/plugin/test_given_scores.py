@@ -4,6 +4,7 @@ import itertools
 import math
 from fractions import Fraction
 
+import attrs
 import numpy as np
 import pytest
 import torch
@@ -101,6 +102,37 @@ def test_every_layer_is_scored_once_and_alike(given, told):
         metric(lambda profile: given, active=True)(ACTIVE)
     assert told in str(caught.value)
     assert str(caught.value).startswith("metric 'mine' of plugin mine (in process)")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ([1.0], "must give a number by name of module, but gave list"),
+        ([], "must give a number by name of module, but gave list"),
+        (
+            {"L0": 1.0, "L1": 1.0},
+            "gave a score for 'L0', which is none of the modules that it was to score (modules of",
+        ),
+        ({"L0.q": 1.0}, "gave no score for L1.q; it must score every module in modules"),
+        ([{"L0.q": 1.0, "L1.q": 1.0}, {"L0.q": 1.0}], "gave no score for L1.q"),
+        ([{"L0.q": 1.0, "L1.q": 1.0}, {"L0.q": 1.0, "L1.q": math.nan}], "gave nan for L1.q"),
+        ([{"L0.q": (1.0, 0.1), "L1.q": (1.0, 0.1)}] * 2, "gave a standard error for L0.q in one of several repeats"),
+        ([{"L0.q": 1.0, "L1.q": 1.0}, 1.0], "must give a number by name of module, but gave list"),
+    ],
+)
+def test_where_modules_are_scored_each_is_in_every_repeat(given, told):
+    profile = attrs.evolve(ACTIVE, modules=("L0.q", "L1.q"), granularity="module")
+    with pytest.raises(PluginError) as caught:
+        metric(lambda profile: given, active=True)(profile)
+    assert told in str(caught.value)
+
+
+def test_repeats_are_taken_as_plain_floats():
+    profile = attrs.evolve(ACTIVE, modules=("L0.q", "L1.q"), granularity="module")
+    repeats = [{"L0.q": np.float32(1.0), "L1.q": 2}, {"L1.q": 0.5, "L0.q": 1}]
+    found = metric(lambda profile: repeats, active=True)(profile)
+    assert found == ({"L0.q": 1.0, "L1.q": 2.0}, {"L0.q": 1.0, "L1.q": 0.5})
+    assert {type(value) for scores in found for value in scores.values()} == {float}
 
 
 def test_an_error_while_a_layer_is_scored_is_told_with_the_layer():

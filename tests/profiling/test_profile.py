@@ -9,12 +9,13 @@ from torch import nn
 import zoo
 from layerlens_core.errors import DataError, ModelError
 from layerlens_core.inspection.inspect import inspect
+from layerlens_core.plugin.registry import default
 from layerlens_core.profiling.engine.measure import measure
 from layerlens_core.profiling.engine.settings import Settings
 from layerlens_core.profiling.profile import profile
 from zoo.profiled import build, reference, samples
 
-METRICS = ("gradient_energy", "fisher", "weight_gradient", "proxy_eval")
+METRICS = tuple(default().names("metric"))
 
 
 def test_scores_are_the_same_every_time():

@@ -63,6 +63,51 @@ def test_errors_of_an_active_metric_are_kept_in_the_file_and_tell_the_stability(
     assert run.stability == ({} if len(scores.values) < 3 else {"mine": pytest.approx(1.0, abs=0.2)})
 
 
+def test_an_active_metric_with_a_reduction_scores_modules(tmp_path):
+    def score(active):
+        assert active.granularity == "module"
+        assert active.units == active.modules
+        return {module: (1.0 + place, 0.5) for place, module in enumerate(active.modules)}
+
+    run = profiled(score, active=True, reduction="sum")
+    (scores,) = run.scores
+    assert list(scores.values) == [each.module for each in run.statistics]
+    for layer in run.inventory.layers:
+        assert scores.by_layer(run.inventory)[layer.name] == sum(scores.values[each.name] for each in layer.modules)
+        assert scores.errors[layer.name] == pytest.approx(0.5 * len(layer.modules) ** 0.5)
+    assert set(run.stability) == ({"mine"} if len(run.inventory.layers) > 2 else set())
+    run.save(tmp_path)
+    assert Profile.load(tmp_path) == run
+    assert len(allocate(run, registry=registry(score, active=True, reduction="sum")).decisions) == len(
+        run.inventory.layers
+    )
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean", "weighted_mean"])
+def test_repeats_that_move_together_within_a_layer_tell_so_in_the_layers_error(reduction):
+    """All modules of a layer go up together: their errors add up, which independent ones would not."""
+
+    def score(active):
+        return [dict.fromkeys(active.modules, value) for value in (1.0, 2.0, 6.0)]
+
+    run = profiled(score, active=True, reduction=reduction)
+    (scores,) = run.scores
+    assert list(scores.values.values()) == pytest.approx([3.0] * len(scores.values))
+    error = np.std([1, 2, 6], ddof=1) / 3**0.5
+    for layer in run.inventory.layers:
+        assert all(scores.errors[module.name] == pytest.approx(error) for module in layer.modules)
+        times = len(layer.modules) if reduction == "sum" else 1
+        assert scores.errors[layer.name] == pytest.approx(times * error)
+
+
+def test_layers_can_be_scored_in_repeats_too_and_one_repeat_tells_no_error():
+    run = profiled(lambda active: [dict.fromkeys(active.scored, value) for value in (1.0, 3.0)], active=True)
+    assert set(run.scores[0].values.values()) == {2.0}
+    assert all(error == pytest.approx(1.0) for error in run.scores[0].errors.values())
+    run = profiled(lambda active: [dict.fromkeys(active.scored, 1.0)], active=True)
+    assert run.scores[0].errors == {}
+
+
 def test_an_active_metric_of_noise_makes_a_uniform_plan():
     def score(active):
         return {layer: ((-1) ** place * 0.01, 0.05) for place, layer in enumerate(active.scored)}

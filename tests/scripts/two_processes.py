@@ -81,7 +81,7 @@ def profiled(workers, *, sharded=False, **options):
     model = llama()
     if sharded:
         shard(model, inspect(model), torch.device("cpu"), workers)
-    metrics = ("fisher", "weight_gradient") if sharded else ("fisher", "weight_gradient", "proxy_eval")
+    metrics = ("fisher", "weight_gradient") if sharded else ("fisher", "weight_gradient", "proxy_eval", "loss_change")
     found = profile(model, draw(40), metrics=metrics, spectrum=True, micro_batch=4, workers=workers, **options)
     return {
         "scores": {s.metric: dict(s.values) for s in found.scores}, "activations": found.activations,

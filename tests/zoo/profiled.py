@@ -1,13 +1,17 @@
 """Models that are profiled, samples for their tasks, and the slow, obvious reference."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import attrs
 import pytest
 import torch
 import transformers
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from layerlens_core.inspection.inspect import inspect
+from layerlens_core.plugin import ActiveProfile
 from layerlens_core.profiling.samples.sample import IGNORED, Sample
 from layerlens_core.values.profile import Profile
 from zoo.tiny_model import VOCABULARY, TinyModel
@@ -44,6 +48,21 @@ def samples(family: TinyModel, count: int = 7, seed: int = 1) -> list[Sample]:
             sample["labels"] = torch.tensor(number % 3)
         result.append(sample)
     return result
+
+
+def active_profile(
+    family: TinyModel, *, count: int = 12, dtype: torch.dtype = torch.float64, **changes: Any
+) -> ActiveProfile:
+    """What an active metric gets that scores modules, of a new model; ``changes`` replace fields."""
+    model = build(family, dtype)
+    inventory = inspect(model)
+    given = ActiveProfile(
+        model=model, inventory=inventory, scored=tuple(layer.name for layer in inventory.layers),
+        samples=tuple(samples(family, count=count)), task=family.task, micro_batch=3, seed=0,
+        progress=lambda done, total: None, modules=tuple(module.name for module in inventory.modules),
+        granularity="module",
+    )  # fmt: skip
+    return attrs.evolve(given, **changes)
 
 
 def unlabelled(count: int) -> list[Sample]:

@@ -89,6 +89,27 @@ def jackknife(score: Callable[[Sequence[int]], Mapping[str, float]], groups: int
     return errors
 
 
+def errors_of_repeats(repeats: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Standard errors of the means over independent repeats.
+
+    A few repeats tell little of one unit's spread, and much of all units' together: the variance of a unit is its own,
+    and at least the mean of all units'. Empty for fewer than two repeats.
+
+    repeats: scores by name, of the same names each.
+    """
+    count = len(repeats)
+    if count < 2:
+        return {}
+    largest = max((abs(value) for repeat in repeats for value in repeat.values()), default=0.0) or 1.0
+    variances = {}
+    for name in repeats[0]:
+        values = [repeat[name] / largest for repeat in repeats]  # so that no square overflows
+        mean = math.fsum(values) / count
+        variances[name] = math.fsum((value - mean) ** 2 for value in values) / (count - 1)
+    common = math.fsum(variances.values()) / max(len(variances), 1)
+    return {name: largest * math.sqrt(max(own, common) / count) for name, own in variances.items()}
+
+
 def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float | None:
     """Spearman's correlation, ties at their mean rank; None for fewer than three values, or all of them equal."""
     if len(one) < 3:

@@ -65,7 +65,7 @@ def dense_weight(module: nn.Module, target: LinearModule, model: PreTrainedModel
         if (unpack := unpacked(module, target, model)) is None:
             raise ModelError(
                 f"the weight of {target.name} is packed ({type(module).__name__}) and cannot be unpacked here; "
-                "the statistic 'weight_gradient' needs plain weights, so leave that metric out"
+                "metrics that read weights need plain ones, so leave weight_gradient and their like out"
             )
         return unpack
     weight = module.weight
@@ -92,14 +92,14 @@ class _Elsewhere:
             where = getattr(hook, "weights_map", None)
             if where is None:
                 raise ModelError(
-                    f"the weight of {self.target.name} is offloaded, so 'weight_gradient' cannot be computed; "
-                    "leave that metric out"
+                    f"the weight of {self.target.name} is offloaded, so it cannot be read; "
+                    "leave weight_gradient and other metrics that read weights out"
                 )
             weight = where["weight"].to(getattr(hook, "execution_device", None) or "cpu")
         if isinstance(weight, DTensor):
             raise ModelError(
                 f"the weight of {self.target.name} is sharded and not at hand when its gradient is complete, so "
-                "'weight_gradient' cannot be computed; leave that metric out, or use a larger --micro-batch"
+                "it cannot be read; leave weight_gradient and its like out, or use a larger --micro-batch"
             )
         return _upright(self.module, weight.detach())
 

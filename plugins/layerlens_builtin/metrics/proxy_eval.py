@@ -10,22 +10,18 @@ the spread of the samples within thirds and from that of the thirds' means, whic
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from statistics import NormalDist
 
 import torch
 from scipy.special import stdtrit
 
+from layerlens_builtin.metrics.warm_up import add_gradients, drawn_batches, labelled, on_device
 from layerlens_core.plugin import (
     ActiveProfile,
-    DataError,
     NonFiniteError,
     Sample,
-    count_labels,
-    input_device,
     lora_layers,
-    micro_batches,
-    pad_token_id,
     per_sample_losses,
     temporary_lora,
     untouched,
@@ -50,9 +46,7 @@ def score(context: ActiveProfile) -> dict[str, tuple[float, float]]:
     Raises `DataError` where there are fewer than `FEWEST_SAMPLES` samples with labels, and `NonFiniteError`
     where the fine-tune diverges.
     """
-    samples = [sample for sample in context.samples if count_labels(sample, context.task) > 0]
-    if len(samples) < FEWEST_SAMPLES:
-        raise DataError(f"proxy_eval needs at least {FEWEST_SAMPLES} samples with labels, but there are {len(samples)}")
+    samples = labelled(context, "proxy_eval", FEWEST_SAMPLES)
     generator = torch.Generator().manual_seed(context.seed)
     order = torch.randperm(len(samples), generator=generator).tolist()
     rises: dict[str, list[list[float]]] = {layer: [] for layer in context.scored}
@@ -88,13 +82,9 @@ def _rises(
     with temporary_lora(context.model, ranks, scale=SCALE, heads=heads) as tuned:
         trained = [parameter for parameter in tuned.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=LEARNING_RATE, weight_decay=0.0)
-        for step, chosen in enumerate(_batches(training, steps, generator)):
+        for step, chosen in enumerate(drawn_batches(training, BATCH, steps, generator)):
             optimizer.zero_grad()
-            for batch in _on_device(chosen, context):
-                loss = per_sample_losses(context.model, batch, context.task).sum() / len(chosen)
-                if not torch.isfinite(loss):
-                    raise NonFiniteError(f"the loss of proxy_eval's fine-tune is {float(loss.detach())} in step {step}")
-                torch.autograd.backward(loss)
+            add_gradients(context, chosen, f"proxy_eval's fine-tune is {{loss}} in step {step}")
             optimizer.step()
             context.progress(done + step + 1, work)
         adapters = lora_layers(tuned)
@@ -130,29 +120,11 @@ def _mean_with_error(parts: Sequence[Sequence[float]]) -> tuple[float, float]:
     return math.fsum(x for part in parts for x in part) / count, math.sqrt(max(within, between)) * widened
 
 
-def _batches(samples: Sequence[Sample], steps: int, generator: torch.Generator) -> Iterator[list[Sample]]:
-    """So many batches, epoch after epoch, each in a new order; their size does not depend on the memory at hand."""
-    queue: list[int] = []
-    size = min(BATCH, len(samples))
-    for _ in range(steps):
-        if len(queue) < size:
-            queue = torch.randperm(len(samples), generator=generator).tolist()
-        chosen, queue = queue[:size], queue[size:]
-        yield [samples[i] for i in chosen]
-
-
-def _on_device(samples: Sequence[Sample], context: ActiveProfile) -> Iterator[Sample]:
-    """Micro-batches, where the model wants its inputs."""
-    pad, device = pad_token_id(context.model, context.task, context.micro_batch), input_device(context.model)
-    for batch in micro_batches(samples, context.micro_batch, pad):
-        yield {key: value.to(device) for key, value in batch.items()}
-
-
 @torch.no_grad()
 def _losses(samples: Sequence[Sample], context: ActiveProfile, when: str) -> list[float]:
     """Every sample's own mean loss, in nats. Raises `NonFiniteError`."""
     losses: list[float] = []
-    for batch in _on_device(samples, context):
+    for batch in on_device(samples, context):
         losses += per_sample_losses(context.model, batch, context.task).double().tolist()
     wrong = next((loss for loss in losses if not math.isfinite(loss)), None)
     if wrong is not None:

@@ -6,7 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import zoo
-from layerlens_core.profiling.engine.stability import jackknife, rank_correlation, split_half, split_half_of_errors
+from layerlens_core.profiling.engine.stability import (
+    errors_of_repeats,
+    jackknife,
+    rank_correlation,
+    split_half,
+    split_half_of_errors,
+)
 from layerlens_core.profiling.profile import profile
 from zoo.profiled import build, samples
 
@@ -31,6 +37,32 @@ def test_a_ranking_of_noise_is_not_stable_and_one_of_signal_is():
     assert split_half(lambda groups: signal[:, groups].mean(axis=1), 64, seed=0) == pytest.approx(1.0)
     assert split_half(lambda groups: [1.0, 2.0, 3.0], 3, seed=0) is None
     assert split_half(lambda groups: [1.0, 1.0, 1.0], 8, seed=0) is None
+
+
+@given(
+    st.lists(st.lists(st.floats(-1e300, 1e300), min_size=3, max_size=3), min_size=2, max_size=5),
+    st.floats(1e-3, 1e3),
+)
+def test_errors_of_repeats_are_the_units_own_and_at_least_the_common_one(repeats, scale):
+    names = "abc"
+    found = errors_of_repeats([dict(zip(names, repeat, strict=True)) for repeat in repeats])
+    table = np.asarray(repeats) / max(np.abs(repeats).max(), 1e-300)
+    own = table.var(axis=0, ddof=1)
+    expected = np.sqrt(np.maximum(own, own.mean()) / len(repeats)) * max(np.abs(repeats).max(), 1e-300)
+    assert [found[name] for name in names] == pytest.approx(expected.tolist(), rel=1e-6, abs=1e-290)
+
+
+def test_errors_of_repeats_hold_what_they_say():
+    draw = np.random.default_rng(0)
+    misses = trials = 0
+    for _ in range(200):
+        repeats = [{str(at): value for at, value in enumerate(row)} for row in draw.normal(size=(3, 40))]
+        means = np.mean([list(repeat.values()) for repeat in repeats], axis=0)
+        errors = errors_of_repeats(repeats)
+        misses += sum(abs(mean) > 1.96 * errors[str(at)] for at, mean in enumerate(means))
+        trials += len(means)
+    assert misses / trials < 0.05
+    assert errors_of_repeats(repeats[:1]) == {}
 
 
 def test_a_profile_says_how_stable_its_rankings_are():

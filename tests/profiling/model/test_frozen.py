@@ -4,10 +4,11 @@ import pytest
 import torch
 
 import zoo
+from layerlens_core.plugin.registry import default
 from layerlens_core.profiling.profile import profile
 from zoo.profiled import build, samples
 
-METRICS = ("gradient_energy", "fisher", "weight_gradient", "proxy_eval")
+METRICS = tuple(default().names("metric"))
 
 
 def state(model):
@@ -55,7 +56,7 @@ def test_the_model_is_as_before(family, checkpointing):
             pytest.skip(f"{family.name} has no gradient checkpointing")
         model.activation_checkpointing_enable()
     before = state(model)
-    result = profile(model, samples(family, count=9), metrics=METRICS, micro_batch=4)
+    result = profile(model, samples(family, count=12), metrics=METRICS, micro_batch=4)
     assert {scores.metric for scores in result.scores} == set(METRICS)
     assert_same(before, state(model))
 

@@ -10,6 +10,7 @@ import zoo
 from layerlens_core.errors import ModelError
 from layerlens_core.inspection.inspect import inspect
 from layerlens_core.inspection.packed import packed_state
+from layerlens_core.plugin.registry import default
 from layerlens_core.profiling.engine.measure import measure
 from layerlens_core.profiling.engine.settings import Settings
 from layerlens_core.profiling.gradients.routes import by_triton
@@ -114,7 +115,8 @@ def test_scores_of_libraries_are_those_of_their_weights_unpacked(tmp_path, libra
 def test_every_metric_leaves_a_model_of_libraries_as_it_was(tmp_path, library):
     _, model = loaded(tmp_path, library)
     before = digest(model)
-    profile(model, samples(zoo.find("llama"), count=8), metrics=("fisher", "proxy_eval"), latency=True, spectrum=True)
+    metrics = ("fisher", *(name for name, provider in default().providers("metric").items() if provider.active))
+    profile(model, samples(zoo.find("llama"), count=12), metrics=metrics, latency=True, spectrum=True)
     assert digest(model) == before  # bitsandbytes packs anew what runs in evaluation mode on a CPU
 
 
@@ -212,7 +214,7 @@ def test_what_cannot_be_unpacked_is_refused_before_the_pass():
     for kind in (Closed, Lies):
         model = packed(build(zoo.find("llama")), kind, only="k_proj")
         assert profile(model, samples(zoo.find("llama")), metrics=("fisher",)).statistics  # needs no weight
-        with pytest.raises(ModelError, match=r"k_proj is packed .* 'weight_gradient' needs plain weights"):
+        with pytest.raises(ModelError, match=r"k_proj is packed .* need plain ones, so leave weight_gradient"):
             profile(model, samples(zoo.find("llama")), metrics=METRICS)
 
 

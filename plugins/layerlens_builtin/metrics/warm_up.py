@@ -1,0 +1,162 @@
+"""A short warm-up of LoRA on every scored module, as the first steps of a real run, and what metrics see of it.
+
+AdamW without weight decay, gradients clipped to norm 1, a rate that rises linearly over the first steps. Samples go
+through in batches of a fixed size, epoch after epoch in a new order; memory decides on micro-batches alone.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
+
+import torch
+from attrs import frozen
+from torch import Tensor
+
+from layerlens_core.plugin import (
+    ActiveProfile,
+    DataError,
+    NonFiniteError,
+    Sample,
+    count_labels,
+    input_device,
+    lora_layers,
+    micro_batches,
+    pad_token_id,
+    per_sample_losses,
+    temporary_lora,
+)
+
+#: By name of module, LoRA's A [rank, in] and B [out, rank].
+Adapters = Mapping[str, tuple[Tensor, Tensor]]
+
+
+@frozen(kw_only=True)
+class Recipe:
+    """How a warm-up trains.
+
+    rank: of every module.
+    scale: alpha over rank.
+    batch: samples in a step.
+    steps: at most.
+    epochs: at most; few samples are not gone through more often.
+    rate: the learning rate once it has risen.
+    rising: steps over which it rises.
+    clip: the largest norm of a step's gradient over all that trains.
+    """
+
+    rank: int = 8
+    scale: int = 2
+    batch: int = 8
+    steps: int = 35
+    epochs: int = 4
+    rate: float = 2e-3
+    rising: int = 5
+    clip: float = 1.0
+
+    def steps_on(self, samples: int) -> int:
+        """How many steps so many samples are good for."""
+        return min(self.steps, self.epochs * math.ceil(samples / self.batch))
+
+
+class Watch(Protocol):
+    """What looks on while adapters train."""
+
+    def before(self, adapters: Adapters) -> None:
+        """The step's gradients are there, not yet clipped, and nothing has moved."""
+
+    def after(self, adapters: Adapters) -> None:
+        """The step is done; gradients are clipped."""
+
+
+def warm_up(
+    context: ActiveProfile, samples: Sequence[Sample], recipe: Recipe, watch: Watch, *, metric: str, repeat: int,
+    repeats: int,
+) -> None:  # fmt: skip
+    """Train adapters on all modules that are scored, and heads beside them; all of it is gone afterwards.
+
+    To be called inside of `untouched`.
+
+    context: what the metric got.
+    samples: with labels.
+    recipe: how to train.
+    watch: looks on.
+    metric: its name, for errors.
+    repeat: the number of this warm-up, which with the context's seed draws adapters and batches.
+    repeats: how many there are, for progress.
+
+    Raises `NonFiniteError` where it diverges.
+    """
+    seed = context.seed * repeats + repeat
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    steps = recipe.steps_on(len(samples))
+    heads = [head.name for head in context.inventory.heads]
+    ranks = dict.fromkeys(context.modules, recipe.rank)
+    with temporary_lora(context.model, ranks, scale=recipe.scale, heads=heads) as tuned:
+        trained = [parameter for parameter in tuned.parameters() if parameter.requires_grad]
+        layers = lora_layers(tuned)
+        adapters = {
+            name: (layers[name].lora_A["default"].weight, layers[name].lora_B["default"].weight)
+            for name in context.modules
+        }
+        optimizer = torch.optim.AdamW(trained, lr=recipe.rate, weight_decay=0.0)
+        for step, chosen in enumerate(drawn_batches(samples, recipe.batch, steps, generator)):
+            optimizer.param_groups[0]["lr"] = recipe.rate * min(1.0, (step + 1) / recipe.rising)
+            optimizer.zero_grad()
+            add_gradients(context, chosen, f"{metric}'s warm-up is {{loss}} in step {step}")
+            watch.before(adapters)
+            torch.nn.utils.clip_grad_norm_(trained, recipe.clip)
+            optimizer.step()
+            watch.after(adapters)
+            context.progress(steps * repeat + step + 1, steps * repeats)
+
+
+def add_gradients(context: ActiveProfile, samples: Sequence[Sample], told: str) -> None:
+    """Add the gradient of the samples' mean loss to what requires one.
+
+    context: what the metric got.
+    samples: with labels.
+    told: what an error says after "the loss of ", with ``{loss}`` for the loss.
+
+    Raises `NonFiniteError`.
+    """
+    for batch in on_device(samples, context):
+        with torch.enable_grad():
+            loss = per_sample_losses(context.model, batch, context.task).sum() / len(samples)
+        if not torch.isfinite(loss):
+            raise NonFiniteError(f"the loss of {told.format(loss=float(loss.detach()))}")
+        torch.autograd.backward(loss)
+
+
+def labelled(context: ActiveProfile, metric: str, fewest: int) -> list[Sample]:
+    """The samples with labels, in the order given. Raises `DataError` for fewer than so many."""
+    samples = [sample for sample in context.samples if count_labels(sample, context.task) > 0]
+    if len(samples) < fewest:
+        raise DataError(f"{metric} needs at least {fewest} samples with labels, but there are {len(samples)}")
+    return samples
+
+
+def disjoint(samples: Sequence[Sample], parts: int, seed: int) -> list[list[Sample]]:
+    """Parts without a sample in common, drawn: the spread of what they give holds that of the samples too."""
+    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed)).tolist()
+    return [[samples[i] for i in order[part::parts]] for part in range(parts)]
+
+
+def drawn_batches(
+    samples: Sequence[Sample], size: int, steps: int, generator: torch.Generator
+) -> Iterator[list[Sample]]:
+    """So many batches, epoch after epoch, each in a new order; their size does not depend on the memory at hand."""
+    queue: list[int] = []
+    size = min(size, len(samples))
+    for _ in range(steps):
+        if len(queue) < size:
+            queue = torch.randperm(len(samples), generator=generator).tolist()
+        chosen, queue = queue[:size], queue[size:]
+        yield [samples[i] for i in chosen]
+
+
+def on_device(samples: Sequence[Sample], context: ActiveProfile) -> Iterator[Sample]:
+    """Micro-batches, where the model wants its inputs."""
+    pad, device = pad_token_id(context.model, context.task, context.micro_batch), input_device(context.model)
+    for batch in micro_batches(samples, context.micro_batch, pad):
+        yield {key: value.to(device) for key, value in batch.items()}
