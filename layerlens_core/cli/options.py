@@ -127,6 +127,16 @@ decision_options = _several(
     ),
     click.option("--strategy", help="How to choose; see 'layerlens plugins'.  [default: threshold]"),
     click.option("--methods", help="Methods to choose from, comma-separated.  [default: those that apply can build]"),
+    click.option(
+        "--granularity",
+        type=click.Choice(["module", "layer"]),
+        help="Whose utilities LoRA's ranks follow.  [default: the finest that the strategy knows]",
+    ),
+    click.option(
+        "--abstain/--no-abstain",
+        default=None,
+        help="Plan one rank for all where the profile supports nothing else.  [default: as the strategy does]",
+    ),
     click.option("--thresholds", help="Of the threshold strategy: utilities, ascending, comma-separated."),
     click.option("--quantiles", help="Of the threshold strategy: shares of the layers, ascending, comma-separated."),
     click.option(
@@ -208,7 +218,7 @@ def _numbers_by_name(
 #: The names of `decision_options`, as commands get them.
 DECISION_NAMES = (
     "budgets", "strategy", "methods", "thresholds", "quantiles", "settings", "normalizer", "aggregator", "penalties",
-    "batch_size", "length", "optimizer", "margins",
+    "batch_size", "length", "optimizer", "margins", "granularity", "abstain",
 )  # fmt: skip
 
 
@@ -236,6 +246,8 @@ def decision_arguments(given: Mapping[str, Any], before: "Training | None" = Non
         "penalties": parse_penalties(given["penalties"]) or None,
         "training": training,
         "margins": given["margins"],
+        "granularity": given["granularity"],
+        "abstain": given["abstain"],
     }
     return {name: value for name, value in arguments.items() if value is not None}
 

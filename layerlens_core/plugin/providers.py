@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from attrs import field, frozen
 from attrs.validators import in_, instance_of, optional
 
-from layerlens_core.values.scores import Reduction
+from layerlens_core.values.scores import Granularity, Reduction
 from layerlens_core.values.statistics import STATISTICS
 
 if TYPE_CHECKING:
@@ -43,6 +43,11 @@ def _known_statistics(_instance: object, _attribute: object, value: tuple[str, .
     unknown = sorted(set(value) - set(STATISTICS))
     if unknown:
         raise ValueError(f"unknown statistics {unknown}; the engine gathers {sorted(STATISTICS)}")
+
+
+def _granularities(_instance: object, _attribute: object, value: tuple[str, ...]) -> None:
+    if not value or not set(value) <= set(get_args(Granularity)):
+        raise ValueError(f"granularities are layer, module or both, not {value}")
 
 
 @frozen(kw_only=True)
@@ -96,12 +101,17 @@ class StrategyProvider:
     summary: one line for ``layerlens plugins``.
     load: imports and returns the selecting function.
     options: the names that ``--set NAME=VALUE`` may carry; any other is refused before ``select`` runs.
+    granularities: whose utilities LoRA's ranks can follow, layers' or modules' too; the first is what it does unless
+        told otherwise.
+    abstains: unless told otherwise, its plan is uniform where the profile supports nothing else.
     """
 
     name: str = _name()
     summary: str = field(validator=instance_of(str))
     load: "Callable[[], Select]"
     options: tuple[str, ...] = field(default=(), converter=_names)
+    granularities: tuple[Granularity, ...] = field(default=("layer",), converter=_names, validator=_granularities)
+    abstains: bool = field(default=False, validator=instance_of(bool))
 
 
 @frozen(kw_only=True)
