@@ -7,6 +7,7 @@ from layerlens_core import tracing
 from layerlens_core.allocation.budget import Budget
 from layerlens_core.allocation.margins import lacks_margins, too_many, with_margins
 from layerlens_core.allocation.problem import Problem, pose
+from layerlens_core.allocation.unused import unused
 from layerlens_core.errors import ScoreError
 from layerlens_core.plugin.discovery import OURS
 from layerlens_core.plugin.registry import Registry, default
@@ -17,7 +18,8 @@ from layerlens_core.values.profile import Profile
 from layerlens_core.values.request import DEFAULT_SCALE, Request
 from layerlens_core.values.scores import Granularity, Normalizer
 
-DEFAULT_STRATEGY = "threshold"
+#: The one that the evidence supports (docs/evidence.md).
+DEFAULT_STRATEGY = "tempered"
 DEFAULT_BUDGET = Budget(params="r=8")
 
 
@@ -124,7 +126,8 @@ def plan_for(
         certificate=selection.certificate,
         heads=profile.inventory.heads,
         directions=profile.directions,
-        notes=selection.notes,
+        abstained=problem.abstained,
+        notes=(*selection.notes, *unused(problem.candidates, problem.limits, selection.decisions, cost)),
     )
     plan.check()  # what is written has to be readable again
     tracing.plan_made(plan)

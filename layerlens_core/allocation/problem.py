@@ -7,6 +7,7 @@ import attrs
 from attrs import frozen
 
 from layerlens_core import tracing
+from layerlens_core.allocation.abstention import abstention
 from layerlens_core.allocation.budget import Budget, References, readable, spell
 from layerlens_core.allocation.build import build_candidates
 from layerlens_core.allocation.utilities import aggregate
@@ -21,6 +22,9 @@ from layerlens_core.values.profile import Profile
 from layerlens_core.values.request import Request
 from layerlens_core.values.scores import Granularity, Utilities
 
+#: The strategy of a plan that abstains.
+UNIFORM = "uniform"
+
 
 @frozen(kw_only=True)
 class Problem:
@@ -30,7 +34,8 @@ class Problem:
     candidates: of every scored layer.
     limits: on the plan's cost.
     utilities: of every scored layer.
-    select: the strategy.
+    select: the strategy; ``uniform`` where the plan abstains.
+    abstained: why it does; None where it does not.
     """
 
     request: Request
@@ -38,6 +43,7 @@ class Problem:
     limits: Limits
     utilities: Utilities
     select: Select
+    abstained: str | None = None
 
     def decide(self, candidates: CandidateSet | None = None, limits: Limits | None = None) -> tuple[Decision, ...]:
         """The strategy's decisions, held to its contract.
@@ -63,7 +69,11 @@ class Problem:
         """As `decide`, with the strategy's certificate and notes where it gives any."""
         units, bounds = candidates or self.candidates, limits or self.limits
         selected = self.select(units, bounds, self._context)
-        checked = check_decisions(selected, units, bounds, self.request.strategy)
+        checked = check_decisions(selected, units, bounds, UNIFORM if self.abstained else self.request.strategy)
+        if self.abstained:
+            checked = tuple(
+                attrs.evolve(each, reason=f"abstained, as {self.abstained}: {each.reason}") for each in checked
+            )
         if isinstance(selected, Selection):
             return attrs.evolve(selected, decisions=checked)
         return Selection(decisions=checked)
@@ -107,6 +117,7 @@ def pose(profile: Profile, request: Request, registry: Registry | None = None) -
         penalties=_penalties(request.penalties, methods, registry),
         training=training,
         granularity=granularity,
+        abstain=registry.get("strategy", request.strategy).abstains if request.abstain is None else request.abstain,
     )
     candidates = build_candidates(profile, utilities, methods, resolved, registry)
     _check_places(candidates, profile, request.methods)
@@ -118,13 +129,21 @@ def pose(profile: Profile, request: Request, registry: Registry | None = None) -
     )
     _check_measured(limits, methods, profile, training)
     _check_affordable(candidates, limits, budget)
-    return Problem(
+    problem = Problem(
         request=resolved,
         candidates=candidates,
         limits=limits,
         utilities=utilities,
         select=registry.load("strategy", request.strategy),
     )
+    if not resolved.abstain or request.strategy == UNIFORM:
+        return problem
+    cause = abstention(profile, utilities.weights, candidates, granularity)
+    if cause is None:
+        return problem
+    with tracing.silenced():
+        problem.solve()  # what is wrong with its options is told all the same
+    return attrs.evolve(problem, select=registry.load("strategy", UNIFORM), abstained=cause)
 
 
 def _check_measured(limits: Limits, methods: Mapping[str, Method], profile: Profile, training: Training) -> None:

@@ -125,7 +125,7 @@ decision_options = _several(
         help="Of params, flops, memory or latency: params=50k, flops=60%, memory=24GiB, latency=2ms, params=r=8. "
         "Repeatable.  [default: params=r=8]",
     ),
-    click.option("--strategy", help="How to choose; see 'layerlens plugins'.  [default: threshold]"),
+    click.option("--strategy", help="How to choose; see 'layerlens plugins'.  [default: tempered]"),
     click.option("--methods", help="Methods to choose from, comma-separated.  [default: those that apply can build]"),
     click.option(
         "--granularity",
@@ -137,8 +137,8 @@ decision_options = _several(
         default=None,
         help="Plan one rank for all where the profile supports nothing else.  [default: as the strategy does]",
     ),
-    click.option("--thresholds", help="Of the threshold strategy: utilities, ascending, comma-separated."),
-    click.option("--quantiles", help="Of the threshold strategy: shares of the layers, ascending, comma-separated."),
+    click.option("--thresholds", help="Utilities, ascending, comma-separated; implies --strategy threshold."),
+    click.option("--quantiles", help="Shares of the layers, ascending, comma-separated; implies --strategy threshold."),
     click.option(
         "--set",
         "settings",
@@ -236,9 +236,12 @@ def decision_arguments(given: Mapping[str, Any], before: "Training | None" = Non
     step = {name: value for name, value in step.items() if value is not None}
     training = attrs.evolve(before or Training(), **step) if step else None
     methods = given["methods"]
+    strategy = given["strategy"]
+    if strategy is None and (given["thresholds"], given["quantiles"]) != (None, None):
+        strategy = "threshold"  # whose options they are
     arguments = {
         "budget": Budget.parse(given["budgets"]) if given["budgets"] else None,
-        "strategy": given["strategy"],
+        "strategy": strategy,
         "methods": names_in(methods) if methods is not None else None,
         "options": _strategy_options(given) or None,
         "normalizer": given["normalizer"],

@@ -24,6 +24,7 @@ from layerlens_core.plugin import (
     Selection,
     Target,
     Unit,
+    candidate_refused,
 )
 
 #: τ unless ``--set temper=`` says otherwise.
@@ -70,7 +71,7 @@ def select(candidates: CandidateSet, limits: Limits, context: Context) -> Select
     trained = [slot for slot in slots if slot.unit >= even.first]
     sizes = _fitted(candidates, trained, even.sizes(candidates), limits)
     decisions = tuple(
-        _decision(unit, method, by_target, temper)
+        _decision(unit, _largest_method(candidates, unit), method, by_target, temper)
         for unit, method, by_target in zip(candidates.units, even.methods, sizes, strict=True)
         if context.only in (None, unit.name)
     )
@@ -177,11 +178,14 @@ def _largest_method(candidates: CandidateSet, unit: Unit) -> str:
     return next(method for method in reversed(candidates.methods) if unit.offers(method))
 
 
-def _decision(unit: Unit, method: str, sizes: dict[str, int], temper: float) -> Decision:
-    if method == "none":
-        return unit.decide("none", reason="memory or FLOPs do not suffice for all layers; the lowest are frozen first")
+def _decision(unit: Unit, wanted: str, method: str, sizes: dict[str, int], temper: float) -> Decision:
     if not any(sizes.values()):
-        return unit.decide("none", reason="the budget has no parameters for it: modules of other layers are worth more")
+        deep = "memory or FLOPs do not suffice for all layers, and the lowest ones are frozen first"
+        reason = (
+            deep if method == "none" else "the budget has no parameters left: modules of other layers are worth more"
+        )
+        candidate_refused(unit.name, wanted, reason)
+        return unit.decide("none", reason=reason)
     low, high = min(sizes.values()), max(sizes.values())
     words = f"{method} of size {low}" + (f" to {high}" if low < high else "")
     per = " for each parameter" if PER == "parameter" else ""
