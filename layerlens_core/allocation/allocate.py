@@ -7,6 +7,7 @@ from layerlens_core import tracing
 from layerlens_core.allocation.budget import Budget
 from layerlens_core.allocation.margins import lacks_margins, too_many, with_margins
 from layerlens_core.allocation.problem import Problem, pose
+from layerlens_core.allocation.unused import unused
 from layerlens_core.errors import ScoreError
 from layerlens_core.plugin.discovery import OURS
 from layerlens_core.plugin.registry import Registry, default
@@ -15,9 +16,10 @@ from layerlens_core.values.decisions import Decision
 from layerlens_core.values.plan import Plan
 from layerlens_core.values.profile import Profile
 from layerlens_core.values.request import DEFAULT_SCALE, Request
-from layerlens_core.values.scores import Normalizer
+from layerlens_core.values.scores import Granularity, Normalizer
 
-DEFAULT_STRATEGY = "threshold"
+#: The one that the evidence supports (docs/evidence.md).
+DEFAULT_STRATEGY = "tempered"
 DEFAULT_BUDGET = Budget(params="r=8")
 
 
@@ -34,6 +36,8 @@ def allocate(
     penalties: Mapping[str, float] | None = None,
     training: Training | None = None,
     scale: int = DEFAULT_SCALE,
+    granularity: Granularity | None = None,
+    abstain: bool | None = None,
     margins: bool | None = None,
     registry: Registry | None = None,
 ) -> Plan:
@@ -51,6 +55,10 @@ def allocate(
     penalties: by method; predicted gains are divided by them.
     training: the step that FLOPs and memory are counted for.
     scale: α/r of every LoRA module.
+    granularity: whether LoRA's ranks follow the utilities of modules or of layers; by default the finest that the
+        strategy knows.
+    abstain: whether the plan is uniform where the profile supports nothing else
+        (`layerlens_core.allocation.abstention`); by default where the strategy says so of itself, as ``tempered`` does.
     margins: find for every layer the smallest change of its utility that would give it another method, by deciding
         anew some twenty times a layer; by default where there are few candidates and one bound, and the strategy is one
         of LayerLens's own.
@@ -70,6 +78,8 @@ def allocate(
         penalties=penalties or {},
         training=training or Training(),
         scale=scale,
+        granularity=granularity,
+        abstain=abstain,
     )
     return plan_for(profile, request, margins=margins, registry=registry)
 
@@ -91,7 +101,8 @@ def plan_for(
     """
     registry = default() if registry is None else registry
     problem = pose(profile, request, registry)
-    decisions, certificate = problem.solve()
+    selection = problem.solve()
+    decisions = tuple(selection.decisions)
     cost = problem.candidates.total(decisions)
     if margins is None:
         decisions = _with_quick_margins(
@@ -112,9 +123,11 @@ def plan_for(
         limits=problem.limits,
         cost=cost,
         decisions=decisions,
-        certificate=certificate,
+        certificate=selection.certificate,
         heads=profile.inventory.heads,
         directions=profile.directions,
+        abstained=problem.abstained,
+        notes=(*selection.notes, *unused(problem.candidates, problem.limits, selection.decisions, cost)),
     )
     plan.check()  # what is written has to be readable again
     tracing.plan_made(plan)

@@ -125,6 +125,12 @@ class Budget:
             limits["params"] = int(min(limits["params"], MOST_EXACT))
         return Limits(**limits)  # type: ignore[arg-type]
 
+    @property
+    def rank(self) -> int | None:
+        """The rank of the uniform LoRA that bounds the parameters; None where they are bounded otherwise, or not."""
+        spelling, number = _parse("params", self.params) if self.params is not None else ("", 0.0)
+        return int(number) if spelling == "rank" else None
+
     def texts(self) -> list[str]:
         """The budget as `parse` reads it, one text for each kind."""
         return [f"{kind}={getattr(self, kind)}" for kind in RESOURCES if getattr(self, kind) is not None]
@@ -162,7 +168,9 @@ class References:
     def uniform_lora(self, rank: int) -> Cost:
         """LoRA of one rank on every linear module; the frozen model is in all amounts but ``params``."""
         params = self.inventory.lora_parameters(rank)
-        kept = sum(self.adapted.values()) * self.training.tokens
+        # The modules' inputs, and of every module the rank's values between A and B.
+        between = rank * sum(1 for _ in self.inventory.linears()) * self.training.activation_bytes
+        kept = (sum(self.adapted.values()) + between) * self.training.tokens
         own = Cost(params=params, flops=6.0 * params, memory=params * self.training.bytes_per_parameter + kept)
         return self.depths[0] + own
 

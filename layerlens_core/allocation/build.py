@@ -49,7 +49,7 @@ class Findings:
     depth: its place in the model, 0 for the lowest.
     kept_inputs: bytes a token that the inputs of all linear modules take, which LoRA keeps.
     excluded: modules that were not scored and therefore are no targets.
-    importance: the share of each module in the layer's score.
+    importance: the modules' own utilities.
     spectrum: by rank, the share of the layer's mean gradient that LoRA of that rank can follow, in place of the assumed
         coverage.
     """
@@ -269,4 +269,24 @@ def _module_importance(profile: Profile, utilities: Utilities, registry: Registr
         aggregator=utilities.aggregator,
         granularity="module",
     )
-    return dict(zip(modules.units, modules.values, strict=True))
+    found = dict(zip(modules.units, modules.values, strict=True))
+    if len(scores) == len([weight for weight in utilities.weights.values() if weight > 0]):
+        return found
+    return _within_layers(found, profile, utilities)
+
+
+def _within_layers(found: Mapping[str, float], profile: Profile, utilities: Utilities) -> dict[str, float]:
+    """The layers' utilities spread over their modules, where some metric scores layers alone.
+
+    found: the modules' utilities by the other metrics, which say how modules of one layer differ.
+    profile: what was measured.
+    utilities: of the layers.
+    """
+    spread: dict[str, float] = {}
+    utility_of = dict(zip(utilities.units, utilities.values, strict=True))
+    for layer in profile.inventory.layers:
+        own = {module.name: found[module.name] for module in layer.modules if module.name in found}
+        mean = math.fsum(own.values()) / len(own) if own else 0.0
+        if mean > 0 and layer.name in utility_of:
+            spread |= {name: utility_of[layer.name] * value / mean for name, value in own.items()}
+    return spread

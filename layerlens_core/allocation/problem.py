@@ -7,6 +7,7 @@ import attrs
 from attrs import frozen
 
 from layerlens_core import tracing
+from layerlens_core.allocation.abstention import abstention
 from layerlens_core.allocation.budget import Budget, References, readable, spell
 from layerlens_core.allocation.build import build_candidates
 from layerlens_core.allocation.utilities import aggregate
@@ -16,10 +17,13 @@ from layerlens_core.plugin.protocols import Context, Method, Select
 from layerlens_core.plugin.registry import Registry, default
 from layerlens_core.values.candidates import CandidateSet
 from layerlens_core.values.costs import Limits, Training
-from layerlens_core.values.decisions import Certificate, Decision, Selection
+from layerlens_core.values.decisions import Decision, Selection
 from layerlens_core.values.profile import Profile
 from layerlens_core.values.request import Request
-from layerlens_core.values.scores import Utilities
+from layerlens_core.values.scores import Granularity, Utilities
+
+#: The strategy of a plan that abstains.
+UNIFORM = "uniform"
 
 
 @frozen(kw_only=True)
@@ -30,7 +34,8 @@ class Problem:
     candidates: of every scored layer.
     limits: on the plan's cost.
     utilities: of every scored layer.
-    select: the strategy.
+    select: the strategy; ``uniform`` where the plan abstains.
+    abstained: why it does; None where it does not.
     """
 
     request: Request
@@ -38,6 +43,7 @@ class Problem:
     limits: Limits
     utilities: Utilities
     select: Select
+    abstained: str | None = None
 
     def decide(self, candidates: CandidateSet | None = None, limits: Limits | None = None) -> tuple[Decision, ...]:
         """The strategy's decisions, held to its contract.
@@ -45,28 +51,38 @@ class Problem:
         candidates: in place of the problem's own.
         limits: in place of the problem's own.
         """
-        return self.solve(candidates, limits)[0]
+        return self.solve(candidates, limits).decisions
 
     def trial(self, unit: str) -> Callable[[CandidateSet, Limits], Sequence[Decision]]:
         """Decides like `decide`, for looking at one unit alone: the strategy may leave the others out.
 
         unit: its name.
         """
-        context = Context(options=self.request.options, only=unit)
+        context = attrs.evolve(self._context, only=unit)
 
         def decide(candidates: CandidateSet, limits: Limits) -> Sequence[Decision]:
             return [each for each in self.select(candidates, limits, context) if each.unit == unit]
 
         return decide
 
-    def solve(
-        self, candidates: CandidateSet | None = None, limits: Limits | None = None
-    ) -> tuple[tuple[Decision, ...], Certificate | None]:
-        """As `decide`, with the strategy's certificate where it gives one."""
+    def solve(self, candidates: CandidateSet | None = None, limits: Limits | None = None) -> Selection:
+        """As `decide`, with the strategy's certificate and notes where it gives any."""
         units, bounds = candidates or self.candidates, limits or self.limits
-        selected = self.select(units, bounds, Context(options=self.request.options))
-        certificate = selected.certificate if isinstance(selected, Selection) else None
-        return check_decisions(selected, units, bounds, self.request.strategy), certificate
+        selected = self.select(units, bounds, self._context)
+        checked = check_decisions(selected, units, bounds, UNIFORM if self.abstained else self.request.strategy)
+        if self.abstained:
+            checked = tuple(
+                attrs.evolve(each, reason=f"abstained, as {self.abstained}: {each.reason}") for each in checked
+            )
+        if isinstance(selected, Selection):
+            return attrs.evolve(selected, decisions=checked)
+        return Selection(decisions=checked)
+
+    @property
+    def _context(self) -> Context:
+        assert self.request.granularity is not None  # `pose` resolved it
+        rank = Budget.parse(self.request.budget).rank
+        return Context(options=self.request.options, granularity=self.request.granularity, rank=rank)
 
 
 def pose(profile: Profile, request: Request, registry: Registry | None = None) -> Problem:
@@ -80,6 +96,7 @@ def pose(profile: Profile, request: Request, registry: Registry | None = None) -
     """
     registry = default() if registry is None else registry
     _check_options(request, registry)
+    granularity = _granularity(request, registry)
     utilities = aggregate(
         profile.scores,
         profile.inventory,
@@ -99,6 +116,8 @@ def pose(profile: Profile, request: Request, registry: Registry | None = None) -
         methods=tuple(methods),
         penalties=_penalties(request.penalties, methods, registry),
         training=training,
+        granularity=granularity,
+        abstain=registry.get("strategy", request.strategy).abstains if request.abstain is None else request.abstain,
     )
     candidates = build_candidates(profile, utilities, methods, resolved, registry)
     _check_places(candidates, profile, request.methods)
@@ -110,13 +129,21 @@ def pose(profile: Profile, request: Request, registry: Registry | None = None) -
     )
     _check_measured(limits, methods, profile, training)
     _check_affordable(candidates, limits, budget)
-    return Problem(
+    problem = Problem(
         request=resolved,
         candidates=candidates,
         limits=limits,
         utilities=utilities,
         select=registry.load("strategy", request.strategy),
     )
+    if not resolved.abstain or request.strategy == UNIFORM:
+        return problem
+    cause = abstention(profile, utilities.weights, candidates, granularity)
+    if cause is None:
+        return problem
+    with tracing.silenced():
+        problem.solve()  # what is wrong with its options is told all the same
+    return attrs.evolve(problem, select=registry.load("strategy", UNIFORM), abstained=cause)
 
 
 def _check_measured(limits: Limits, methods: Mapping[str, Method], profile: Profile, training: Training) -> None:
@@ -199,6 +226,19 @@ def _check_options(request: Request, registry: Registry) -> None:
             raise PlanError(
                 f"strategy {request.strategy!r} has no option {name!r}; it takes: {taken}.{nearest(name, known)}"
             )
+
+
+def _granularity(request: Request, registry: Registry) -> Granularity:
+    """What was asked for, or else the strategy's first. Raises `PlanError` for what the strategy cannot do."""
+    known = registry.get("strategy", request.strategy).granularities
+    if request.granularity is None:
+        return known[0]
+    if request.granularity not in known:
+        raise PlanError(
+            f"strategy {request.strategy!r} decides by {' or '.join(known)}, not by {request.granularity!r}; use "
+            "another strategy, such as tempered, or leave granularity out"
+        )
+    return request.granularity
 
 
 def _load_methods(registry: Registry, names: Iterable[str] | None) -> dict[str, Method]:

@@ -22,7 +22,8 @@ from layerlens_core.cli.options import (
 def command(run: Path, metrics: tuple[str, ...], as_json: bool, **arguments: Any) -> None:
     """Plan RUN anew from its profile, and replace RUN/plan.json.
 
-    What is not given stays as it was in the run's plan; a new strategy or new methods drop the old options.
+    What is not given stays as it was in the run's plan; a new strategy or new methods drop the old options,
+    a new strategy also --granularity and --abstain.
     """
     from layerlens_core.allocation.allocate import allocate
     from layerlens_core.cli.run_directory import held, print_result, writing_run
@@ -45,7 +46,10 @@ def command(run: Path, metrics: tuple[str, ...], as_json: bool, **arguments: Any
 
 
 def _as_before(plan: Any, given: dict[str, Any]) -> dict[str, Any]:
-    """The earlier plan's arguments. A new strategy or new methods drop its options, new methods its penalties too."""
+    """The earlier plan's arguments.
+
+    A new strategy drops its options, granularity and abstention, new methods drop its options and penalties.
+    """
     import attrs
 
     from layerlens_core.allocation.budget import Budget
@@ -53,6 +57,8 @@ def _as_before(plan: Any, given: dict[str, Any]) -> dict[str, Any]:
     before = attrs.asdict(plan.request, recurse=False) | {"budget": Budget.parse(plan.request.budget)}
     if given.keys() & {"strategy", "methods"}:
         del before["options"]
+    if "strategy" in given:
+        del before["granularity"], before["abstain"]
     if "methods" in given:
         del before["penalties"]
     return before

@@ -125,10 +125,20 @@ decision_options = _several(
         help="Of params, flops, memory or latency: params=50k, flops=60%, memory=24GiB, latency=2ms, params=r=8. "
         "Repeatable.  [default: params=r=8]",
     ),
-    click.option("--strategy", help="How to choose; see 'layerlens plugins'.  [default: threshold]"),
+    click.option("--strategy", help="How to choose; see 'layerlens plugins'.  [default: tempered]"),
     click.option("--methods", help="Methods to choose from, comma-separated.  [default: those that apply can build]"),
-    click.option("--thresholds", help="Of the threshold strategy: utilities, ascending, comma-separated."),
-    click.option("--quantiles", help="Of the threshold strategy: shares of the layers, ascending, comma-separated."),
+    click.option(
+        "--granularity",
+        type=click.Choice(["module", "layer"]),
+        help="Whose utilities LoRA's ranks follow.  [default: the finest that the strategy knows]",
+    ),
+    click.option(
+        "--abstain/--no-abstain",
+        default=None,
+        help="Plan one rank for all where the profile supports nothing else.  [default: as the strategy does]",
+    ),
+    click.option("--thresholds", help="Utilities, ascending, comma-separated; implies --strategy threshold."),
+    click.option("--quantiles", help="Shares of the layers, ascending, comma-separated; implies --strategy threshold."),
     click.option(
         "--set",
         "settings",
@@ -208,7 +218,7 @@ def _numbers_by_name(
 #: The names of `decision_options`, as commands get them.
 DECISION_NAMES = (
     "budgets", "strategy", "methods", "thresholds", "quantiles", "settings", "normalizer", "aggregator", "penalties",
-    "batch_size", "length", "optimizer", "margins",
+    "batch_size", "length", "optimizer", "margins", "granularity", "abstain",
 )  # fmt: skip
 
 
@@ -226,9 +236,12 @@ def decision_arguments(given: Mapping[str, Any], before: "Training | None" = Non
     step = {name: value for name, value in step.items() if value is not None}
     training = attrs.evolve(before or Training(), **step) if step else None
     methods = given["methods"]
+    strategy = given["strategy"]
+    if strategy is None and (given["thresholds"], given["quantiles"]) != (None, None):
+        strategy = "threshold"  # whose options they are
     arguments = {
         "budget": Budget.parse(given["budgets"]) if given["budgets"] else None,
-        "strategy": given["strategy"],
+        "strategy": strategy,
         "methods": names_in(methods) if methods is not None else None,
         "options": _strategy_options(given) or None,
         "normalizer": given["normalizer"],
@@ -236,6 +249,8 @@ def decision_arguments(given: Mapping[str, Any], before: "Training | None" = Non
         "penalties": parse_penalties(given["penalties"]) or None,
         "training": training,
         "margins": given["margins"],
+        "granularity": given["granularity"],
+        "abstain": given["abstain"],
     }
     return {name: value for name, value in arguments.items() if value is not None}
 

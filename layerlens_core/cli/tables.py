@@ -167,6 +167,10 @@ def spending(plan: Plan) -> str:
             amount = getattr(plan.cost, name)
             text += f"\n{readable(name, amount)} of {name} planned of {readable(name, bound)} allowed"
             text += _share(amount, bound)
+    for note in plan.notes:
+        text += f"\n{note}"
+    if plan.abstained is not None:
+        text += f"\nabstained from {plan.request.strategy}, as {plan.abstained}; --no-abstain overrides this"
     return text
 
 
@@ -227,6 +231,8 @@ def print_explanation(explanation: Explanation, plan: Plan) -> None:
     for name, bound in budget["limits"].items():
         spent = f"{readable(name, budget['spent'][name])} of {readable(name, bound)}"
         console.print(f"budget {escape(budget['asked'])}: {spent} {name} spent by the whole plan")
+    for note in plan.notes:
+        console.print(escape(note), highlight=False)
     console.print(_modules(explanation) if decision["sizes"] else "nothing to train: the layer stays frozen")
     others = sorted({d.size for d in plan.decisions if d.method == decision["method"]})
     if decision["sizes"] and len(others) > 1:

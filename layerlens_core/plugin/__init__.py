@@ -90,6 +90,7 @@ if TYPE_CHECKING:
     from layerlens_core.values.inventory import LinearModule as LinearModule
     from layerlens_core.values.inventory import ResidualWriter as ResidualWriter
     from layerlens_core.values.inventory import Skipped as Skipped
+    from layerlens_core.values.plan import LORA_METHODS as LORA_METHODS
     from layerlens_core.values.plan import Plan as Plan
     from layerlens_core.values.profile import Profile as Profile
     from layerlens_core.values.profile import Task as Task
@@ -133,7 +134,7 @@ _HOMES = {
     "values.columns": ("Candidate", "Table"),
     "values.decisions": ("Decision", "Certificate", "Selection"),
     "values.request": ("Request",),
-    "values.plan": ("Plan",),
+    "values.plan": ("LORA_METHODS", "Plan"),
     "values.profile": ("Profile", "Task"),
     # For strategies.
     "allocation.apportionment": ("Apportionment", "Claim", "apportion"),

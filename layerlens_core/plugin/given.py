@@ -130,6 +130,13 @@ def certificate(given: Certificate) -> Certificate:
     return Certificate(value=value, bound=bound)
 
 
+def notes(given: Iterable[str]) -> tuple[str, ...]:
+    """A selection's notes, of plain texts."""
+    if isinstance(given, str):
+        raise TypeError(f"the notes of a selection must be several texts, but are {_shown(given)}")
+    return tuple(text(note, "a note of a selection") for note in given)
+
+
 def targets(given: Iterable[Target], layer: Layer) -> tuple[Target, ...]:
     """A method's places in a layer, of plain numbers: each is a place of the layer, and is there once."""
     here = {module.name for module in layer.modules} | {attention.name for attention in layer.attentions}

@@ -86,7 +86,11 @@ def _as_it_is(_origin: Origin, result: Any, _argument: object) -> Any:
 
 def _selected(_origin: Origin, result: Any, _argument: object) -> Any:
     if isinstance(result, Selection):
-        return Selection(decisions=_decisions(result.decisions), certificate=given.certificate(result.certificate))
+        return Selection(
+            decisions=_decisions(result.decisions),
+            certificate=None if result.certificate is None else given.certificate(result.certificate),
+            notes=given.notes(result.notes),
+        )
     return _decisions(result)
 
 

@@ -21,6 +21,7 @@ from layerlens_core.values.candidates import CandidateSet, Target
 from layerlens_core.values.costs import Limits
 from layerlens_core.values.decisions import Decision
 from layerlens_core.values.inventory import Layer
+from layerlens_core.values.scores import Granularity
 from layerlens_core.values.statistics import ModuleStatistics
 
 if TYPE_CHECKING:
@@ -74,10 +75,15 @@ class Context:
     options: as the user typed them, by name.
     only: the one unit whose decision will be looked at, where inputs are changed to see what follows; a strategy may
         leave out the decisions on all others, or pay no heed.
+    granularity: whether LoRA's ranks shall follow the utilities of modules (`Unit.importance`) or of layers; one of
+        the provider's ``granularities``.
+    rank: that of the uniform LoRA by which the budget bounds the parameters (``params=r=8``), where it does.
     """
 
     options: Mapping[str, str] = field(factory=dict)
     only: str | None = None
+    granularity: Granularity = "layer"
+    rank: int | None = None
 
 
 class Select(Protocol):

@@ -45,6 +45,11 @@ def _known_statistics(_instance: object, _attribute: object, value: tuple[str, .
         raise ValueError(f"unknown statistics {unknown}; the engine gathers {sorted(STATISTICS)}")
 
 
+def _granularities(_instance: object, _attribute: object, value: tuple[str, ...]) -> None:
+    if not value or not set(value) <= set(get_args(Granularity)):
+        raise ValueError(f"granularities are layer, module or both, not {value}")
+
+
 @frozen(kw_only=True)
 class MetricProvider:
     """A signal that says how much a module, or a layer, is worth adapting.
@@ -101,12 +106,17 @@ class StrategyProvider:
     summary: one line for ``layerlens plugins``.
     load: imports and returns the selecting function.
     options: the names that ``--set NAME=VALUE`` may carry; any other is refused before ``select`` runs.
+    granularities: whose utilities LoRA's ranks can follow, layers' or modules' too; the first is what it does unless
+        told otherwise.
+    abstains: unless told otherwise, its plan is uniform where the profile supports nothing else.
     """
 
     name: str = _name()
     summary: str = field(validator=instance_of(str))
     load: "Callable[[], Select]"
     options: tuple[str, ...] = field(default=(), converter=_names)
+    granularities: tuple[Granularity, ...] = field(default=("layer",), converter=_names, validator=_granularities)
+    abstains: bool = field(default=False, validator=instance_of(bool))
 
 
 @frozen(kw_only=True)

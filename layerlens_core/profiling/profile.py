@@ -191,6 +191,7 @@ def profile_with(
         activations=activations,
         latency=workers.first(measure_latency(model, inventory) if options.latency and workers.rank == 0 else {}),
         stability=stability | stabilities_of_errors(metrics, scores, inventory, options.seed),
+        module_stability=stabilities(metrics, inventory, measured.ledger, scored, options.seed, "module"),
         directions=written_directions(measured, inventory, options, workers),
     )
     tracing.profile_finished(result)

@@ -17,7 +17,7 @@ from layerlens_core.profiling.distributed.workers import Workers
 from layerlens_core.profiling.engine.ledger import Ledger
 from layerlens_core.profiling.engine.stability import errors_of_repeats, jackknife, split_half, split_half_of_errors
 from layerlens_core.values.inventory import Inventory
-from layerlens_core.values.scores import RawScores
+from layerlens_core.values.scores import Granularity, RawScores
 from layerlens_core.values.statistics import ModuleStatistics
 
 
@@ -124,15 +124,21 @@ def load_metrics(names: Iterable[str], registry: Registry) -> tuple[Metric, ...]
 
 
 def stabilities(
-    metrics: Sequence[Metric], inventory: Inventory, ledger: Ledger, scored: Collection[str], seed: int
+    metrics: Sequence[Metric],
+    inventory: Inventory,
+    ledger: Ledger,
+    scored: Collection[str],
+    seed: int,
+    granularity: Granularity = "layer",
 ) -> dict[str, float]:
-    """By metric that is a mean over samples, how far the layers' ranking agrees between halves of the samples.
+    """By metric that is a mean over samples, how far the ranking agrees between halves of the samples.
 
     metrics: those asked for.
     inventory: of the model.
     ledger: what was measured.
     scored: the names of the modules that have a score.
     seed: draws the halves.
+    granularity: whether layers or modules are ranked.
     """
     weights = {module.name: module.in_features * module.out_features for module in inventory.modules}
     found = {}
@@ -140,11 +146,12 @@ def stabilities(
         if not metric.is_mean:
             continue
 
-        def by_layer(groups: Sequence[int], metric: Metric = metric) -> list[float]:
+        def of_part(groups: Sequence[int], metric: Metric = metric) -> list[float]:
             parts = (ledger.statistics(module, weights[module], groups=groups) for module in scored)
-            return list(metric.passive(parts).by_layer(inventory).values())
+            scores = metric.passive(parts)
+            return list((scores.values if granularity == "module" else scores.by_layer(inventory)).values())
 
-        stability = split_half(by_layer, ledger.groups, seed=seed)
+        stability = split_half(of_part, ledger.groups, seed=seed)
         if stability is not None:
             found[metric.name] = stability
     return found

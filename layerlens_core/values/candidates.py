@@ -87,7 +87,7 @@ class Unit:
     candidates: for each method in ascending size; ``none`` is always among them.
     targets: where each method attaches.
     notches: by how much each method's sizes grow at a time.
-    importance: the share of each module in the unit's score, where modules were scored.
+    importance: the modules' own utilities, where modules were scored; they compare over all units.
     depth: the unit's place in the model, 0 for the lowest.
     training: the step that costs are counted for.
     """
@@ -118,11 +118,12 @@ class Unit:
         return self.candidates.at(self.candidates.offers.cheapest[method])
 
     def with_utility(self, utility: float) -> "Unit":
-        """The same unit, worth more or less: gains are in proportion to utility."""
+        """The same unit, worth more or less: gains, and its modules' utilities, are in proportion to utility."""
         if self.utility == 0:
             raise ValueError(f"{self.name} has no utility to scale")
         scaled = Candidates(self.candidates.offers, self.candidates.gains * (utility / self.utility))
-        return attrs.evolve(self, utility=utility, candidates=scaled)
+        importance = {name: value * (utility / self.utility) for name, value in self.importance.items()}
+        return attrs.evolve(self, utility=utility, candidates=scaled, importance=importance)
 
     def cost(self, method: str, sizes: Mapping[str, int]) -> Cost:
         """What a method costs here.

@@ -134,7 +134,18 @@ def _check_measured(profile: "Profile", layers: set[str]) -> None:
     resolve(
         profile.stability, {scores.metric for scores in profile.scores}, "there is a stability of", "no metric here"
     )
-    for metric, value in profile.stability.items():
+    resolve(
+        profile.module_stability,
+        {scores.metric for scores in profile.scores if scores.granularity == "module"},
+        "there is a stability of modules of",
+        "no metric of modules here",
+    )
+    if profile.evidence is not None:
+        numbers = {"error": profile.evidence.error, "samples": profile.evidence.samples}
+        at_least(0, numbers, "the evidence")
+        if not math.isfinite(profile.evidence.advantage):
+            raise ValueError(f"the evidence has an advantage of {profile.evidence.advantage:g}")
+    for metric, value in (*profile.stability.items(), *profile.module_stability.items()):
         if not -1 - _ROUNDING <= value <= 1 + _ROUNDING:
             raise ValueError(f"the stability of {metric} is {value:g}, which is no correlation")
 

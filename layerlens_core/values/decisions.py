@@ -14,7 +14,7 @@ class Decision:
     unit: name of the layer.
     method: ``none``, ``lora`` ….
     size: rank, bottleneck width or prefix length, 0 for ``none``.
-    sizes: size by module, where leftover budget refined the unit's size.
+    sizes: size by module, where modules differ in utility or leftover budget refined the unit's size.
     utility: of the unit.
     cost: of the decision, exact; the frozen model is not in it.
     reason: in words.
@@ -57,14 +57,16 @@ class Certificate:
 
 @frozen(kw_only=True)
 class Selection:
-    """What a strategy returns that can prove how good its decisions are.
+    """What a strategy returns that has more to say than its decisions.
 
     decisions: one for each unit.
-    certificate: the proof.
+    certificate: how good they are, from a strategy that can prove it.
+    notes: sentences on the whole plan, such as what a budget forced.
     """
 
     decisions: tuple[Decision, ...]
-    certificate: Certificate
+    certificate: Certificate | None = None
+    notes: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Decision]:
         return iter(self.decisions)

@@ -20,7 +20,7 @@ from layerlens_core.values.inventory import Head, Inventory
 from layerlens_core.values.profile import Profile
 from layerlens_core.values.request import Request
 
-SCHEMA, VERSION = "layerlens/plan", 2
+SCHEMA, VERSION = "layerlens/plan", 3
 
 #: The methods whose sizes are LoRA ranks, which PEFT attaches: to linear modules, and to stacked experts too.
 LORA_METHODS = frozenset({"lora", "lora-experts"})
@@ -42,6 +42,8 @@ class Plan:
     heads: task heads that train in full.
     directions: sha256 digest of the profile's side file of singular vectors, where there is one, for ``apply``'s
         gradient-aligned start.
+    abstained: why the plan is uniform though another strategy was asked for; None where it is that strategy's.
+    notes: sentences on the whole plan: what a budget forced, and what of it is left.
     """
 
     architecture: str
@@ -55,6 +57,8 @@ class Plan:
     certificate: Certificate | None = None
     heads: tuple[Head, ...] = ()
     directions: str | None = None
+    abstained: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:

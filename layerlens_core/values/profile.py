@@ -18,12 +18,27 @@ from layerlens_core.values.inventory import Inventory, Skipped
 from layerlens_core.values.scores import RawScores
 from layerlens_core.values.statistics import ModuleStatistics
 
-SCHEMA, VERSION = "layerlens/profile", 3
+SCHEMA, VERSION = "layerlens/profile", 4
 
 #: What a model is trained for, which decides its loss.
 Task = Literal[
     "causal-lm", "masked-lm", "seq2seq-lm", "sequence-classification", "token-classification", "image-classification"
 ]
+
+
+@frozen(kw_only=True)
+class Evidence:
+    """What a short warm-up on one half of the samples learned that holds for the other half, over both ways.
+
+    advantage: nats by which the loss fell more under the samples' own labels than under labels permuted among them; 0
+        is expected where labels have nothing to do with inputs, whatever else there is to learn of them.
+    error: its standard error over the samples.
+    samples: how many were judged.
+    """
+
+    advantage: float
+    error: float
+    samples: int
 
 
 @frozen(kw_only=True)
@@ -46,6 +61,8 @@ class Profile:
         on.
     stability: by metric, the mean rank correlation between layers as scored by one half of the samples and by the
         other; of an active metric, what its standard errors let expect. Metrics of which nothing is known are left out.
+    module_stability: the same between modules, by metric that scores modules.
+    evidence: whether there is anything to learn, where that was tried.
     directions: sha256 digest of the side file of singular vectors, in hexadecimal, where one was written.
     """
 
@@ -64,6 +81,8 @@ class Profile:
     latency: Mapping[str, tuple[float, float]] = field(factory=dict)
     stability: Mapping[str, float] = field(factory=dict)
     directions: str | None = None
+    module_stability: Mapping[str, float] = field(factory=dict)
+    evidence: Evidence | None = None
 
     def save(self, run: str | Path) -> Path:
         """Write ``profile.json`` into the run's directory, and remove the checkpoints of the unfinished profile.

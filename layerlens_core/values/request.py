@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from attrs import field, frozen
 
 from layerlens_core.values.costs import Training
-from layerlens_core.values.scores import Normalizer
+from layerlens_core.values.scores import Granularity, Normalizer
 
 #: LoRA's α/r, constant over modules so that servers with one global scale stay right.
 DEFAULT_SCALE = 2
@@ -25,6 +25,9 @@ class Request:
     penalties: by method; predicted gains are divided by them.
     training: the step that FLOPs and memory are counted for.
     scale: α/r of every LoRA module.
+    granularity: whether LoRA's ranks follow the utilities of modules or of layers; None takes the finest that the
+        strategy knows.
+    abstain: whether the plan is uniform where the profile supports nothing else; None leaves it to the strategy.
     """
 
     strategy: str
@@ -37,3 +40,5 @@ class Request:
     penalties: Mapping[str, float] = field(factory=dict)
     training: Training = field(factory=Training)
     scale: int = DEFAULT_SCALE
+    granularity: Granularity | None = None
+    abstain: bool | None = None

@@ -97,6 +97,19 @@ def layerlens_aggregators() -> Iterable[AggregatorProvider]:
 @hookimpl
 def layerlens_strategies() -> Iterable[StrategyProvider]:
     yield StrategyProvider(
+        name="tempered",
+        summary="ranks by module in proportion to utility, tempered towards uniform; uniform where nothing supports it",
+        options=("temper",),
+        granularities=("module", "layer"),
+        abstains=True,
+        load=lambda: _load("strategies.tempered", "select"),
+    )
+    yield StrategyProvider(
+        name="uniform",
+        summary="one rank on every linear module, the largest that the budget allows",
+        load=lambda: _load("strategies.uniform", "select"),
+    )
+    yield StrategyProvider(
         name="threshold",
         summary="methods by ascending thresholds on utility; sizes follow utility within the budget",
         options=("thresholds", "quantiles"),

@@ -30,6 +30,7 @@ REFERENCES = References(
 
 WEIGHTS = 4 * 100_000  # bytes in float32
 KEPT = 12 * 10  # bytes, of 10 tokens
+BETWEEN = 3 * 4 * 10  # bytes that three modules keep between A and B for each rank
 PER_PARAMETER = 8 + 8  # bytes: weight and gradient, AdamW's moments
 LINEAR = 2 * (300 + 300)  # FLOPs a token of one pass through both modules
 FULL = 3 * LINEAR  # forward, gradients of activations, gradients of weights
@@ -103,7 +104,7 @@ def test_every_spelling_is_a_number_of_flops_a_token(amount, flops):
         (4096, 4096),
         ("100%", WEIGHTS + KEPT + PER_PARAMETER * 100_000),
         ("40%", (WEIGHTS + KEPT + PER_PARAMETER * 100_000) * 0.4),
-        ("r=8", WEIGHTS + KEPT + PER_PARAMETER * 800),
+        ("r=8", WEIGHTS + KEPT + PER_PARAMETER * 800 + 8 * BETWEEN),
     ],
 )
 def test_every_spelling_is_a_number_of_bytes(amount, memory):
@@ -124,7 +125,7 @@ def test_the_optimizer_and_the_dtype_change_what_memory_is_a_share_of():
         inventory=INVENTORY, training=training, depths=depth_costs(INVENTORY, training, None), adapted={}
     )
     assert Budget(memory="100%").resolve(references).memory == (2 + 8) * 100_000
-    assert Budget(memory="r=1").resolve(references).memory == 2 * 100_000 + 8 * 100
+    assert Budget(memory="r=1").resolve(references).memory == 2 * 100_000 + 8 * 100 + 3 * 2 * 10
 
 
 def test_budgets_are_parsed_from_texts():
@@ -146,6 +147,8 @@ def test_budgets_of_all_kinds_hold_together():
     limits = budget.resolve(REFERENCES)
     assert limits.bounds == {"params": 800, "flops": FULL * 0.6, "memory": 24 * 2**30, "latency": 0.002}
     assert tuple(limits.bounds) == RESOURCES
+    assert budget.rank == 8
+    assert (Budget(params=800).rank, Budget(memory="r=8").rank) == (None, None)
     assert budget.texts() == ["params=r=8", "flops=60%", "memory=24GiB", "latency=2ms"]
     assert Budget.parse(budget.texts()) == budget
     assert str(budget) == "params=r=8 flops=60% memory=24GiB latency=2ms"

@@ -28,7 +28,7 @@ def test_what_was_asked_for_stays():
         training=Training(batch=1, dtype="float16"),
     )  # fmt: skip
     resolved = pose(attrs.evolve(PROFILE, settings={"dtype": "bfloat16"}), asked).request
-    assert resolved == attrs.evolve(asked, methods=("none", "prefix"))
+    assert resolved == attrs.evolve(asked, methods=("none", "prefix"), granularity="layer", abstain=False)
 
 
 @pytest.mark.parametrize("strategy", ["threshold", "cost-benefit", "budget"])

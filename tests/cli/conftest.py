@@ -83,7 +83,11 @@ def finished_runs(
     root = tmp_path_factory.mktemp("runs")
     call = Layerlens()
     wanted: dict[str, Sequence[object]] = {
-        "bert-classifier": ("bert", "labelled", "--metric", "fisher=2", "--metric", "weight_gradient=1"),
+        # By thresholds, which stay in the trace, and with a layer that is frozen.
+        "bert-classifier": (
+            *("bert", "labelled", "--metric", "fisher=2", "--metric", "weight_gradient=1"),
+            *("--quantiles", "0.1"),
+        ),
         "llama": ("llama", "text"),
     }
     for name, (family, form, *options) in wanted.items():

@@ -67,7 +67,10 @@ def test_a_budget_below_the_cheapest_candidate_names_its_price(
         (["--normalizer", "shares"], "no normalizer is named 'shares'; there are: share, max, rank, zscore, log. Did"),
         (["--aggregator", "weighted-men"], "Did you mean 'weighted-mean'?"),
         (["--methods", "none"], "name at least one that trains something, such as lora"),
-        (["--set", "quantile=0.5"], "has no option 'quantile'; it takes: thresholds, quantiles. Did you mean 'quantil"),
+        (
+            ["--strategy", "threshold", "--set", "quantile=0.5"],
+            "has no option 'quantile'; it takes: thresholds, quantiles. Did you mean 'quantil",
+        ),
         (["--set", "quantiles"], "--set 'quantiles' is not of the form NAME=VALUE"),
     ],
 )

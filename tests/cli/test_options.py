@@ -73,11 +73,21 @@ def test_what_is_given_becomes_arguments_of_allocate():
     arguments = decision_arguments(given)
     assert arguments.pop("budget").texts() == ["params=50k", "flops=60%"]
     assert arguments == {
+        "strategy": "threshold",
         "methods": ("none", "lora"),
         "options": {"cost": "0.1", "name": "a=b", "thresholds": "0.5"},
         "penalties": {"lora": 2.0},
         "training": Training(length=64),
         "margins": False,
+    }
+
+
+def test_thresholds_imply_their_strategy_unless_another_is_named():
+    assert decision_arguments(NOTHING | {"quantiles": "0.1"})["strategy"] == "threshold"
+    assert decision_arguments(NOTHING | {"quantiles": "0.1", "strategy": "budget"})["strategy"] == "budget"
+    assert decision_arguments(NOTHING | {"granularity": "layer", "abstain": False}) == {
+        "granularity": "layer",
+        "abstain": False,
     }
 
 

@@ -25,9 +25,6 @@ from layerlens_core.plugin import (
 from layerlens_native.threshold import quantile
 from layerlens_native.threshold import select as reach
 
-#: By default only the least useful tenth of the layers stays frozen: a layer that is frozen wrongly costs much.
-FROZEN_SHARE = 0.1
-
 
 def select(candidates: CandidateSet, limits: Limits, context: Context) -> list[Decision]:
     """A method for every unit by thresholds, then sizes that fit the limits.
@@ -84,7 +81,8 @@ def _thresholds(methods: Sequence[str], utilities: Sequence[float], context: Con
         if not all(0 <= share <= 1 for share in shares):
             raise PlanError(f"quantiles lie between 0 and 1: {context.options['quantiles']}")
     else:
-        shares = [FROZEN_SHARE + (1 - FROZEN_SHARE) * i / boundaries for i in range(boundaries)]
+        # From 0 on, so that no layer stays frozen unless the budget forces it: one that is frozen wrongly costs much.
+        shares = [i / boundaries for i in range(boundaries)]
     named = ", ".join(f"{share:g}" for share in shares)
     return [quantile(utilities, share) for share in shares], f"quantiles {named} of the utilities"
 
