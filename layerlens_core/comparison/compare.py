@@ -143,7 +143,7 @@ def compare_with(
     found = None
     if options.only is None:
         if curves:
-            results, rates = _at_found_rates(arms, curves, schedule, setting.id, options, done, setting.labels)
+            results, rates = at_found_rates(arms, curves, schedule, setting.id, options, done, setting.labels)
         else:
             jobs = [
                 Job(arm=arm, rate=rate, seed=options.seed + seed, schedule=schedule, setting=setting.id)
@@ -187,7 +187,7 @@ def _arms(
     return arms, dropped
 
 
-def _at_found_rates(
+def at_found_rates(
     arms: Sequence[Arm],
     curves: Mapping[str, Curve],
     schedule: Schedule,

@@ -53,7 +53,7 @@ class Runner:
             together.setdefault(key, []).append(job)
         blocks = []
         for same in together.values():
-            same = sorted(same, key=lambda job: (job.arm.parameters, job.seed, job.rate))
+            same = sorted(same, key=lambda job: (job.seed, job.arm.parameters, job.rate))
             most = self.most or max(1, len(same))
             blocks += [same[start : start + most] for start in range(0, len(same), most)]
         return blocks

@@ -1,0 +1,168 @@
+"""One task of the study: profile, make the arms, find rates, train everything, and write every run as a line of JSON.
+
+    python tests/benchmarks/study/run.py gsm8k --models DIR --data DIR --out DIR --device cuda [--compile]
+
+``--grid`` trains uniform at every rate of a grid in full, for what the sweep's choice costs. Results lie in
+``OUT/TASK/compare`` too, so that a call that was cut off goes on.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import attrs
+import torch
+from tasks import load
+
+import layerlens_core as ll
+from layerlens_core.comparison.arms.make import make_arms
+from layerlens_core.comparison.compare import at_found_rates
+from layerlens_core.comparison.jobs.local import run_local
+from layerlens_core.comparison.jobs.store import ResultStore
+from layerlens_core.comparison.options import CompareOptions
+from layerlens_core.comparison.rates import find_rates
+from layerlens_core.comparison.setting import setting_of
+from layerlens_core.comparison.stacked.runner import Runner
+from layerlens_core.comparison.stacked.testbed import prepare_testbed
+from layerlens_core.values.comparison import Arm, Job
+
+GRID = (1.25e-3, 2.5e-3, 5e-3, 1e-2, 2e-2)
+METRICS = ("weight_gradient", "fisher", "gora", "loss_change")
+
+
+def main(arguments):
+    torch.manual_seed(0)
+    began = time.monotonic()
+    out = Path(arguments.out) / arguments.task
+    out.mkdir(parents=True, exist_ok=True)
+    task = load(
+        arguments.task, Path(arguments.models), Path(arguments.data), device=arguments.device, dtype=arguments.dtype
+    )
+    if arguments.training:
+        task = attrs.evolve(
+            task, training=task.training[: arguments.training], held_out=task.held_out[: arguments.training]
+        )
+    print(f"{len(task.training)} training, {len(task.held_out)} held out", flush=True)
+    profile = ll.profile(
+        task.model, task.training[: arguments.profiled], metrics=tuple(arguments.metrics.split(",")), task=task.kind
+    )
+    profile.save(out)
+    plan = ll.allocate(
+        profile, budget="params=r=4", strategy=arguments.strategy, weights=weights(profile), abstain=False
+    )
+    plan.save(out)
+    print(f"profiled {time.monotonic() - began:.0f} s; {profile.module_stability} {profile.stability}", flush=True)
+    arms, dropped = make_arms(
+        tuple(arguments.arms.split(",")),
+        tuple(f"r={r}" for r in arguments.ranks.split(",")),
+        profile=profile,
+        plan=plan,
+    )
+    arms = [arm for arm in arms] + [by_types(profile, arm) for arm in arms if arm.name == "uniform" and arguments.types]
+    for each in dropped:
+        print(f"dropped: {each.name} {each.budget}: {each.reason}", flush=True)
+    testbed = prepare_testbed(task.model, task.kind, task.training, task.held_out, compile=arguments.compile)
+    setting = setting_of(testbed)
+    store = ResultStore.open(out, setting)
+    options = CompareOptions(epochs=task.epochs, batch=task.batch, seeds=arguments.seeds)
+    schedule = options.schedule(len(task.training))
+    kept = open(out / "results.jsonl", "a")
+
+    def done(stage, jobs):
+        start, runner = time.monotonic(), Runner(testbed=testbed)
+        results = run_local(store, jobs, runner)
+        for result in results:
+            row = {
+                "task": arguments.task, "arm": result.job.arm.name, "budget": result.job.arm.budget,
+                "rate": result.job.rate, "seed": result.job.seed, "steps": result.job.schedule.steps,
+                "parameters": result.job.arm.parameters, "loss": result.loss(setting.labels),
+                "accuracy": sum(result.right) / len(result.right) if result.right else None,
+                "job": result.job.id, "seconds": result.seconds,
+            }  # fmt: skip
+            kept.write(json.dumps(row) + "\n")
+        kept.flush()
+        print(
+            f"{stage}: {len(jobs)} runs of {jobs[0].schedule.steps if jobs else 0} steps in {time.monotonic() - start:.0f} s",
+            flush=True,
+        )
+        return results
+
+    curves = find_rates(arms, schedule, setting.id, lambda jobs: done("rates", jobs), setting.labels)
+    (out / "curves.jsonl").write_text("".join(json.dumps(attrs.asdict(curve)) + "\n" for curve in curves.values()))
+    for key, curve in curves.items():
+        print(f"{key}: {curve.rate:g} for {curve.share:.2f} of a run", flush=True)
+    if arguments.grid:
+        uniform = [arm for arm in arms if arm.name == "uniform"]
+        done(
+            "grid",
+            [
+                Job(arm=arm, rate=rate, seed=0, schedule=schedule, setting=setting.id)
+                for arm in uniform
+                for rate in GRID
+            ],
+        )
+    at_found_rates(arms, curves, schedule, setting.id, options, done, setting.labels)
+    print(f"all in {time.monotonic() - began:.0f} s", flush=True)
+
+
+def weights(profile):
+    return {score.metric: float(score.metric == profile.scores[0].metric) for score in profile.scores}
+
+
+#: Of the evidence: o, v and down and up want more, q, k and down-scaled gates less.
+TYPES = {
+    "q_proj": 0.5,
+    "k_proj": 0.5,
+    "v_proj": 1.5,
+    "o_proj": 2.0,
+    "down_proj": 1.5,
+    "up_proj": 1.5,
+    "query": 0.5,
+    "key": 0.5,
+    "value": 1.5,
+}
+
+
+def by_types(profile, uniform: Arm) -> Arm:
+    """Ranks by the type of a module alone, at uniform's number of parameters at most."""
+    shapes = {module.name: module.in_features + module.out_features for module in profile.inventory.modules}
+    rank = max(uniform.sizes["lora"].values())
+    weights = {name: TYPES.get(name.rpartition(".")[2], 2.0 if "output.dense" in name else 1.0) for name in shapes}
+    low, high = 0.0, 8.0
+    sizes = {}
+    for _ in range(60):
+        middle = (low + high) / 2
+        tried = {name: max(1, round(middle * rank * weights[name])) for name in shapes}
+        if sum(size * shapes[name] for name, size in tried.items()) <= uniform.parameters:
+            low, sizes = middle, tried
+        else:
+            high = middle
+    sizes = sizes or dict(uniform.sizes["lora"])
+    return attrs.evolve(
+        uniform,
+        name="types",
+        sizes={"lora": sizes},
+        parameters=sum(size * shapes[name] for name, size in sizes.items()),
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("task", choices=["gsm8k", "intents", "stdlib", "labels"])
+    parser.add_argument("--models", required=True)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--metrics", default=",".join(METRICS))
+    parser.add_argument("--strategy", default="tempered")
+    parser.add_argument("--arms", default="uniform,plan,metric:gora,metric:loss_change,threshold,top-half,shuffled")
+    parser.add_argument("--ranks", default="1,2,4,8,16")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--profiled", type=int, default=256)
+    parser.add_argument("--training", type=int, default=0, help="training samples; 0 for all")
+    parser.add_argument("--types", action="store_true")
+    parser.add_argument("--grid", action="store_true")
+    parser.add_argument("--compile", action="store_true")
+    main(parser.parse_args())
