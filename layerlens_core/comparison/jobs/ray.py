@@ -6,7 +6,7 @@ from contextlib import redirect_stdout
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from layerlens_core.comparison.jobs.local import Taken, taking_all
+from layerlens_core.comparison.jobs.local import Taken, are_done, taking_all
 from layerlens_core.comparison.jobs.runner import Progress, Runner, blocks
 from layerlens_core.comparison.jobs.store import ResultStore
 from layerlens_core.errors import PluginError, WorkersError, brief, first_line
@@ -40,6 +40,8 @@ def run_ray(
     Raises `PluginError` where Ray is not installed, `BusyError` where another process computes some of the jobs, and
     `WorkersError` where trials failed; what the others gave is kept.
     """
+    if are_done(store, jobs):
+        return store.results(jobs)
     try:
         from ray import tune
     except ImportError as error:
