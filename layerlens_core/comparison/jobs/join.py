@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from attrs import define
 
 from layerlens_core.comparison.jobs.leases import LEASE_SECONDS, Leases, leasing
-from layerlens_core.comparison.jobs.local import Taken, tidy
+from layerlens_core.comparison.jobs.local import Taken, are_done, tidy
 from layerlens_core.comparison.jobs.queue import Queue
 from layerlens_core.comparison.jobs.runner import Progress, Runner, distinct, stackable
 from layerlens_core.comparison.jobs.store import ResultStore
@@ -30,7 +30,7 @@ def run_joined(
     """Do the jobs together with every other process that calls this, and give the results of all, in their order.
 
     Each process takes blocks of jobs that can be stacked, one after the other. Jobs of a process that died are taken
-    over: after a second on its own host, else when it has given no sign of life for ``lease_seconds``. Returns when all
+    over: at once on its own host, else when it has given no sign of life for ``lease_seconds``. Returns when all
     jobs are done, by whomever.
 
     store: where results are kept, on a disk that all processes share.
@@ -43,9 +43,9 @@ def run_joined(
     Raises `PluginError` where Optuna is not installed, `FileError` where the directory cannot be used, and what the
     runner raises; the jobs that it had not done are then free for others.
     """
-    waiting = _Waiting(store, distinct(store.missing(jobs)), progress)
-    if not waiting.jobs:
+    if are_done(store, jobs):
         return store.results(jobs)
+    waiting = _Waiting(store, distinct(store.missing(jobs)), progress)
     with leasing(store.leases, lease_seconds) as leases:
         mine = waiting.jobs
         queue = _filled(store, mine, leases)

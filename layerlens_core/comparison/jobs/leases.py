@@ -18,6 +18,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from attrs import define, field
 
@@ -31,8 +32,6 @@ if sys.platform != "win32":
 LEASE_SECONDS = 60.0
 #: Seconds between signs of life, at most.
 _BEAT = 10.0
-#: Seconds for which an owner without a lock may be one that is just starting.
-_STARTING = 1.0
 
 
 @define
@@ -49,9 +48,14 @@ class Leases:
     _held: dict[str, int] = field(factory=dict, init=False)
 
     @classmethod
+    def left(cls, directory: Path) -> bool:
+        """Whether anything lies there, of processes at work or killed."""
+        return bool(_listed(directory / "workers") or _listed(directory / "leases"))
+
+    @classmethod
     def at_work(cls, directory: Path) -> bool:
         """Whether any process is at work on what the leases of a directory are about."""
-        if not any(_listed(directory / "workers")):
+        if not cls.left(directory):
             return False
         with leasing(directory) as own:
             return any(not own._has_died(name) for name in _listed(directory / "workers") if name != own.name)
@@ -123,9 +127,9 @@ class Leases:
         if worker == self.name:
             return False
         try:
-            ended = self._is_here(worker) and not self._is_locked_here(worker)
-            patience = min(_STARTING, self.seconds) if ended else self.seconds
-            return self._now() - (self.directory / "workers" / worker).stat().st_mtime > patience
+            if self._is_here(worker) and not self._is_locked_here(worker):
+                return True
+            return self._now() - (self.directory / "workers" / worker).stat().st_mtime > self.seconds
         except (FileNotFoundError, ValueError):  # owners make their files before leases, and remove them after those
             return True
 
@@ -154,16 +158,16 @@ def leasing(directory: Path, seconds: float = LEASE_SECONDS) -> Iterator[Leases]
     for folder in ("workers", "leases"):
         make_directory(directory / folder)
     own = Leases(directory, seconds)
+    draft = own._own.with_name(f".{own.name}")
     try:
-        file = open(own._own, "x")  # noqa: SIM115 - closed below, which ends its lock
+        file = open(draft, "x")  # noqa: SIM115 - closed below, which ends its lock
+        _lock(file)
+        os.replace(draft, own._own)  # locked before anybody sees it
     except OSError as error:
         raise FileError(f"{own._own} cannot be written: {reason(error)}") from None
     ended = threading.Event()
     beating = threading.Thread(target=_beat, args=(own, ended), daemon=True)
     try:
-        if sys.platform != "win32":
-            with suppress(OSError):  # some file systems of networks know no locks
-                fcntl.flock(file, fcntl.LOCK_EX)
         beating.start()
         yield own
     finally:
@@ -181,6 +185,15 @@ def _beat(own: Leases, ended: threading.Event) -> None:
     while not ended.wait(min(_BEAT, own.seconds / 5)):
         with suppress(OSError):  # a disk that is away for a moment
             own.renew()
+
+
+def _lock(file: TextIO) -> None:
+    """Lock a file until it is closed, where the system can."""
+    if sys.platform == "win32":
+        file.close()  # an open file could not be renamed
+        return
+    with suppress(OSError):  # some file systems of networks know no locks
+        fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def _is_unlocked(path: Path) -> bool:

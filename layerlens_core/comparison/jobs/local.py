@@ -1,13 +1,14 @@
 """All jobs in one process: the default."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from attrs import frozen
 
 from layerlens_core.comparison.jobs.leases import Leases, leasing
 from layerlens_core.comparison.jobs.runner import Progress, Runner
 from layerlens_core.comparison.jobs.store import ResultStore
+from layerlens_core.errors import FileError
 from layerlens_core.files.lock import BusyError
 from layerlens_core.values.comparison import Job, Result
 
@@ -64,8 +65,9 @@ def run_local(
 
     Raises `BusyError` where another process computes some of the jobs, and what the runner raises.
     """
-    with taking_all(store, jobs, progress) as taken:
-        taken.run(runner)
+    if not are_done(store, jobs):
+        with taking_all(store, jobs, progress) as taken:
+            taken.run(runner)
     return store.results(jobs)
 
 
@@ -82,6 +84,16 @@ def taking_all(store: ResultStore, jobs: Sequence[Job], progress: Progress) -> I
         # Another process may have ended a job between the look and the lease.
         yield Taken(store.missing(jobs), store, leases, progress)
         tidy(store, jobs, leases)
+
+
+def are_done(store: ResultStore, jobs: Sequence[Job]) -> bool:
+    """Whether no job is missing; what processes left that were killed just at the end then goes away, where it may."""
+    if store.missing(jobs):
+        return False
+    if Leases.left(store.leases):
+        with suppress(FileError), leasing(store.leases) as leases:
+            tidy(store, jobs, leases)
+    return True
 
 
 def tidy(store: ResultStore, jobs: Sequence[Job], leases: Leases) -> None:

@@ -6,7 +6,7 @@ from contextlib import redirect_stdout
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from layerlens_core.comparison.jobs.local import Taken, taking_all
+from layerlens_core.comparison.jobs.local import Taken, are_done, taking_all
 from layerlens_core.comparison.jobs.runner import Progress, Runner, blocks
 from layerlens_core.comparison.jobs.store import ResultStore
 from layerlens_core.errors import PluginError, WorkersError, brief, first_line
@@ -14,6 +14,7 @@ from layerlens_core.values.comparison import Job, Result
 
 #: What one trial takes of a machine.
 ONE_GPU: Mapping[str, float] = {"gpu": 1}
+_KEPT = "the results that are there are kept, and running again computes what is missing"
 
 
 def run_ray(
@@ -38,8 +39,10 @@ def run_ray(
     progress: called with every new result.
 
     Raises `PluginError` where Ray is not installed, `BusyError` where another process computes some of the jobs, and
-    `WorkersError` where trials failed; what the others gave is kept.
+    `WorkersError` where trials failed or Ray was interrupted; results that are there are kept.
     """
+    if are_done(store, jobs):
+        return store.results(jobs)
     try:
         from ray import tune
     except ImportError as error:
@@ -58,15 +61,16 @@ def run_ray(
             param_space={"block": tune.grid_search(list(range(len(grid))))},
             run_config=tune.RunConfig(storage_path=scratch, callbacks=[_keeping(taken)], verbose=0),
         )
-        with redirect_stdout(sys.stderr):  # what it says of its progress
-            ended = tuner.fit() if grid else ()
-        failed = [each.error for each in ended if each.error]
-        if failed:
-            raise WorkersError(
-                f"{len(failed)} of {len(grid)} trials of Ray failed, the first with: {_told(failed[0])}; "
-                "the results of the others are kept, and running again computes what is missing"
-            )
-        taken.check()
+        try:
+            with redirect_stdout(sys.stderr):  # what it says of its progress
+                ended = list(tuner.fit()) if grid else []
+        except Exception as error:
+            raise WorkersError(f"Ray failed: {_told(error)}; {_KEPT}") from error
+        if failed := [each.error for each in ended if each.error]:
+            told = _told(failed[0])
+            raise WorkersError(f"{len(failed)} of {len(grid)} trials of Ray failed, the first with: {told}; {_KEPT}")
+        if left := store.missing(taken.jobs):  # Ray Tune answers Ctrl-C by ending early
+            raise WorkersError(f"Ray ended before {len(left)} of {len(taken.jobs)} jobs were done; {_KEPT}")
     return store.results(jobs)
 
 

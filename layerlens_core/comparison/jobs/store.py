@@ -133,7 +133,8 @@ class ResultStore:
     def add(self, result: Result) -> None:
         """Keep a result; where there is one of its job, that one stays.
 
-        Raises `FileError` where it is no result of this comparison, or cannot be written.
+        Raises `FileError` where it is no result of this comparison, or cannot be written, and `ValueError` where a
+        figure is not finite: of a run that diverged, ``training`` ends before that.
         """
         path = self._results / _name(result.job.id)
         self._check(result, path)

@@ -1,8 +1,11 @@
 """All jobs in one process, interrupted and run again."""
 
+import shutil
+
 import attrs
 import pytest
 
+from layerlens_core.comparison.jobs import local
 from layerlens_core.comparison.jobs.leases import leasing
 from layerlens_core.comparison.jobs.local import run_local
 from layerlens_core.comparison.jobs.store import ResultStore
@@ -51,6 +54,23 @@ def test_nothing_is_run_where_nothing_is_missing(store):
     renamed = [attrs.evolve(job, arm=attrs.evolve(job.arm, name="plan")) for job in JOBS]
     results = run_local(store, renamed, stopping(0, AssertionError("was asked")))
     assert [result.job for result in results] == renamed
+
+
+def test_what_a_process_left_that_was_killed_just_at_the_end_goes_away(store):
+    run_local(store, JOBS, pretending())
+    (store.leases / "leases" / f"{JOBS[0].id}.1").write_text("elsewhere-1-abcd")
+    half = store.directory / "results" / f".{JOBS[0].id}.json.abcdefgh"
+    half.touch()
+    run_local(store, JOBS, stopping(0, AssertionError("was asked")))
+    assert queue(store) == []
+    assert not half.exists()
+
+
+def test_what_is_done_is_read_where_nothing_can_be_written(store, monkeypatch):
+    run_local(store, JOBS, pretending())
+    shutil.rmtree(store.leases)
+    monkeypatch.setattr(local, "leasing", lambda *_: pytest.fail("wrote"))
+    assert len(run_local(store, JOBS, pretending())) == len(JOBS)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), ModelError("no memory")])
