@@ -55,6 +55,8 @@ def command(run: Path, **given: Any) -> None:
     from layerlens_core.values.plan import load_run
 
     options = options_of(given)
+    if given["join"] and given["overwrite"]:
+        raise ComparisonError("--overwrite drops what other processes have done; use it alone, then --join")
     planned = load_run(run)
     check_source(given["model"])
     check_data(given["data"])

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Literal
 
 import attrs
@@ -33,11 +34,11 @@ class Arm:
     name: str
     budget: str
     sizes: Mapping[str, Mapping[str, int]]
-    scale: float
+    scale: float = field(converter=float)  # read from a file a number must have the same digest
     parameters: int
     start: Start = "random"
     tuner: Tuner = "layerlens"
-    memory: float = 0.0
+    memory: float = field(default=0.0, converter=float)
     reason: str = ""
 
     @property
@@ -60,7 +61,7 @@ class Schedule:
     steps: int
     batch: int
     warmup: int = 0
-    clip: float = 1.0
+    clip: float = field(default=1.0, converter=float)
     judged: int = 0
 
     def shortened(self, share: float, *, fewest: int, judged: int) -> "Schedule":
@@ -74,7 +75,7 @@ class Schedule:
         return attrs.evolve(self, steps=steps, warmup=round(self.warmup * steps / self.steps), judged=judged)
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class Job:
     """One training run: a pure function of this record, whatever runs it and beside what else.
 
@@ -86,12 +87,12 @@ class Job:
     """
 
     arm: Arm
-    rate: float
+    rate: float = field(converter=float)
     seed: int
     schedule: Schedule
     setting: str
 
-    @property
+    @cached_property
     def id(self) -> str:
         """A digest of all that the result depends on; what an arm is called, and why it is as it is, are not in it."""
         record = attrs.asdict(self)

@@ -11,7 +11,6 @@ from layerlens_core.comparison.stacked.heads import StackedHead
 from layerlens_core.comparison.stacked.low_rank import LowRank, Pass, drawn
 from layerlens_core.comparison.stacked.parameters import Parameters
 from layerlens_core.comparison.stacked.testbed import Testbed, linears_in
-from layerlens_core.errors import ModelError
 from layerlens_core.profiling.hooks.attach import attached
 from layerlens_core.profiling.hooks.tap import Ear
 from layerlens_core.profiling.model.devices import input_device
@@ -113,31 +112,34 @@ class Block:
             stack.enter_context(attached(model, ears, layers=layers))
             yield
 
+    def penalty(self) -> Tensor | None:
+        """What is added to the sum of the arms' losses: nothing."""
+        return None
+
 
 def stackable(job: Job) -> bool:
     """Whether a job's arm is of a kind that is trained beside others: LoRA on linear modules."""
     return job.arm.tuner == "layerlens" and set(job.arm.sizes) <= {"lora"}
 
 
-def check_stackable(testbed: Testbed, modules: Collection[str]) -> None:
-    """Raises `ModelError` where a model's rows depend on each other, or where they are is not known.
+def why_not_stackable(testbed: Testbed, modules: Collection[str]) -> str | None:
+    """Why arms on these modules cannot share a batch of a model; None where they can.
 
     testbed: whose model is trained.
     modules: that arms adapt.
     """
     model, established = testbed.model, testbed.established
     if established.company == "alone":
-        raise ModelError(f"the samples of a batch depend on each other in {type(model).__name__}")
+        return f"the samples of a batch depend on each other in {type(model).__name__}"
     for module in modules:
-        if (reason := established.reason(module)) is not None:
-            raise ModelError(f"{module}: {reason}")
+        if (reason := established.reason(module)) is not None or not established.layouts(module):
+            return f"{module}: {reason or 'where it keeps its samples is not known'}"
     for head in testbed.inventory.heads:
         for name in linears_in(model, head.name):
             layouts = established.layouts(name).values()
             if not layouts or any(layout.dim or layout.fold == "inner" for layout in layouts):
-                raise ModelError(
-                    f"{name}, which is part of a head, does not keep its samples along its first dimension"
-                )
+                return f"{name}, which is part of a head, does not keep its samples along its first dimension"
+    return None
 
 
 def _leaves(parameters: Parameters, name: str) -> list[Tensor]:

@@ -79,6 +79,10 @@ class Parameters:
         if self.working is not self.values:
             self.working.copy_(self.values)
 
+    def forget(self, arms: slice) -> None:
+        """Drop what the backward pass has added to some arms' gradients."""
+        self.gradients[arms].zero_()
+
     @torch.no_grad()
     def step(self, at: int, rates: Sequence[float], schedule: Schedule) -> None:
         """One step of AdamW with every arm's gradient clipped by itself. The gradients are zero afterwards.

@@ -5,18 +5,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from attrs import define, field
 from torch import Tensor
 
-from layerlens_core.comparison.stacked.block import Block, check_stackable, stackable
+from layerlens_core.comparison.stacked.alone import Alone
+from layerlens_core.comparison.stacked.block import Block, stackable, why_not_stackable
 from layerlens_core.comparison.stacked.testbed import Testbed
 from layerlens_core.comparison.stacked.train import Room, Training
-from layerlens_core.errors import ModelError
 from layerlens_core.profiling.model.devices import input_device
 from layerlens_core.profiling.model.frozen import untouched
 from layerlens_core.values.comparison import Job, Result
 
 #: Tokens in a pass, beyond which more arms gain nothing on a CPU, and on a GPU.
 ENOUGH_TOKENS = {"cpu": 8_192, "cuda": 262_144}
-#: Bytes of all arms' parameters, gradients and optimizer states at most, as a share of the device's free memory.
-_SHARE = 0.25
 
 
 @define(eq=False, kw_only=True)
@@ -44,27 +42,31 @@ class Runner:
     def blocks(self, jobs: Sequence[Job]) -> list[list[Job]]:
         """Jobs that train together: of one schedule and scale, and of one seed where samples must not be padded.
 
-        Those of like size stand beside each other, since the larger one's rank decides what a pass costs.
+        Those of one seed stand beside each other, since they see the same samples, and of these those of like size,
+        since the larger one's rank decides what a pass costs.
         """
         together: dict[tuple[object, ...], list[Job]] = {}
         for job in jobs:
             seed = 0 if self.testbed.established.company == "padded" else job.seed
-            key = (job.schedule, job.arm.scale, seed, stackable(job) or job.id)
+            key = (job.schedule, job.arm.scale, seed, "" if self._stacks(job) else job.id)
             together.setdefault(key, []).append(job)
         blocks = []
         for same in together.values():
             same = sorted(same, key=lambda job: (job.seed, job.arm.parameters, job.rate))
-            most = self.most or max(1, len(same))
+            most = self.most or len(same)
             blocks += [same[start : start + most] for start in range(0, len(same), most)]
         return blocks
 
+    def _stacks(self, job: Job) -> bool:
+        """Whether a job trains beside others: LoRA on modules whose rows are known, in a model whose rows are apart."""
+        modules = job.arm.sizes.get("lora", {})
+        return stackable(job) and why_not_stackable(self.testbed, modules) is None
+
     def _train(self, jobs: Sequence[Job]) -> list[Result]:
         testbed = self.testbed
-        if not stackable(jobs[0]):
-            raise ModelError(f"{jobs[0].arm.key} cannot be trained")
-        modules = {name for job in jobs for name in job.arm.sizes.get("lora", {})}
-        check_stackable(testbed, modules)
-        block = Block.of(testbed, jobs, self.directions)
+        block = (
+            Block.of(testbed, jobs, self.directions) if self._stacks(jobs[0]) else Alone(testbed, jobs, self.directions)
+        )
         return Training(testbed=testbed, block=block, room=self._room(jobs), progress=self.progress).run()
 
     def _room(self, jobs: Sequence[Job]) -> Room:

@@ -10,6 +10,7 @@ import torch
 from attrs import define, field
 from torch import Tensor, nn
 
+from layerlens_core.comparison.stacked.alone import Alone
 from layerlens_core.comparison.stacked.block import Block
 from layerlens_core.comparison.stacked.schedule import order
 from layerlens_core.comparison.stacked.testbed import Testbed
@@ -60,7 +61,7 @@ class Training:
     """
 
     testbed: Testbed
-    block: Block
+    block: Block | Alone
     room: Room
     progress: Callable[[int, int], None] = field(default=lambda done, total: None)
     losses: list[Tensor] = field(factory=list)
@@ -91,20 +92,21 @@ class Training:
                 if step % _LOOK == _LOOK - 1 and bool(self.block.parameters.diverged.all()):
                     break
             judged, right = self.judge()
-        seconds = (time.monotonic() - began) / len(self.jobs)
-        peak = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else 0
-        return self._results(judged, right, seconds, peak)
+            seconds = (time.monotonic() - began) / len(self.jobs)
+            peak = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else 0
+            return self._results(judged, right, seconds, peak)
 
     def judge(self) -> tuple[Tensor, Tensor | None]:
         """Of every held-out sample that counts, the mean loss and the share of right answers [K, samples].
 
         The latter is None where a task has no classes.
         """
-        testbed, size = self.testbed, self.jobs[0].schedule.batch
+        testbed, company = self.testbed, self.testbed.established.company
+        size = 1 if company == "alone" else self.jobs[0].schedule.batch
         held_out = testbed.held_out[: self.jobs[0].schedule.judged or None]
         numbers = sorted(range(len(held_out)), key=lambda i: (str(runs_key(held_out[i])), tokens(held_out[i])))
         losses, right = [], []
-        for batch in _together(held_out, numbers, size, equal=testbed.established.company != "padded"):
+        for batch in _together(held_out, numbers, size, equal=company != "padded"):
             samples = [held_out[i] for i in batch]
             found = self._over_arms(partial(self._judged, samples))
             losses.append(torch.cat([of_arms for of_arms, _ in found]))
@@ -132,7 +134,7 @@ class Training:
             except torch.OutOfMemoryError:
                 arms = slice(start, start)  # out of the clause, as the error holds on to the memory
             if arms.stop == start:
-                self.block.parameters.gradients[start : start + self.room.arms].zero_()
+                self.block.parameters.forget(slice(start, start + self.room.arms))
                 self.room.halve(self.device)
             start = arms.stop
         return results
@@ -143,7 +145,8 @@ class Training:
         count = arms.stop - arms.start
         labels = terms.labelled.view(count, -1).sum(dim=1).clamp(min=1)
         losses = terms.values.view(count, -1).sum(dim=1) / labels.to(terms.values.device)
-        torch.autograd.backward(losses.sum())
+        penalty = self.block.penalty()
+        torch.autograd.backward(losses.sum() if penalty is None else losses.sum() + penalty)
         return losses.detach()
 
     @torch.no_grad()

@@ -59,7 +59,8 @@ def main(arguments):
         profile=profile,
         plan=plan,
     )
-    arms = [arm for arm in arms] + [by_types(profile, arm) for arm in arms if arm.name == "uniform" and arguments.types]
+    if arguments.types:
+        arms = (*arms, *(by_types(profile, arm) for arm in arms if arm.name == "uniform"))
     for each in dropped:
         print(f"dropped: {each.name} {each.budget}: {each.reason}", flush=True)
     testbed = prepare_testbed(task.model, task.kind, task.training, task.held_out, compile=arguments.compile)
@@ -67,11 +68,11 @@ def main(arguments):
     store = ResultStore.open(out, setting)
     options = CompareOptions(epochs=task.epochs, batch=task.batch, seeds=arguments.seeds)
     schedule = options.schedule(len(task.training))
-    kept = open(out / "results.jsonl", "a")
 
     def done(stage, jobs):
         start, runner = time.monotonic(), Runner(testbed=testbed)
         results = run_local(store, jobs, runner)
+        rows = []
         for result in results:
             row = {
                 "task": arguments.task, "arm": result.job.arm.name, "budget": result.job.arm.budget,
@@ -80,12 +81,11 @@ def main(arguments):
                 "accuracy": sum(result.right) / len(result.right) if result.right else None,
                 "job": result.job.id, "seconds": result.seconds,
             }  # fmt: skip
-            kept.write(json.dumps(row) + "\n")
-        kept.flush()
-        print(
-            f"{stage}: {len(jobs)} runs of {jobs[0].schedule.steps if jobs else 0} steps in {time.monotonic() - start:.0f} s",
-            flush=True,
-        )
+            rows.append(json.dumps(row) + "\n")
+        with (out / "results.jsonl").open("a") as kept:
+            kept.writelines(rows)
+        took, steps = time.monotonic() - start, jobs[0].schedule.steps if jobs else 0
+        print(f"{stage}: {len(jobs)} runs of {steps} steps in {took:.0f} s", flush=True)
         return results
 
     curves = find_rates(arms, schedule, setting.id, lambda jobs: done("rates", jobs), setting.labels)

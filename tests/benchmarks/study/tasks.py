@@ -61,13 +61,18 @@ def _pair(tokenizer, prompt, completion):
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
 
 
+def _read(path):
+    with path.open() as file:
+        return [json.loads(line) for line in file]
+
+
 def _gsm8k(data, part, shuffled):
-    rows = [json.loads(line) for line in open(data / "gsm8k" / f"{part}.jsonl")]
+    rows = _read(data / "gsm8k" / f"{part}.jsonl")
     return _permuted([(row["prompt"], row["completion"]) for row in rows], shuffled and part == "train")
 
 
 def _intents(data, part, shuffled):
-    rows = [json.loads(line) for line in open(data / "clinc150" / f"{part}.jsonl")]
+    rows = _read(data / "clinc150" / f"{part}.jsonl")
     pairs = [(f"{row['text']}\nIntent:", f" {row['label'].replace('_', ' ')}") for row in rows]
     return _permuted(pairs, shuffled and part == "train")
 
@@ -99,7 +104,7 @@ def _permuted(pairs, shuffled):
 
 
 def _labels(folder, data, device, dtype, shuffled):
-    parts = [[json.loads(line) for line in open(data / "clinc150" / f"{part}.jsonl")] for part in ("train", "test")]
+    parts = [_read(data / "clinc150" / f"{part}.jsonl") for part in ("train", "test")]
     names = sorted({row["label"] for row in parts[0]})
     tokenizer = AutoTokenizer.from_pretrained(folder)
     torch.manual_seed(0)

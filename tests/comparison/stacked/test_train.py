@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from attrs import evolve
 
 from layerlens_core.comparison.stacked import train
 from layerlens_core.comparison.stacked.block import Block
@@ -9,6 +10,7 @@ from layerlens_core.comparison.stacked.runner import Runner
 from layerlens_core.comparison.stacked.testbed import prepare_testbed
 from layerlens_core.comparison.stacked.train import Room, Training
 from layerlens_core.errors import ModelError
+from layerlens_core.profiling.attribution.establish import ALONE
 from layerlens_core.profiling.model.frozen import untouched
 from layerlens_core.values.comparison import Schedule
 from zoo.compared import arm, job, model_and_samples
@@ -99,8 +101,14 @@ def test_where_one_arm_does_not_fit_the_message_says_what_to_do(testbed, monkeyp
         list(Runner(testbed=testbed)(several(testbed)))
 
 
-def test_models_whose_samples_meet_are_not_stacked():
+def test_where_samples_may_meet_every_arm_has_the_model_for_itself():
     model, samples, task = model_and_samples("llama")
-    testbed = prepare_testbed(model, task, samples[:1], samples[:2])  # nothing can be found out with one sample
-    with pytest.raises(ModelError, match="depend on each other"):
-        list(Runner(testbed=testbed)(several(testbed)))
+    apart = prepare_testbed(model, task, samples[4:], samples[:4])
+    jobs = several(apart)
+    expected = by_id(Runner(testbed=apart)(jobs))
+    meeting = evolve(apart, established=ALONE)
+    before = snapshot(model)
+    found = by_id(Runner(testbed=meeting)(jobs))
+    assert {result.stacked for result in found.values()} == {1}
+    same(found, expected)
+    assert snapshot(model) == before

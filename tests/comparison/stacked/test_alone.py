@@ -1,0 +1,106 @@
+"""Arms that are not stacked: other methods, AdaLoRA and all weights, on the same batches as the stacked ones."""
+
+import pytest
+import torch
+from attrs import evolve
+
+from layerlens_core.adaptation.attach import attach
+from layerlens_core.adaptation.attached import lora_layers
+from layerlens_core.adaptation.config import Entry, configure
+from layerlens_core.comparison.stacked.low_rank import drawn
+from layerlens_core.comparison.stacked.runner import Runner
+from layerlens_core.comparison.stacked.schedule import order
+from layerlens_core.comparison.stacked.testbed import prepare_testbed
+from layerlens_core.profiling.samples.sample import collate
+from layerlens_core.values.comparison import Schedule
+from zoo.compared import arm, job, model_and_samples
+from zoo.probing import snapshot
+
+SCHEDULE = Schedule(steps=12, batch=4)
+
+
+@pytest.fixture(params=["llama", "bert-classifier"])
+def testbed(request):
+    model, samples, task = model_and_samples(request.param)
+    return prepare_testbed(model, task, samples[4:], samples[:4])
+
+
+def sides(testbed):
+    """An adapter and a prefix in the first layer, LoRA in the last."""
+    first, last = testbed.inventory.layers[0], testbed.inventory.layers[-1]
+    sizes = {
+        "adapter": {writer.name: 4 for writer in first.writers},
+        "prefix": {attention.name: 3 for attention in first.attentions},
+        "lora": {module.name: 2 for module in last.modules},
+    }
+    return evolve(arm(testbed.model, 1), sizes=sizes)
+
+
+def results(testbed, *jobs):
+    return {result.job.id: result for result in Runner(testbed=testbed)(list(jobs))}
+
+
+def test_other_methods_train_and_are_gone_afterwards(testbed):
+    one, lora = job(sides(testbed), rate=2e-2, schedule=SCHEDULE), job(arm(testbed.model, 2), schedule=SCHEDULE)
+    still = job(sides(testbed), rate=0.0, schedule=SCHEDULE)
+    before = snapshot(testbed.model)
+    found = results(testbed, one, lora, still)
+    assert snapshot(testbed.model) == before
+    assert found[one.id].stacked == 1
+    assert found[one.id].training[-1] < found[still.id].training[-1]
+    # Without a rate both are the model itself, on the same batches.
+    frozen = job(arm(testbed.model, 2), rate=0.0, schedule=SCHEDULE)
+    assert found[still.id].training == pytest.approx(results(testbed, frozen)[frozen.id].training, rel=1e-5)
+
+
+def test_they_train_as_a_plain_loop_does(testbed):
+    one = job(sides(testbed), rate=2e-2, schedule=Schedule(steps=5, batch=4, clip=0.0))
+    found = results(testbed, one)[one.id]
+    entries = {
+        name: Entry(method=method, size=size, shape=testbed.inventory.shapes[name])
+        for method, sizes in one.arm.sizes.items()
+        for name, size in sizes.items()
+    }
+    heads = [head.name for head in testbed.inventory.heads]
+    fresh = model_and_samples("llama" if testbed.task == "causal-lm" else "bert-classifier")[0]
+    torch.manual_seed(one.seed)
+    tuned = attach(fresh, configure(entries, scale=2.0, heads=heads))
+    with torch.no_grad():
+        for name, layer in lora_layers(tuned).items():
+            weight = layer.lora_A["default"].weight
+            weight.copy_(drawn(name, len(weight), weight.shape[1], one.seed))
+    optimizer = torch.optim.AdamW([p for p in tuned.parameters() if p.requires_grad], lr=2e-2, weight_decay=0.0)
+    losses = []
+    for step, batch in enumerate(order(testbed.training, one.schedule, one.seed)):
+        optimizer.param_groups[0]["lr"] = 2e-2 * (5 - step) / 5
+        loss = tuned(**collate([testbed.training[i] for i in batch], 1)).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert found.training == pytest.approx(losses, rel=1e-4)
+
+
+def test_adalora_ends_with_fewer_ranks_and_full_fine_tuning_leaves_no_trace(testbed):
+    modules = {module.name: 2 for module in testbed.inventory.modules}
+    adalora = job(evolve(arm(testbed.model, 2), tuner="adalora", sizes={"lora": modules}), schedule=SCHEDULE)
+    full = job(evolve(arm(testbed.model, 2), tuner="full", sizes={"full": modules}), rate=1e-3, schedule=SCHEDULE)
+    before = snapshot(testbed.model)
+    found = results(testbed, adalora, full)
+    assert snapshot(testbed.model) == before
+    for one in (adalora, full):
+        assert not found[one.id].diverged
+        assert found[one.id].training[-1] < found[one.id].training[0]
+
+
+def test_a_model_in_few_bits_trains_all_weights_in_float32():
+    model, samples, task = model_and_samples("llama", dtype=torch.bfloat16)
+    testbed = prepare_testbed(model, task, samples[4:], samples[:4])
+    modules = {module.name: 1 for module in testbed.inventory.modules}
+    # Steps of this size vanish in bfloat16.
+    all_of_it = evolve(arm(model, 1), tuner="full", sizes={"full": modules})
+    full, still = (job(all_of_it, rate=rate, schedule=Schedule(steps=200, batch=4)) for rate in (1e-5, 0.0))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    found = results(testbed, full, still)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert found[full.id].training[-1] < found[still.id].training[-1]
