@@ -102,7 +102,9 @@ def main(arguments):
                 for rate in GRID
             ],
         )
-    at_found_rates(arms, curves, schedule, setting.id, options, done, setting.labels)
+    for seed in range(arguments.seeds):  # one after the other, so that what is cut off has whole seeds
+        of_seed = attrs.evolve(options, seeds=1, seed=seed)
+        at_found_rates(arms, curves, schedule, setting.id, of_seed, done, setting.labels)
     print(f"all in {time.monotonic() - began:.0f} s", flush=True)
 
 
