@@ -162,11 +162,13 @@ class ResultStore:
         """Refuse what is no result of this comparison."""
         if result.job.setting != self.setting.id:
             raise FileError(f"{path} is of another comparison (setting {shown(result.job.setting)}); remove it")
-        expected = 0 if result.diverged else len(self.setting.labels)
+        held_out = len(self.setting.labels)
+        judged = min(result.job.schedule.judged or held_out, held_out)
+        expected = 0 if result.diverged else judged
         if len(result.losses) != expected or len(result.right) not in (0, expected):
             raise FileError(
                 f"{path} is damaged: it has {len(result.losses)} losses and {len(result.right)} answers of "
-                f"{expected} held-out samples; remove it, and run again"
+                f"{expected} held-out samples that it is judged on; remove it, and run again"
             )
 
     def _write_setting(self) -> None:
