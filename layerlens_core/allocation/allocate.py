@@ -5,6 +5,7 @@ from typing import Any
 
 from layerlens_core import tracing
 from layerlens_core.allocation.budget import Budget
+from layerlens_core.allocation.gains import GainCurve
 from layerlens_core.allocation.margins import lacks_margins, too_many, with_margins
 from layerlens_core.allocation.problem import Problem, pose
 from layerlens_core.allocation.unused import unused
@@ -38,6 +39,7 @@ def allocate(
     scale: int = DEFAULT_SCALE,
     granularity: Granularity | None = None,
     abstain: bool | None = None,
+    gains: Mapping[str, GainCurve | tuple[float, float]] | None = None,
     margins: bool | None = None,
     registry: Registry | None = None,
 ) -> Plan:
@@ -59,6 +61,8 @@ def allocate(
         strategy knows.
     abstain: whether the plan is uniform where the profile supports nothing else
         (`layerlens_core.allocation.abstention`); by default where the strategy says so of itself, as ``tempered`` does.
+    gains: by method, curves that were fitted to arms of one's own (`layerlens_core.allocation.gains.fit`), or
+        their ceilings and halves, in place of those that methods come with.
     margins: find for every layer the smallest change of its utility that would give it another method, by deciding
         anew some twenty times a layer; by default where there are few candidates and one bound, and the strategy is one
         of LayerLens's own.
@@ -80,6 +84,10 @@ def allocate(
         scale=scale,
         granularity=granularity,
         abstain=abstain,
+        gains={
+            name: (curve.ceiling, curve.half) if isinstance(curve, GainCurve) else curve
+            for name, curve in (gains or {}).items()
+        },
     )
     return plan_for(profile, request, margins=margins, registry=registry)
 

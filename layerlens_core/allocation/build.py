@@ -35,11 +35,13 @@ class Terms:
     training: the step that FLOPs and memory are counted for.
     penalties: by method, in place of the methods' own; gains are divided by them.
     latency: by method, seconds of any size and of each step of size, at one target.
+    gains: by method, ceiling and half in place of the methods' own.
     """
 
     training: Training = field(factory=Training)
     penalties: Mapping[str, float] = field(factory=dict)
     latency: Mapping[str, tuple[float, float]] = field(factory=dict)
+    gains: Mapping[str, tuple[float, float]] = field(factory=dict)
 
 
 @frozen(kw_only=True)
@@ -72,7 +74,7 @@ def build_candidates(
     request: resolved, with the training step's dtype and a penalty for every method but ``none``.
     registry: for the aggregator of the modules' own utilities.
     """
-    terms = Terms(training=request.training, penalties=request.penalties, latency=profile.latency)
+    terms = Terms(training=request.training, penalties=request.penalties, latency=profile.latency, gains=request.gains)
     excluded = frozenset(skipped.name for skipped in profile.unscored)
     importance = _module_importance(profile, utilities, registry)
     kept = profile.activations.adapted if profile.activations else {}
@@ -94,16 +96,18 @@ def build_candidates(
     return CandidateSet(units=tuple(units), methods=tuple(methods), depths=depths)
 
 
-def coverage(method: Method, size: int) -> float:
+def coverage(method: Method, size: int, measured: tuple[float, float] | None = None) -> float:
     """The share of a unit's gain that a size reaches: ceiling · n / (n + half) at n notches.
 
-    It is concave, 0 at size 0, and stays below the method's ceiling: an assumption, and called so.
+    It is concave, 0 at size 0, and stays below the method's ceiling: an assumption unless it was measured.
 
     method: with its notch, ceiling and half.
     size: rank, bottleneck width or prefix length.
+    measured: ceiling and half of its measured curve (`layerlens_core.allocation.gains`).
     """
     notches = size / method.notch
-    return method.ceiling * notches / (notches + method.half)
+    ceiling, half = (method.ceiling, method.half) if measured is None else measured
+    return ceiling * notches / (notches + half)
 
 
 def build_unit(
@@ -192,9 +196,10 @@ class Builder:
                     continue
                 method = self._methods[name]
                 penalty = self._terms.penalties.get(name, method.penalty)
+                measured = self._terms.gains.get(name)
                 for size in range(notch, largest + 1, notch):
-                    profiled = method.updates_weights and size <= len(spectrum)
-                    covered.append(spectrum[size - 1] if profiled else coverage(method, size))
+                    profiled = measured is None and method.updates_weights and size <= len(spectrum)
+                    covered.append(spectrum[size - 1] if profiled else coverage(method, size, measured))
                     penalties.append(penalty)
             self._shares[key] = numpy.array(covered), numpy.array(penalties)
         return self._shares[key]

@@ -47,4 +47,4 @@ def _why(candidates: CandidateSet, decisions: Sequence[Decision], limits: Limits
         return f"the smallest step takes {min(steps):,}"
     if len(limits.bounds) > 1:
         return "another bound, or the strategy, allows no more"
-    return "the strategy makes no more of it"
+    return "the strategy asks for no more"

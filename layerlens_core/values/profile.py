@@ -62,7 +62,7 @@ class Profile:
     stability: by metric, the mean rank correlation between layers as scored by one half of the samples and by the
         other; of an active metric, what its standard errors let expect. Metrics of which nothing is known are left out.
     module_stability: the same between modules, by metric that scores modules.
-    evidence: whether there is anything to learn, where that was tried.
+    evidence: whether there is anything to learn, where that was tried (`layerlens_core.comparison.learnable`).
     directions: sha256 digest of the side file of singular vectors, in hexadecimal, where one was written.
     """
 

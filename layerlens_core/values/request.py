@@ -27,6 +27,8 @@ class Request:
     scale: α/r of every LoRA module.
     granularity: whether LoRA's ranks follow the utilities of modules or of layers; None takes the finest that the
         strategy knows.
+    gains: by method, ceiling and half of the curve by which its gain grows, in place of the method's own and of what a
+        spectrum says (`layerlens_core.allocation.gains`).
     abstain: whether the plan is uniform where the profile supports nothing else; None leaves it to the strategy.
     """
 
@@ -42,3 +44,4 @@ class Request:
     scale: int = DEFAULT_SCALE
     granularity: Granularity | None = None
     abstain: bool | None = None
+    gains: Mapping[str, tuple[float, float]] = field(factory=dict)

@@ -118,7 +118,7 @@ def layerlens_strategies() -> Iterable[StrategyProvider]:
     yield StrategyProvider(
         name="budget",
         summary="the largest predicted gain that the budget can buy, with a certificate",
-        options=("exact",),
+        options=("exact", "freeze"),
         load=lambda: _load("strategies.budget", "select"),
     )
 

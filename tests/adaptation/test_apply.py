@@ -209,7 +209,8 @@ def test_an_allocated_plan_can_be_applied(name):
     profile = Profile(
         inventory=inventory, task="", scores=(scores,), statistics=(), data="by hand", samples=1, loss=0.0
     )
-    plan = allocate(profile, budget=Budget(params="r=4"), methods=["lora"], scale=3)
+    frozen = {"strategy": "threshold", "options": {"quantiles": "0.1"}}
+    plan = allocate(profile, budget=Budget(params="r=4"), methods=["lora"], scale=3, **frozen)
     assert {decision.method for decision in plan.decisions} == {"lora", "none"}
     ranks = plan.sizes("lora")
     assert len(set(ranks.values())) > 1

@@ -156,7 +156,9 @@ def test_wide_utilities_give_sensible_plans(make_profile, strategy, scores):
     )
     assert plan.parameters <= plan.limit
     assert len(plan.decisions) == len(scores)
-    if not any(scores) and strategy != "threshold":
+    if strategy != "cost-benefit":
+        assert all(decision.method != "none" for decision in plan.decisions)  # the budget forces nothing
+    elif not any(scores):
         assert plan.parameters == 0  # nothing can be gained, so nothing is spent
     else:
         assert plan.parameters > 0
@@ -276,3 +278,22 @@ def test_a_certificate_holds_where_highs_runs_out_of_time_without_a_plan(monkeyp
     choice = best_choice(candidates, limits, exact=True)
     assert choice.value <= optimum <= choice.bound
     assert [c.method for c in choice.candidates] == ["none"] * 3
+
+
+def test_layers_are_frozen_only_where_that_is_forced_or_asked_for(make_profile):
+    profile = make_profile([0.001, 1, 1, 1000])
+    frozen = {
+        (budget, options): sum(
+            decision.method == "none"
+            for decision in allocate(
+                profile, strategy="budget", budget=budget, options=dict(options), margins=False
+            ).decisions
+        )
+        for budget in ("params=r=2", "params=3456")
+        for options in ((), (("freeze", "true"),))
+    }
+    assert frozen["params=r=2", ()] == 0
+    assert frozen["params=r=2", (("freeze", "true"),)] > 0
+    assert frozen["params=3456", ()] >= 2
+    with pytest.raises(PlanError, match="the option 'freeze' is true or false"):
+        allocate(profile, strategy="budget", options={"freeze": "maybe"})

@@ -88,7 +88,7 @@ def finished_runs(
             *("bert", "labelled", "--metric", "fisher=2", "--metric", "weight_gradient=1"),
             *("--quantiles", "0.1"),
         ),
-        "llama": ("llama", "text"),
+        "llama": ("llama", "text", "--no-abstain"),  # of several ranks
     }
     for name, (family, form, *options) in wanted.items():
         arguments = ("--data", data(str(form)), "--budget", "params=r=2", *options, "--out", root / name)

@@ -70,7 +70,7 @@ def test_one_rank_is_refused_for_plans_of_other_methods(
     layerlens: Any, run: Callable[..., Path], model: Model, tmp_path: Path
 ) -> None:
     there, out = run("llama"), tmp_path / "adapter"
-    layerlens.ok("allocate", there, "--methods", "prefix,adapter,lora")
+    layerlens.ok("allocate", there, "--strategy", "threshold", "--methods", "prefix,adapter,lora")
     for command in (("apply", there), ("export", there, "--to", "peft")):
         message = layerlens.refused(*command, "--model", model("llama"), "--out", out, "--one-rank", out=out)
         assert "--one-rank is for plans of LoRA alone, but this one has " in message

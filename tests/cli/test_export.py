@@ -110,7 +110,7 @@ def test_what_a_trainer_cannot_express_is_refused_before_the_model_is_loaded(
     layerlens: Any, run: Callable[..., Path], tmp_path: Path, to: str
 ) -> None:
     there, out = run("llama"), tmp_path / "new" / "out"
-    layerlens.ok("allocate", there, "--methods", "prefix,adapter,lora")
+    layerlens.ok("allocate", there, "--strategy", "threshold", "--methods", "prefix,adapter,lora")
     assert {decision.method for decision in Plan.load(there).decisions} - {"lora", "none"}
     message = layerlens.refused(
         "export", there, "--to", to, "--model", "somebody/nothing", "--out", out, out=tmp_path / "new"

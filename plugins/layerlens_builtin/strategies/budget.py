@@ -7,6 +7,8 @@ from the best one.
 """
 
 import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -24,6 +26,10 @@ from layerlens_core.plugin import (
     readable,
 )
 
+if TYPE_CHECKING:
+    import numpy
+    from numpy.typing import NDArray
+
 #: Below this many candidates an optimum is searched for without being asked.
 EXACT_BELOW = 2_000
 
@@ -31,15 +37,20 @@ EXACT_BELOW = 2_000
 def select(candidates: CandidateSet, limits: Limits, context: Context) -> Selection:
     """The candidates with the largest sum of predicted gains within the limits.
 
-    Option: ``exact`` (``true`` or ``false``), whether to search until the plan is an optimum; by default that is done
-    for small problems only.
+    Options: ``exact`` (``true`` or ``false``), whether to search until the plan is an optimum; by default that is done
+    for small problems only. ``freeze``, whether layers may stay frozen that the limits would allow to be trained; by
+    default none does, as freezing costs more than predicted gains know (`layerlens_builtin.strategies.freezing`), and
+    the certificate is over the plans that train all layers.
 
     Raises `BudgetError` where no plan fits, with the least bound that would do.
     """
-    exact = _flag(context.options.get("exact"), default=len(candidates.table.gains) < EXACT_BELOW)
-    choice = best_choice(candidates, limits, exact=exact)
+    exact = _flag(context.options, "exact", default=len(candidates.table.gains) < EXACT_BELOW)
+    allowed = None if _flag(context.options, "freeze", default=False) else _trained(candidates)
+    choice = choose(candidates, limits, exact=exact, allowed=allowed)
+    if choice is None:
+        allowed, choice = None, best_choice(candidates, limits, exact=exact)
     if "exact" not in context.options:
-        choice = _alike(choice, candidates, limits, exact=exact)
+        choice = _alike(choice, candidates, limits, exact=exact, allowed=allowed)
     certificate_found(value=choice.value, bound=choice.bound, exact=exact)
     return Selection(
         decisions=_decisions(candidates, choice, context.only),
@@ -55,7 +66,20 @@ def best_choice(candidates: CandidateSet, limits: Limits, *, exact: bool) -> Cho
     return choice
 
 
-def _alike(choice: Choice, candidates: CandidateSet, limits: Limits, *, exact: bool) -> Choice:
+def _trained(candidates: CandidateSet) -> "NDArray[numpy.bool_]":
+    """The rows that train something, and those of units that offer nothing else than to stay frozen."""
+    import numpy
+
+    table = candidates.table
+    trains = ~table.are("none")
+    idle = numpy.bincount(table.unit[trains], minlength=len(candidates.units)) == 0
+    rows: NDArray[numpy.bool_] = trains | idle[table.unit]
+    return rows
+
+
+def _alike(
+    choice: Choice, candidates: CandidateSet, limits: Limits, *, exact: bool, allowed: "NDArray[numpy.bool_] | None"
+) -> Choice:
     """The choice with one method for all units of equal utility, where the optimum would give them different ones.
 
     Each method in turn is tried for all of them, and the best is kept; the bound is still the unrestricted one. Where
@@ -67,7 +91,7 @@ def _alike(choice: Choice, candidates: CandidateSet, limits: Limits, *, exact: b
     classes: dict[float, list[int]] = {}
     for index, unit in enumerate(candidates.units):
         classes.setdefault(unit.utility, []).append(index)
-    allowed = numpy.ones(len(table.gains), dtype=bool)
+    allowed = numpy.ones(len(table.gains), dtype=bool) if allowed is None else allowed
     for members in classes.values():
         methods = list(dict.fromkeys(table.method[choice.rows[members]].tolist())) if len(members) > 1 else []
         if len(methods) < 2:
@@ -129,9 +153,10 @@ def _too_small(candidates: CandidateSet, limits: Limits) -> str:
     )
 
 
-def _flag(text: str | None, *, default: bool) -> bool:
+def _flag(options: Mapping[str, str], name: str, *, default: bool) -> bool:
+    text = options.get(name)
     if text is None:
         return default
     if text.lower() not in ("true", "false"):
-        raise PlanError(f"the option 'exact' is true or false, not {text!r}")
+        raise PlanError(f"the option {name!r} is true or false, not {text!r}")
     return text.lower() == "true"
