@@ -1,6 +1,5 @@
 """Compare: make the arms, find each one's rate, train all of them on one frozen model, and judge."""
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -220,8 +219,7 @@ def at_found_rates(
 
 def _fell_off(result: Result, curve: Curve, labels: tuple[int, ...]) -> bool:
     """Whether a whole run ended worse than the best of the short ones, as it does beyond the cliff."""
-    least = min(point.loss for point in curve.points)
-    return not result.loss(labels) < least if math.isfinite(least) else result.diverged
+    return not result.loss(labels) < curve.least
 
 
 def _directions(arms: Sequence[Arm], plan: Plan, run: Path) -> Mapping[str, Any]:

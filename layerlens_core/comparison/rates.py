@@ -7,14 +7,17 @@ all is the last that was tried. The best, and the one below it, then run for an 
 A long run wants a lower rate than a short one does, and beside the best rate lies a cliff. So the logarithm of the two
 losses' ratio is carried on to the whole run, linear in the logarithm of the steps, and where the lower rate will be
 ahead it is taken. The other way round nothing is carried on: where a short run does well with a high rate, a long one
-may diverge.
+may diverge. Halving a rate changes little near its best, and noise decides; so where an arm does about as well at the
+rate of uniform at the same budget, it takes that, and the two differ by nothing but their sizes.
 """
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import attrs
 from attrs import frozen
 
+from layerlens_core.comparison.judgement import UNIFORM
 from layerlens_core.errors import DataError
 from layerlens_core.values.comparison import Arm, Job, Result, Schedule
 
@@ -24,6 +27,10 @@ COARSE = (1.5625e-4, 6.25e-4, 2.5e-3, 1e-2)
 SHORT, LONG = 1 / 16, 1 / 8
 #: Steps of a short run at least, and held-out samples that it is judged on.
 FEWEST_STEPS, JUDGED = 12, 256
+#: Losses that differ by this share are about the same.
+NEAR = 0.01
+#: A loss that falls by this share from the short to the long runs is still far from where it will end.
+STEEP = 0.25
 
 #: Runs jobs, and gives their results.
 Run = Callable[[Sequence[Job]], Iterable[Result]]
@@ -35,12 +42,12 @@ class Point:
 
     rate: its largest learning rate.
     steps: of it.
-    loss: held-out, in nats a label; infinite where it diverged.
+    loss: held-out, in nats a label; None where it diverged.
     """
 
     rate: float
     steps: int
-    loss: float
+    loss: float | None
 
 
 @frozen(kw_only=True)
@@ -52,6 +59,7 @@ class Curve:
     rate: that was chosen.
     steps: of the whole run that it was chosen for.
     edge: whether the best rate is the lowest or the highest that was tried.
+    steep: whether the loss still fell so fast in the short runs that they say little about the whole one.
     """
 
     arm: str
@@ -59,6 +67,12 @@ class Curve:
     rate: float
     steps: int
     edge: bool = False
+    steep: bool = False
+
+    @property
+    def least(self) -> float:
+        """The least loss of all short runs."""
+        return min(point.loss for point in self.points if point.loss is not None)
 
     @property
     def share(self) -> float:
@@ -103,7 +117,8 @@ def find_rates(
     for key, losses in found.items():
         if not any(map(math.isfinite, losses.values())):
             raise DataError(f"{key} diverges at every rate from {min(COARSE):g} on; are the data's labels finite?")
-    return {arm.key: _curve(arm.key, found[arm.key], short.steps, long.steps, schedule.steps) for arm in arms}
+    curves = {arm.key: _curve(arm.key, found[arm.key], short.steps, long.steps, schedule.steps) for arm in arms}
+    return {arm.key: _as_uniform(curves[arm.key], curves.get(f"{UNIFORM} {arm.budget}")) for arm in arms}
 
 
 def best(losses: Mapping[float, float]) -> float:
@@ -135,9 +150,26 @@ def carried_on(
 def _curve(key: str, found: Mapping[tuple[int, float], float], short: int, long: int, whole: int) -> Curve:
     at_short, at_long = _at(found, short), _at(found, long)
     rate = best(at_short)
-    points = tuple(Point(rate=at, steps=steps, loss=loss) for (steps, at), loss in sorted(found.items()))
+    points = tuple(
+        Point(rate=at, steps=steps, loss=loss if math.isfinite(loss) else None)
+        for (steps, at), loss in sorted(found.items())
+    )
     chosen = carried_on(rate, at_short, at_long, (short, long, whole)) if long > short else rate
-    return Curve(arm=key, points=points, rate=chosen, steps=whole, edge=rate in (min(at_short), max(at_short)))
+    steep = bool(at_long) and min(at_long.values()) < (1 - STEEP) * min(at_short.values())
+    edge = rate in (min(at_short), max(at_short))
+    return Curve(arm=key, points=points, rate=chosen, steps=whole, edge=edge, steep=steep)
+
+
+def _as_uniform(curve: Curve, uniform: Curve | None) -> Curve:
+    """The curve with uniform's rate, where that is about as good by the longest runs that have both."""
+    if uniform is None or uniform.rate == curve.rate:
+        return curve
+    for steps in sorted({point.steps for point in curve.points}, reverse=True):
+        losses = {point.rate: point.loss for point in curve.points if point.steps == steps and point.loss is not None}
+        if curve.rate in losses and uniform.rate in losses:
+            near = losses[uniform.rate] <= (1 + NEAR) * losses[curve.rate]
+            return attrs.evolve(curve, rate=uniform.rate) if near else curve
+    return curve
 
 
 def _at(found: Mapping[tuple[int, float], float], steps: int) -> dict[float, float]:

@@ -160,7 +160,11 @@ def rates_table(curves: Sequence[Curve]) -> Table:
     for curve in curves:
         for steps in sorted({point.steps for point in curve.points}):
             losses = {point.rate: point.loss for point in curve.points if point.steps == steps}
-            cells = [f"{losses[rate]:.4g}" if rate in losses else "" for rate in rates]
+            cells = [_loss(losses[rate]) if rate in losses else "" for rate in rates]
             last = steps == max(point.steps for point in curve.points)
             table.add_row(shown(curve.arm), f"{steps}", *cells, f"{curve.rate:.3g}" if last else "")
     return table
+
+
+def _loss(loss: float | None) -> str:
+    return "diverged" if loss is None else f"{loss:.4g}"
