@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import layerlens_core as ll
-from layerlens_core.comparison import compare as comparing
 from layerlens_core.comparison.compared import COMPARED
+from layerlens_core.comparison.stacked.runner import Runner
 from layerlens_core.errors import ComparisonError, DataError, FileError, ModelError, PluginError
 from layerlens_core.values.comparison import Result
 from layerlens_core.values.plan import Plan
@@ -66,7 +66,7 @@ def test_what_is_done_is_not_done_again_and_gives_the_same(made, run, monkeypatc
     model, samples, _ = made
     first = ll.compare(model, run, samples[10:], samples[:10], rates=(1e-2,), **SHORT)
     written = (run / "compare" / COMPARED).read_bytes()
-    monkeypatch.setattr(comparing.Runner, "__call__", lambda *_: pytest.fail("it trained again"))
+    monkeypatch.setattr(Runner, "__call__", lambda *_: pytest.fail("it trained again"))
     assert ll.compare(model, run, samples[10:], samples[:10], rates=(1e-2,), **SHORT) == first
     assert (run / "compare" / COMPARED).read_bytes() == written
 
@@ -104,17 +104,17 @@ def test_only_rates(made, run):
 
 def test_a_rate_at_which_whole_runs_fall_off_is_halved(made, run, monkeypatch):
     model, samples, _ = made
-    real = comparing.Runner.__call__
+    real = Runner.__call__
 
     def falling(self, jobs):
         for result in real(self, jobs):
             whole = result.job.schedule.steps == 24
-            yield Result(job=result.job, diverged=True) if whole and result.job.rate > 2e-3 else result
+            yield Result(job=result.job, diverged=True) if whole and result.job.rate > 6e-3 else result
 
-    monkeypatch.setattr(comparing.Runner, "__call__", falling)
+    monkeypatch.setattr(Runner, "__call__", falling)
     found = ll.compare(model, run, samples[10:], samples[:10], arms=("plan",), **SHORT)
     assert {each.finding for each in found.verdict.judged} <= {"uniform", "same", "no difference", "better", "worse"}
-    assert all(each.rate <= 2e-3 for each in found.verdict.judged)
+    assert all(each.rate <= 6e-3 for each in found.verdict.judged)
     assert all(len(each.seeds) == 2 for each in found.verdict.judged)
 
 

@@ -145,25 +145,32 @@ _COLUMNS = (
 )
 
 
-def rates_table(curves: Sequence[Curve]) -> Table:
+def rates_table(curves: Sequence[Curve]) -> Group:
     """How the learning rate of every arm was found: held-out loss by rate, of the short runs.
 
     curves: one an arm.
     """
-    rates = sorted({point.rate for curve in curves for point in curve.points})
-    table = Table(box=box.SIMPLE, title="learning rates: held-out nats a label of short runs", title_justify="left")
-    table.add_column("arm")
-    table.add_column("steps", justify="right")
-    for rate in rates:
-        table.add_column(f"{rate:.1e}", justify="right")
-    table.add_column("chosen", justify="right")
+    table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
+    table.add_column("arm", no_wrap=True)
+    table.add_column("rate", justify="right", no_wrap=True)
+    table.add_column("held-out loss of short runs, by rate")
     for curve in curves:
-        for steps in sorted({point.steps for point in curve.points}):
-            losses = {point.rate: point.loss for point in curve.points if point.steps == steps}
-            cells = [_loss(losses[rate]) if rate in losses else "" for rate in rates]
-            last = steps == max(point.steps for point in curve.points)
-            table.add_row(shown(curve.arm), f"{steps}", *cells, f"{curve.rate:.3g}" if last else "")
-    return table
+        for number, steps in enumerate(sorted({point.steps for point in curve.points})):
+            losses = [f"{point.rate:.2g}: {_loss(point.loss)}" for point in curve.points if point.steps == steps]
+            first = (shown(curve.arm), f"{curve.rate:.3g}") if number == 0 else ("", "")
+            table.add_row(*first, f"{steps} steps  {'  '.join(losses)}")
+    share = max((curve.share for curve in curves), default=0.0)
+    parts: list[Table | Text] = [table, Text(f"each found for {share:.2f} of a whole run's steps at most", style="dim")]
+    if steep := [curve.arm for curve in curves if curve.steep]:
+        parts.append(
+            _line(
+                f"the loss of {shown(', '.join(steep[:3]))}{' …' if steep[3:] else ''} still fell fast at the end of the "
+                "short runs, which then say little about a whole one: try half the rate too, with --lr RATE,RATE",
+                bullet="!",
+                style="yellow",
+            )
+        )
+    return Group(*parts)
 
 
 def _loss(loss: float | None) -> str:

@@ -48,7 +48,7 @@ def read(folders):
 
 def judged(runs, curve, labels, key):
     """The rate of an arm, and its runs by seed: the sweep's, halved while a seed falls off."""
-    rate, least = curve["rate"], min(point["loss"] for point in curve["points"] if point["loss"] is not None)
+    rate, least = curve["rate"], min(p["loss"] for p in curve["points"] if p["loss"] is not None)
     for _ in range(4):
         here = {seed: run for (arm, budget, at, seed), (run, _) in runs.items() if (arm, budget, at) == (*key, rate)}
         if here and all(run.loss(labels) < least for run in here.values()):
@@ -74,9 +74,8 @@ def rates_table(tasks):
             best, chosen = min(grid, key=grid.get), curve["rate"]
             costs.append(grid[chosen] / grid[best] - 1)
             share = sum(point["steps"] for point in curve["points"]) / curve["steps"]
-            print(
-                f"| {name} | {budget[2:]} | {chosen:g} | {best:g} | {grid[chosen]:.4f} | {costs[-1]:.1%} | {share:.2f} |"
-            )
+            numbers = f"{chosen:g} | {best:g} | {grid[chosen]:.4f} | {costs[-1]:.1%} | {share:.2f}"
+            print(f"| {name} | {budget[2:]} | {numbers} |")
     within = sum(cost <= 0.01 for cost in costs)
     print(f"median {statistics.median(costs):.2%}, largest {max(costs):.1%}, {within} of {len(costs)} within 1 %\n")
 

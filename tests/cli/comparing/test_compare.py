@@ -1,0 +1,109 @@
+"""``layerlens compare`` from its options to its files, and the lines that refuse what cannot be compared."""
+
+import json
+
+import pytest
+
+from cli.rows import rows_of
+from layerlens_core.cli.compare import budgets_in, rates_in, share_in
+from layerlens_core.errors import ComparisonError
+
+SHORT = ("--steps", "24", "--batch", "4", "--seeds", "2")
+
+
+@pytest.fixture
+def run(layerlens, finished_runs, tmp_path):
+    """A copy of a finished run of the tiny Llama."""
+    for name in ("profile.json", "plan.json", "trace.jsonl"):
+        (tmp_path / name).write_bytes((finished_runs["llama"] / name).read_bytes())
+    return tmp_path
+
+
+@pytest.fixture
+def given(model, data):
+    """The model and the data that a comparison has to be given."""
+    return ("--model", model("llama"), "--data", data("text"))
+
+
+def test_a_comparison_prints_rates_and_a_verdict_and_goes_on_where_it_was(layerlens, run, given):
+    first = layerlens.ok("compare", run, *given, "--arms", "plan", *SHORT)
+    assert "held-out loss of short runs" in first.stdout
+    assert "uniform" in first.stdout
+    assert "held out, since no others were given" in first.stderr
+    assert str(run / "recipe.json") in first.stdout
+    recipe = json.loads((run / "recipe.json").read_text())
+    assert recipe["rate"] > 0
+    again = layerlens.ok("compare", run, *given, "--arms", "plan", *SHORT, "--json")
+    found = json.loads(again.stdout)
+    assert found["schema"] == "layerlens/comparison"
+    assert {each["arm"] for each in found["verdict"]["judged"]} == {"uniform", "plan"}
+
+
+def test_rates_alone(layerlens, run, given):
+    result = layerlens.ok("compare", run, *given, "--only", "lr", "--arms", "", *SHORT)
+    assert "of a whole run's steps" in result.stdout
+    assert json.loads((run / "recipe.json").read_text())["recommended"] == {}
+
+
+def test_a_picture_and_a_file_of_its_own_to_judge_on(layerlens, run, given, write, tmp_path):
+    pytest.importorskip("altair")
+    held_out = write("held-out.jsonl", rows_of("text")[:6])
+    layerlens.ok(
+        "compare", run, *given, "--eval", held_out, "--lr", "1e-2", *SHORT, "--picture", tmp_path / "found.svg"
+    )
+    assert (tmp_path / "found.svg").read_text().startswith("<svg")
+
+
+def test_two_commands_may_share_the_work(layerlens, run, given):
+    pytest.importorskip("optuna")
+    joined = layerlens.ok("compare", run, *given, "--lr", "1e-2", "--join", *SHORT)
+    assert "uniform" in joined.stdout
+    alone = layerlens.ok("compare", run, *given, "--lr", "1e-2", *SHORT)  # everything is there
+    assert alone.stdout == joined.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--lr", "fast"), "--lr fast is neither auto nor numbers"),
+        (("--lr", "1e-2,1e-3"), "rates must be above 0, ascending"),
+        (("--tolerance", "a lot"), "is no share"),
+        (("--arms", "plam"), "no arm is named 'plam'"),
+        (("--budgets", "q=4"), "q"),
+        (("--eval", "nowhere.jsonl"), "nowhere.jsonl"),
+        (("--join", "--overwrite"), "use it alone, then --join"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_in_a_line(layerlens, run, given, options, message):
+    assert message in layerlens.refused("compare", run, *given, *SHORT, *options, out=run)
+
+
+def test_another_model_is_refused_by_name(layerlens, run, model, data):
+    message = layerlens.refused("compare", run, "--model", model("bert"), "--data", data("text"), *SHORT, out=run)
+    assert "bert" in message.lower()
+
+
+def test_results_of_other_data_are_refused_unless_they_may_go(layerlens, run, given, write):
+    layerlens.ok("compare", run, *given, "--lr", "1e-2", *SHORT)
+    other = write("other.jsonl", rows_of("text")[:-2])
+    options = ("--model", given[1], "--data", other, "--lr", "1e-2", *SHORT)
+    assert "data" in layerlens.refused("compare", run, *options)
+    layerlens.ok("compare", run, *options, "--overwrite")
+
+
+def test_budgets_may_share_what_stands_before_the_sign():
+    assert budgets_in("r=1,2, 4") == ("r=1", "r=2", "r=4")
+    assert budgets_in("params=r=1,2,params=50k") == ("params=r=1", "params=r=2", "params=50k")
+    assert budgets_in("") == ()
+
+
+def test_shares_and_rates():
+    assert share_in("1%") == pytest.approx(share_in("0.01"))
+    assert rates_in("1e-3,2e-3") == (1e-3, 2e-3)
+    assert rates_in("auto") == "auto"
+    for wrong in ("100%", "-1%", "nan"):
+        with pytest.raises(ComparisonError):
+            share_in(wrong)
+    for wrong in ("0", "-1", "inf", "nan", "1e-3,1e-3", ""):
+        with pytest.raises(ComparisonError):
+            rates_in(wrong)
