@@ -78,6 +78,7 @@ def write_adapter(run: Path, plan: "Plan", profile: "Profile", model: str, out: 
     from layerlens_core.data.model import load
     from layerlens_core.data.target import Target
     from layerlens_core.files.atomic import filling
+    from layerlens_core.values.recipe import Recipe
 
     check_applicable(plan)
     if start["one_rank"]:
@@ -98,6 +99,8 @@ def write_adapter(run: Path, plan: "Plan", profile: "Profile", model: str, out: 
         names = sorted(path.name for path in staging.iterdir())
     adapters, heads = trainable_parameters(wrapped)
     say(f"{adapters:,} trainable parameters, as planned" + (f", and {heads:,} in the head" if heads else ""))
+    if (recipe := Recipe.load(run, plan=plan.id)) is not None and recipe.advice:
+        say(recipe.advice)
     if config.padded_rank is not None:
         say(f"written at one rank, {config.padded_rank}, padded with zeros; PEFT counts these among what trains")
     return tuple(out / name for name in names)

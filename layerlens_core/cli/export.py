@@ -28,6 +28,7 @@ def command(run: Path, to: str, model: str, out: Path, overwrite: bool, **start:
     from layerlens_core.plugin.export import ExportRequest
     from layerlens_core.plugin.registry import default
     from layerlens_core.values.plan import load_run
+    from layerlens_core.values.recipe import Recipe
 
     export = default().load("exporter", to)
     plan, profile = load_run(run)
@@ -39,6 +40,7 @@ def command(run: Path, to: str, model: str, out: Path, overwrite: bool, **start:
         model=model,
         out=out,
         init=start["init"],
+        recipe=Recipe.load(run, plan=plan.id),
         adapter=lambda: write_adapter(run, plan, profile, model, out, start),
         say=say,
     )

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from layerlens_core.plugin.contract import check_decisions as check_decisions
     from layerlens_core.plugin.export import ExportRequest as ExportRequest
     from layerlens_core.plugin.export import other_methods as other_methods
+    from layerlens_core.plugin.export import recipe_keys as recipe_keys
     from layerlens_core.plugin.export import require_causal as require_causal
     from layerlens_core.plugin.export import require_lora as require_lora
     from layerlens_core.plugin.export import write_keys as write_keys
@@ -157,7 +158,7 @@ _HOMES = {
     "adaptation.side_module": ("SideModule",),
     "inspection.attention": ("calls_interface",),
     # For exporters.
-    "plugin.export": ("ExportRequest", "other_methods", "require_causal", "require_lora", "write_keys"),
+    "plugin.export": ("ExportRequest", "other_methods", "recipe_keys", "require_causal", "require_lora", "write_keys"),
     # What they raise on purpose.
     "errors": (
         "LayerLensError",

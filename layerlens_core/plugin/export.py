@@ -11,6 +11,7 @@ from layerlens_core.errors import PlanError
 from layerlens_core.files import atomic
 from layerlens_core.values.plan import LORA_METHODS, Plan
 from layerlens_core.values.profile import Profile
+from layerlens_core.values.recipe import Recipe
 
 
 @frozen(kw_only=True)
@@ -22,6 +23,8 @@ class ExportRequest:
     model: the planned model, a local directory or a hub id, as it was typed.
     out: the directory to write to; it may not exist yet.
     init: how LoRA starts in the adapter, ``random`` or ``gradient``.
+    recipe: what a comparison found about training the plan, where there was one: `Recipe.keys` are its rate and
+        schedule under the Trainer's names.
     adapter: loads the model, applies the plan and writes the initialised adapter into ``out``, whole or not at all;
         returns the files. An exporter that needs keys alone never calls it, so that no model is loaded.
     say: prints one line for people, beside the results.
@@ -32,6 +35,7 @@ class ExportRequest:
     model: str
     out: Path
     init: str = "random"
+    recipe: Recipe | None = None
     adapter: Callable[[], tuple[Path, ...]]
     say: Callable[[str], object]
 
@@ -71,6 +75,16 @@ def require_causal(plan: Plan, trainer: str) -> None:
             f"the configuration of {trainer} is for causal language models, but this plan is for {plan.task}{heads}; "
             "export it --to peft"
         )
+
+
+def recipe_keys(request: ExportRequest, **names: str) -> dict[str, Any]:
+    """Rate and schedule for a trainer; none where no comparison found them.
+
+    request: with the recipe.
+    names: under which this trainer has what the Trainer calls otherwise.
+    """
+    keys = {} if request.recipe is None else request.recipe.keys
+    return {names.get(name, name): value for name, value in keys.items()}
 
 
 def write_keys(path: Path, keys: Mapping[str, Any], comment: str) -> Path:

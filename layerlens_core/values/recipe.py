@@ -45,15 +45,28 @@ class Recipe:
 
     @property
     def keys(self) -> dict[str, Any]:
-        """Rate and schedule under the names that the Trainer gives them, which TRL and axolotl share."""
+        """Rate and schedule under the names that the Trainer gives them, which TRL and LLaMA-Factory share."""
+        if self.rate is None:
+            return {}
         return {
             "learning_rate": self.rate,
             "lr_scheduler_type": "linear",
-            "max_steps": self.schedule.steps,
+            "num_train_epochs": round(self.epochs, 3),
             "warmup_steps": self.schedule.warmup,
             "per_device_train_batch_size": self.schedule.batch,
             "max_grad_norm": self.schedule.clip,
         }
+
+    @property
+    def advice(self) -> str:
+        """In a line, what to train with; empty where no rate was found."""
+        if self.rate is None:
+            return ""
+        warmup = f", {self.schedule.warmup} steps of warm-up" if self.schedule.warmup else ""
+        return (
+            f"train it with a learning rate of {self.rate:g}, as compare found: AdamW, linear schedule{warmup}, "
+            f"{self.epochs:.3g} epochs in batches of {self.schedule.batch}"
+        )
 
     def save(self, run: str | Path) -> Path:
         """Write ``recipe.json`` into the run's directory.

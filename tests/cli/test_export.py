@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import yaml
 from safetensors.torch import load_file
@@ -14,7 +15,9 @@ from safetensors.torch import load_file
 import layerlens_core as ll
 from layerlens_core.plugin import registry
 from layerlens_core.plugin.registry import Registry
+from layerlens_core.values.comparison import Schedule
 from layerlens_core.values.plan import Plan
+from layerlens_core.values.recipe import Recipe
 
 Model = Callable[[str], str]
 
@@ -74,6 +77,37 @@ def test_keys_come_with_the_adapter_that_they_name(
     assert keys["lora_model_dir" if to == "axolotl" else "adapter_name_or_path"] == str(out)
     assert keys["base_model" if to == "axolotl" else "model_name_or_path"] == model("llama")
     assert f"# LayerLens plan {Plan.load(finished_runs['llama']).id} for" in text
+
+
+#: Exporter -> what it calls the rate's schedule, the batch and the epochs.
+TRAINED_WITH = {
+    "axolotl": ("lr_scheduler", "micro_batch_size", "num_epochs"),
+    "llama-factory": ("lr_scheduler_type", "per_device_train_batch_size", "num_train_epochs"),
+}
+
+
+@pytest.mark.parametrize("to", TRAINED_WITH)
+def test_what_a_comparison_found_is_among_the_keys(
+    layerlens: Any, run: Callable[..., Path], model: Model, tmp_path: Path, to: str
+) -> None:
+    there = run("llama")
+    plan = Plan.load(there)
+    recipe = Recipe(
+        plan=plan.id, setting="", rate=0.004, rates={}, scale=2, schedule=Schedule(steps=30, batch=8, warmup=3),
+        epochs=2.5, recommended={}, budget="", sentence="",
+    )  # fmt: skip
+    recipe.save(there)
+    arguments = ("export", there, "--to", to, "--model", model("llama"), "--out")
+    result = layerlens.ok(*arguments, tmp_path / "one")
+    assert "train it with a learning rate of 0.004, as compare found: AdamW" in result.stderr
+    assert "3 steps of warm-up, 2.5 epochs in batches of 8" in result.stderr
+    keys = yaml.safe_load((tmp_path / "one" / KEYS[to]).read_text())
+    schedule, batch, epochs = TRAINED_WITH[to]
+    assert (keys["learning_rate"], keys[schedule], keys[batch], keys[epochs]) == (0.004, "linear", 8, 2.5)
+    assert (keys["warmup_steps"], keys["max_grad_norm"]) == (3, 1.0)
+    attrs.evolve(recipe, plan="of another plan").save(there)
+    layerlens.ok(*arguments, tmp_path / "other")
+    assert "learning_rate" not in yaml.safe_load((tmp_path / "other" / KEYS[to]).read_text())
 
 
 @pytest.mark.slow

@@ -164,8 +164,8 @@ def rates_table(curves: Sequence[Curve]) -> Group:
     if steep := [curve.arm for curve in curves if curve.steep]:
         parts.append(
             _line(
-                f"the loss of {shown(', '.join(steep[:3]))}{' …' if steep[3:] else ''} still fell fast at the end of the "
-                "short runs, which then say little about a whole one: try half the rate too, with --lr RATE,RATE",
+                f"the loss of {shown(', '.join(steep[:3]))}{' …' if steep[3:] else ''} still fell fast at the end of "
+                "the short runs, which then say little about a whole one: try half the rate too, with --lr RATE,RATE",
                 bullet="!",
                 style="yellow",
             )

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from layerlens_core.plugin import ExportRequest, require_causal, require_lora, write_keys
+from layerlens_core.plugin import ExportRequest, recipe_keys, require_causal, require_lora, write_keys
 
 FILE_NAME = "axolotl.yaml"
 
@@ -32,6 +32,12 @@ def export(request: ExportRequest) -> tuple[Path, ...]:
     }
     further = ("target_parameters", "rank_pattern", "alpha_pattern")
     keys |= {f"lora_{name}": config[name] for name in further if config[name]}
+    keys |= recipe_keys(
+        request,
+        lr_scheduler_type="lr_scheduler",
+        num_train_epochs="num_epochs",
+        per_device_train_batch_size="micro_batch_size",
+    )
     comment = (
         f"LayerLens plan {request.plan.id} for axolotl: add these keys to your configuration.\n"
         "Leave lora_target_linear out: it would add all other linear modules where the adapter is made from the keys."

@@ -8,7 +8,7 @@ have no effect.
 
 from pathlib import Path
 
-from layerlens_core.plugin import ExportRequest, FileError, require_causal, require_lora, write_keys
+from layerlens_core.plugin import ExportRequest, FileError, recipe_keys, require_causal, require_lora, write_keys
 
 FILE_NAME = "llama_factory.yaml"
 
@@ -30,6 +30,7 @@ def export(request: ExportRequest) -> tuple[Path, ...]:
         "finetuning_type": "lora",
         "adapter_name_or_path": adapter,
         "create_new_adapter": False,
+        **recipe_keys(request),
     }
     comment = (
         f"LayerLens plan {request.plan.id} for LLaMA-Factory: add these keys to your configuration.\n"

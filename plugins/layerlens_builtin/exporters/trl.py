@@ -7,7 +7,7 @@ the whole name; so any choice of modules can be expressed, as long as they have 
 
 from pathlib import Path
 
-from layerlens_core.plugin import ExportRequest, PlanError, require_causal, require_lora, write_keys
+from layerlens_core.plugin import ExportRequest, PlanError, recipe_keys, require_causal, require_lora, write_keys
 
 FILE_NAME = "trl.yaml"
 EXAMPLE = "docs/examples/sft.py"
@@ -44,6 +44,7 @@ def export(request: ExportRequest) -> tuple[Path, ...]:
         "lora_alpha": config.lora_alpha,
         "lora_dropout": config.lora_dropout,
         "lora_target_modules": [config.target_modules],
+        **recipe_keys(request),
     }
     comment = (
         f"LayerLens plan {request.plan.id} for the command line of TRL, which draws the initial weights itself.\n"
