@@ -10,7 +10,7 @@ from attrs import frozen
 from layerlens_core.cli.terminal import is_first, progress_bar, say
 from layerlens_core.errors import ModelError, first_line
 from layerlens_core.files.run import checkpoints
-from layerlens_core.values.profile import Profile, Task
+from layerlens_core.values.profile import Evidence, Profile, Task
 from layerlens_core.values.scores import DEFAULT_METRICS
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class ProfileArguments:
     resume: bool
     compile: bool
     shard: bool
+    check_labels: bool
     latency: bool
     device: str | None
     dtype: str
@@ -61,6 +62,8 @@ def run_profile(
     directions: where to write the side file of singular vectors.
     rehearse: called between loading and the long work, so that what it raises is not raised only after that.
     """
+    if arguments.check_labels and arguments.shard:
+        raise ModelError("--check-labels trains adapters, which sharded weights do not allow; leave it or --shard out")
     names = tuple(metrics) or DEFAULT_METRICS
     check_at_once(model, names, arguments)
     from layerlens_core.profiling.distributed.workers import by_torchrun, joined
@@ -186,9 +189,43 @@ def _profile(
                 f"{where} ran out of memory; use a smaller --micro-batch (it was {arguments.micro_batch}) or "
                 "--max-length"
             ) from error
+        if arguments.check_labels and is_first():
+            result = attrs.evolve(result, evidence=_evidence(prepared, result, arguments, report))
     if prepared.draw.lazily and is_first():
         say(str(prepared.draw.counts))
     return attrs.evolve(result, settings={**result.settings, **_settings(prepared)})
+
+
+def _evidence(
+    prepared: "Prepared", result: Profile, arguments: ProfileArguments, report: Callable[[str, int, int], None]
+) -> Evidence | None:
+    """What a short warm-up says of the labels, and a line on it."""
+    from layerlens_core.comparison.learnable import held_out_advantage
+    from layerlens_core.plugin.active import ActiveProfile
+    from layerlens_core.profiling.engine.micro_batch import ON_CPU
+
+    scored = {statistics.module for statistics in result.statistics}
+    found = held_out_advantage(
+        ActiveProfile(
+            model=prepared.model,
+            inventory=prepared.inventory,
+            scored=tuple(
+                layer.name
+                for layer in prepared.inventory.layers
+                if any(module.name in scored for module in layer.modules)
+            ),
+            samples=tuple(prepared.samples)[: result.samples],
+            task=prepared.task,
+            micro_batch=arguments.micro_batch if isinstance(arguments.micro_batch, int) else ON_CPU,
+            seed=arguments.seed,
+            progress=lambda done, total: report("labels", done, total),
+        )
+    )
+    if found is None:
+        say("Warning: these labels cannot be permuted, so whether they mean anything is not known")
+    else:
+        say(f"right labels are learned better than permuted ones by {found.advantage:.3f} ± {found.error:.3f} nats")
+    return found
 
 
 def _settings(prepared: "Prepared") -> dict[str, int | float | str]:

@@ -108,6 +108,10 @@ profile_options = _several(
     click.option("--resume", is_flag=True, help="Go on with a profile that was interrupted in RUN."),
     click.option("--compile", is_flag=True, help="Fuse what lies between linear modules; pays in long profiles."),
     click.option("--shard", is_flag=True, help="Under torchrun: spread a model that is too large over the devices."),
+    click.option(
+        "--check-labels", is_flag=True,
+        help="Also try by a short warm-up whether the labels mean anything: plans are uniform where they do not.",
+    ),
     click.option("--latency", is_flag=True, help="Also time what methods add to a forward pass, for latency budgets."),
     click.option("--device", help="Where to run, such as cuda:0 or cpu. By default a GPU if there is one."),
     click.option(

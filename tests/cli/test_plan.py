@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from layerlens_core.values.costs import Limits
 from layerlens_core.values.plan import Plan
 from layerlens_core.values.profile import Profile
+from word_list import WORDS
 
 Model = Callable[[str], str]
 Data = Callable[[str], str]
@@ -177,3 +179,27 @@ def test_scores_may_be_sketched(layerlens: Any, model: Model, data: Data, tmp_pa
     profile = json.loads((tmp_path / "profile.json").read_text())
     assert profile["settings"]["scores"] == scores
     assert "use --scores exact" in layerlens.refused(*arguments, "--overwrite", out=tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("meaningful", [True, False])
+def test_labels_that_mean_nothing_make_a_uniform_plan(layerlens, model, write, tmp_path, meaningful):
+    draw = random.Random(0)
+    words = WORDS[:3]
+    labels = [number % 3 for number in range(96)]
+    texts = [" ".join([words[label]] * 5) for label in labels]
+    if not meaningful:
+        draw.shuffle(labels)
+    rows = [{"text": text, "label": f"class {label}"} for text, label in zip(texts, labels, strict=True)]
+    out = tmp_path / "run"
+    result = layerlens.ok(
+        "plan", model("bert"), "--data", write("rows.jsonl", rows), "--budget", "params=r=4", "--out", out,
+        "--check-labels", "--samples", 96,
+    )  # fmt: skip
+    assert "right labels are learned better than permuted ones by" in result.stderr
+    plan = Plan.load(out)
+    if meaningful:
+        assert plan.abstained is None
+    else:
+        assert "learned nothing that holds for other samples" in plan.abstained
+        assert set(plan.sizes("lora").values()) == {4}

@@ -136,7 +136,7 @@ def test_what_cannot_be_compared_is_refused(made, run, options, error, message):
 def test_another_model_and_other_data_are_refused_by_name(made, run):
     model, samples, _ = made
     ll.compare(model, run, samples[10:], samples[:10], rates=(1e-2,), **SHORT)
-    with pytest.raises(FileError, match="held_out|held-out"):
+    with pytest.raises(FileError, match=r"held_out|held-out"):
         ll.compare(model, run, samples[10:], samples[:9], rates=(1e-2,), **SHORT)
     other, *_ = model_and_samples("llama", count=40)
     with torch.no_grad():
