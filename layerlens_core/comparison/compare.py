@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from attrs import field, frozen
 from transformers import PreTrainedModel
 
+from layerlens_core.comparison.arms.eva import eva_ranks
 from layerlens_core.comparison.arms.make import Dropped, make_arms
 from layerlens_core.comparison.compared import COMPARED, SCHEMA, VERSION, Comparison
 from layerlens_core.comparison.jobs.local import run_local
@@ -16,18 +17,24 @@ from layerlens_core.comparison.rates import Curve, find_rates
 from layerlens_core.comparison.recipe import recipe_of
 from layerlens_core.comparison.setting import setting_of, split_off
 from layerlens_core.comparison.stacked.runner import Runner
-from layerlens_core.comparison.stacked.testbed import prepare_testbed
+from layerlens_core.comparison.stacked.testbed import Testbed, prepare_testbed
 from layerlens_core.comparison.verdict import verdict
 from layerlens_core.errors import ComparisonError, ModelError
 from layerlens_core.files import documents
 from layerlens_core.inspection.inspect import check_bare
 from layerlens_core.plugin.registry import Registry
+from layerlens_core.profiling.model.devices import input_device, on
+from layerlens_core.profiling.model.frozen import untouched
+from layerlens_core.profiling.model.losses import inputs_alone
 from layerlens_core.profiling.samples.batches import split
-from layerlens_core.profiling.samples.sample import Sample
+from layerlens_core.profiling.samples.sample import Sample, micro_batches
+from layerlens_core.profiling.samples.tasks import pad_token_id
 from layerlens_core.values.comparison import Arm, Job, Result, Schedule
 from layerlens_core.values.plan import Plan, load_run
 from layerlens_core.values.profile import Profile, Task
 
+#: Samples whose inputs EVA looks at.
+EVA_SAMPLES = 256
 #: How often a rate is halved at which a whole run falls off the cliff that no short run showed.
 HALVINGS = 3
 
@@ -121,7 +128,7 @@ def compare_with(
     testbed = prepare_testbed(model, profile.task, training, held_out, compile=options.compile)  # type: ignore[arg-type]
     if (difference := plan.difference(testbed.inventory)) is not None:
         raise ModelError(difference)
-    arms, dropped = _arms(options, planned, means)
+    arms, dropped = _arms(options, planned, means, testbed)
     setting = setting_of(testbed)
     store = ResultStore.open(run, setting, overwrite=means.overwrite)
     schedule = options.schedule(len(testbed.training))
@@ -171,7 +178,7 @@ def compare_with(
 
 
 def _arms(
-    options: CompareOptions, planned: tuple[Plan, Profile], means: Means
+    options: CompareOptions, planned: tuple[Plan, Profile], means: Means, testbed: Testbed
 ) -> tuple[tuple[Arm, ...], tuple[Dropped, ...]]:
     plan, profile = planned
     budgets = options.budgets or tuple(text for text in plan.request.budget if text.startswith("params="))[:1]
@@ -180,10 +187,31 @@ def _arms(
             "the plan has no budget of parameters, at which it could be compared with uniform; give --budgets"
         )
     names = tuple(dict.fromkeys(("uniform", *options.arms)))
-    arms, dropped = make_arms(names, budgets, profile=profile, plan=plan, seed=options.seed, registry=means.registry)
+    arms, dropped = make_arms(
+        names,
+        budgets,
+        profile=profile,
+        plan=plan,
+        seed=options.seed,
+        registry=means.registry,
+        eva=_eva(testbed, options),
+    )
     if not arms:
         raise ComparisonError(f"no arm can be trained: {dropped[0].name} {dropped[0].budget}: {dropped[0].reason}")
     return arms, dropped
+
+
+def _eva(testbed: Testbed, options: CompareOptions) -> Callable[[int], Mapping[str, int]]:
+    """PEFT's EVA on some of the training samples, for the arm of that name."""
+
+    def ranks(rank: int) -> Mapping[str, int]:
+        samples = testbed.training[:EVA_SAMPLES]
+        pad, device = pad_token_id(testbed.model, testbed.task, options.batch), input_device(testbed.model)
+        batches = [inputs_alone(on(device, batch)) for batch in micro_batches(samples, options.batch, pad)]
+        with untouched(testbed.model):
+            return eva_ranks(testbed.model, batches, [m.name for m in testbed.inventory.modules], rank=rank)
+
+    return ranks
 
 
 def at_found_rates(

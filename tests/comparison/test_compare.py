@@ -91,6 +91,21 @@ def test_samples_that_are_the_same_stay_on_one_side(made):
         split_off(samples[:1] * 5, seed=0)
 
 
+def test_every_rule_that_this_profile_allows_is_trained(made, run):
+    model, samples, _ = made
+    names = ("shuffled", "mlp-only", "attention-only", "top-half", "dominant", "gora", "eva", "adalora", "full")
+    before = snapshot(model)
+    found = ll.compare(
+        model, run, samples[10:], samples[:10], arms=names, rates=(5e-3,), seeds=1, steps=12, batch=4,
+        budgets=("r=2",),
+    )  # fmt: skip
+    assert snapshot(model) == before
+    names_of = {arm.name for arm in found.arms} | {each.name for each in found.dropped}
+    assert names_of == {"uniform", *names}
+    assert {"eva", "adalora", "full", "mlp-only"} <= {arm.name for arm in found.arms}
+    assert all(each.loss is not None for each in found.verdict.judged)
+
+
 def test_only_rates(made, run):
     model, samples, _ = made
     found = ll.compare(model, run, samples[10:], samples[:10], only="lr", arms=(), **SHORT)
