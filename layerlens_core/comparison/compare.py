@@ -12,13 +12,15 @@ from layerlens_core.comparison.arms.make import Dropped, make_arms
 from layerlens_core.comparison.compared import COMPARED, SCHEMA, VERSION, Comparison
 from layerlens_core.comparison.jobs.local import run_local
 from layerlens_core.comparison.jobs.store import ResultStore
+from layerlens_core.comparison.judging.judgement import Verdict
+from layerlens_core.comparison.judging.verdict import verdict
 from layerlens_core.comparison.options import CompareOptions
 from layerlens_core.comparison.rates import Curve, find_rates
 from layerlens_core.comparison.recipe import recipe_of
 from layerlens_core.comparison.setting import setting_of, split_off
 from layerlens_core.comparison.stacked.runner import Runner
 from layerlens_core.comparison.stacked.testbed import Testbed, prepare_testbed
-from layerlens_core.comparison.verdict import verdict
+from layerlens_core.comparison.whole_runs import Done, at_found_rates, at_given_rates
 from layerlens_core.errors import ComparisonError, ModelError
 from layerlens_core.files import documents
 from layerlens_core.inspection.inspect import check_bare
@@ -29,14 +31,12 @@ from layerlens_core.profiling.model.losses import inputs_alone
 from layerlens_core.profiling.samples.batches import split
 from layerlens_core.profiling.samples.sample import Sample, micro_batches
 from layerlens_core.profiling.samples.tasks import pad_token_id
-from layerlens_core.values.comparison import Arm, Job, Result, Schedule
+from layerlens_core.values.comparison import Arm, Job, Result, Schedule, Setting
 from layerlens_core.values.plan import Plan, load_run
 from layerlens_core.values.profile import Profile, Task
 
 #: Samples whose inputs EVA looks at.
 EVA_SAMPLES = 256
-#: How often a rate is halved at which a whole run falls off the cliff that no short run showed.
-HALVINGS = 3
 
 
 class Execute(Protocol):
@@ -141,27 +141,7 @@ def compare_with(
         )
         return means.execute(store, jobs, runner)
 
-    curves: Mapping[str, Curve] = {}
-    if options.rates == "auto":
-        curves = find_rates(
-            arms, schedule, setting.id, lambda jobs: done("learning rates", jobs), setting.labels, seed=options.seed
-        )
-    found = None
-    if options.only is None:
-        if curves:
-            results, rates = at_found_rates(arms, curves, schedule, setting.id, options, done, setting.labels)
-        else:
-            jobs = [
-                Job(arm=arm, rate=rate, seed=options.seed + seed, schedule=schedule, setting=setting.id)
-                for arm in arms
-                for rate in options.rates
-                if isinstance(rate, float)
-                for seed in range(options.seeds)
-            ]
-            results, rates = done("arms", jobs), {}
-        found = verdict(
-            results, setting.labels, tolerance=options.tolerance, confidence=options.confidence, rates=rates
-        )
+    curves, found = _trained(arms, schedule, setting, options, done)
     comparison = Comparison(
         setting=setting.id,
         samples=len(testbed.training),
@@ -175,6 +155,26 @@ def compare_with(
     documents.write(store.directory / COMPARED, comparison, schema=SCHEMA, version=VERSION)
     recipe_of(comparison, plan).save(run)
     return comparison
+
+
+def _trained(
+    arms: Sequence[Arm], schedule: Schedule, setting: Setting, options: CompareOptions, done: Done
+) -> tuple[Mapping[str, Curve], Verdict | None]:
+    """How rates were found, where they were, and the verdict, where more than rates was asked for."""
+    curves: Mapping[str, Curve] = {}
+    if options.rates == "auto":
+        curves = find_rates(
+            arms, schedule, setting.id, lambda jobs: done("learning rates", jobs), setting.labels, seed=options.seed
+        )
+    if options.only is not None:
+        return curves, None
+    rates: Mapping[str, float] = {}
+    if options.rates == "auto":
+        results, rates = at_found_rates(arms, curves, schedule, setting, options, done)
+    else:
+        results = at_given_rates(arms, options.rates, schedule, setting, options, done)
+    found = verdict(results, setting.labels, tolerance=options.tolerance, confidence=options.confidence, rates=rates)
+    return curves, found
 
 
 def _arms(
@@ -212,42 +212,6 @@ def _eva(testbed: Testbed, options: CompareOptions) -> Callable[[int], Mapping[s
             return eva_ranks(testbed.model, batches, [m.name for m in testbed.inventory.modules], rank=rank)
 
     return ranks
-
-
-def at_found_rates(
-    arms: Sequence[Arm],
-    curves: Mapping[str, Curve],
-    schedule: Schedule,
-    setting: str,
-    options: CompareOptions,
-    done: Callable[[str, Sequence[Job]], list[Result]],
-    labels: tuple[int, ...],
-) -> tuple[list[Result], dict[str, float]]:
-    """Every arm with all seeds at its own rate, which is halved where a whole run falls off."""
-    rates = {key: curve.rate for key, curve in curves.items()}
-    results: list[Result] = []
-    left = list(arms)
-    for _ in range(HALVINGS + 1):
-        jobs = [
-            Job(arm=arm, rate=rates[arm.key], seed=options.seed + seed, schedule=schedule, setting=setting)
-            for arm in left
-            for seed in range(options.seeds)
-        ]
-        new = done("arms", jobs)
-        results += new
-        fallen = {result.job.arm.key for result in new if _fell_off(result, curves[result.job.arm.key], labels)}
-        left = [arm for arm in left if arm.key in fallen]
-        if not left:
-            break
-        rates |= {arm.key: rates[arm.key] / 2 for arm in left}
-    else:
-        rates |= {arm.key: rates[arm.key] * 2 for arm in left}  # of which there are results
-    return results, rates
-
-
-def _fell_off(result: Result, curve: Curve, labels: tuple[int, ...]) -> bool:
-    """Whether a whole run ended worse than the best of the short ones, as it does beyond the cliff."""
-    return not result.loss(labels) < curve.least
 
 
 def _directions(arms: Sequence[Arm], plan: Plan, run: Path) -> Mapping[str, Any]:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import attrs
 from attrs import frozen
 
-from layerlens_core.comparison.judgement import UNIFORM
+from layerlens_core.comparison.judging.judgement import UNIFORM
 from layerlens_core.errors import DataError
 from layerlens_core.values.comparison import Arm, Job, Result, Schedule
 

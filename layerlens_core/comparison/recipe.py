@@ -1,7 +1,7 @@
 """From a comparison to the run's recipe."""
 
 from layerlens_core.comparison.compared import Comparison
-from layerlens_core.comparison.judgement import UNIFORM
+from layerlens_core.comparison.judging.judgement import UNIFORM
 from layerlens_core.values.plan import Plan
 from layerlens_core.values.recipe import Recipe
 

@@ -13,7 +13,7 @@ from layerlens_core.errors import FileError, PlanError, brief
 from layerlens_core.files import documents
 from layerlens_core.files.atomic import settle, writing
 from layerlens_core.files.run import PLAN
-from layerlens_core.values.consistent_plan import check_plan
+from layerlens_core.values.consistency.plan import check_plan
 from layerlens_core.values.costs import Cost, Limits
 from layerlens_core.values.decisions import Certificate, Decision
 from layerlens_core.values.inventory import Head, Inventory

@@ -12,7 +12,7 @@ from layerlens_core.errors import FileError, brief
 from layerlens_core.files import documents
 from layerlens_core.files.atomic import settle, writing
 from layerlens_core.files.run import PROFILE, checkpoints
-from layerlens_core.values.consistent import check_profile
+from layerlens_core.values.consistency.profile import check_profile
 from layerlens_core.values.costs import Activations
 from layerlens_core.values.inventory import Inventory, Skipped
 from layerlens_core.values.scores import RawScores

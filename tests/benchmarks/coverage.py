@@ -15,7 +15,7 @@ import numpy as np
 import scipy
 from scipy import stats
 
-from layerlens_core.comparison.statistics import Pair, paired, permutation, pooled
+from layerlens_core.comparison.judging.statistics import Pair, paired, permutation, pooled
 
 #: Shares of seeds, examples and cells in the variance of the mean.
 SHARES = ((1, 0, 0), (1, 0.1, 0), (1, 0.3, 0), (1, 1, 0), (1, 4, 0), (0, 1, 0.2), (0, 1, 1), (0, 0, 1), (1, 1, 3))

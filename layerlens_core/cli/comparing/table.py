@@ -11,10 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from layerlens_core.cli.terminal import shown
-from layerlens_core.comparison.curves import Times
-from layerlens_core.comparison.judgement import Judged, Verdict
+from layerlens_core.comparison.judging.curves import Times
+from layerlens_core.comparison.judging.judgement import Judged, Verdict
+from layerlens_core.comparison.judging.sentences import times
 from layerlens_core.comparison.rates import Curve
-from layerlens_core.comparison.sentences import times
 
 _STYLES = {"better": "green", "worse": "red", "diverged": "red", "unmatched": "yellow"}
 

@@ -78,7 +78,7 @@ def print_comparison(comparison: "Comparison", run: Path, *, as_json: bool, pict
             say(note)
         result(run / "recipe.json")
     if picture is not None and comparison.verdict is not None:
-        from layerlens_core.comparison.picture import write_picture
+        from layerlens_core.comparison.judging.picture import write_picture
 
         write_picture(comparison.verdict, picture)
         result(picture)

@@ -17,7 +17,6 @@ from tasks import load
 
 import layerlens_core as ll
 from layerlens_core.comparison.arms.make import make_arms
-from layerlens_core.comparison.compare import at_found_rates
 from layerlens_core.comparison.jobs.local import run_local
 from layerlens_core.comparison.jobs.store import ResultStore
 from layerlens_core.comparison.options import CompareOptions
@@ -25,7 +24,8 @@ from layerlens_core.comparison.rates import find_rates
 from layerlens_core.comparison.setting import setting_of
 from layerlens_core.comparison.stacked.runner import Runner
 from layerlens_core.comparison.stacked.testbed import prepare_testbed
-from layerlens_core.values.comparison import Arm, Job
+from layerlens_core.comparison.whole_runs import at_found_rates, at_given_rates
+from layerlens_core.values.comparison import Arm
 
 GRID = (1.25e-3, 2.5e-3, 5e-3, 1e-2, 2e-2)
 METRICS = ("weight_gradient", "fisher", "gora", "loss_change")
@@ -40,29 +40,10 @@ def main(arguments):
         arguments.task, Path(arguments.models), Path(arguments.data), device=arguments.device, dtype=arguments.dtype
     )
     if arguments.training:
-        task = attrs.evolve(
-            task, training=task.training[: arguments.training], held_out=task.held_out[: arguments.training]
-        )
+        most = arguments.training
+        task = attrs.evolve(task, training=task.training[:most], held_out=task.held_out[:most])
     print(f"{len(task.training)} training, {len(task.held_out)} held out", flush=True)
-    profile = ll.profile(
-        task.model, task.training[: arguments.profiled], metrics=tuple(arguments.metrics.split(",")), task=task.kind
-    )
-    profile.save(out)
-    plan = ll.allocate(
-        profile, budget="params=r=4", strategy=arguments.strategy, weights=weights(profile), abstain=False
-    )
-    plan.save(out)
-    print(f"profiled {time.monotonic() - began:.0f} s; {profile.module_stability} {profile.stability}", flush=True)
-    arms, dropped = make_arms(
-        tuple(arguments.arms.split(",")),
-        tuple(f"r={r}" for r in arguments.ranks.split(",")),
-        profile=profile,
-        plan=plan,
-    )
-    if arguments.types:
-        arms = (*arms, *(by_types(profile, arm) for arm in arms if arm.name == "uniform"))
-    for each in dropped:
-        print(f"dropped: {each.name} {each.budget}: {each.reason}", flush=True)
+    arms = arms_of(task, arguments, out)
     testbed = prepare_testbed(task.model, task.kind, task.training, task.held_out, compile=arguments.compile)
     setting = setting_of(testbed)
     store = ResultStore.open(out, setting)
@@ -70,20 +51,10 @@ def main(arguments):
     schedule = options.schedule(len(task.training))
 
     def done(stage, jobs):
-        start, runner = time.monotonic(), Runner(testbed=testbed)
-        results = run_local(store, jobs, runner)
-        rows = []
-        for result in results:
-            row = {
-                "task": arguments.task, "arm": result.job.arm.name, "budget": result.job.arm.budget,
-                "rate": result.job.rate, "seed": result.job.seed, "steps": result.job.schedule.steps,
-                "parameters": result.job.arm.parameters, "loss": result.loss(setting.labels),
-                "accuracy": sum(result.right) / len(result.right) if result.right else None,
-                "job": result.job.id, "seconds": result.seconds,
-            }  # fmt: skip
-            rows.append(json.dumps(row) + "\n")
+        start = time.monotonic()
+        results = run_local(store, jobs, Runner(testbed=testbed))
         with (out / "results.jsonl").open("a") as kept:
-            kept.writelines(rows)
+            kept.writelines(json.dumps(row_of(arguments.task, result, setting.labels)) + "\n" for result in results)
         took, steps = time.monotonic() - start, jobs[0].schedule.steps if jobs else 0
         print(f"{stage}: {len(jobs)} runs of {steps} steps in {took:.0f} s", flush=True)
         return results
@@ -94,18 +65,40 @@ def main(arguments):
         print(f"{key}: {curve.rate:g} for {curve.share:.2f} of a run", flush=True)
     if arguments.grid:
         uniform = [arm for arm in arms if arm.name == "uniform"]
-        done(
-            "grid",
-            [
-                Job(arm=arm, rate=rate, seed=0, schedule=schedule, setting=setting.id)
-                for arm in uniform
-                for rate in GRID
-            ],
-        )
+        at_given_rates(uniform, GRID, schedule, setting, attrs.evolve(options, seeds=1), done)
     for seed in range(arguments.seeds):  # one after the other, so that what is cut off has whole seeds
-        of_seed = attrs.evolve(options, seeds=1, seed=seed)
-        at_found_rates(arms, curves, schedule, setting.id, of_seed, done, setting.labels)
+        at_found_rates(arms, curves, schedule, setting, attrs.evolve(options, seeds=1, seed=seed), done)
     print(f"all in {time.monotonic() - began:.0f} s", flush=True)
+
+
+def arms_of(task, arguments, out):
+    """The arms at all budgets, from a profile of the task."""
+    profile = ll.profile(
+        task.model, task.training[: arguments.profiled], metrics=tuple(arguments.metrics.split(",")), task=task.kind
+    )
+    profile.save(out)
+    plan = ll.allocate(
+        profile, budget="params=r=4", strategy=arguments.strategy, weights=weights(profile), abstain=False
+    )
+    plan.save(out)
+    print(f"profiled: stability {profile.module_stability} {profile.stability}", flush=True)
+    budgets = tuple(f"r={rank}" for rank in arguments.ranks.split(","))
+    arms, dropped = make_arms(tuple(arguments.arms.split(",")), budgets, profile=profile, plan=plan)
+    for each in dropped:
+        print(f"dropped: {each.name} {each.budget}: {each.reason}", flush=True)
+    if arguments.types:
+        arms = (*arms, *(by_types(profile, arm) for arm in arms if arm.name == "uniform"))
+    return arms
+
+
+def row_of(task, result, labels):
+    """A run as a line."""
+    job, right = result.job, result.right
+    return {
+        "task": task, "arm": job.arm.name, "budget": job.arm.budget, "rate": job.rate, "seed": job.seed,
+        "steps": job.schedule.steps, "parameters": job.arm.parameters, "loss": result.loss(labels),
+        "accuracy": sum(right) / len(right) if right else None, "job": job.id, "seconds": result.seconds,
+    }  # fmt: skip
 
 
 def weights(profile):

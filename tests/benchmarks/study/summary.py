@@ -15,8 +15,8 @@ import attrs
 import numpy as np
 
 from layerlens_core.comparison.jobs.store import RESULT_SCHEMA, SETTING_SCHEMA, VERSION
-from layerlens_core.comparison.judgement import UNIFORM
-from layerlens_core.comparison.statistics import Pair, holm, pooled
+from layerlens_core.comparison.judging.judgement import UNIFORM
+from layerlens_core.comparison.judging.statistics import Pair, holm, pooled
 from layerlens_core.files import documents
 from layerlens_core.values.comparison import Result, Setting
 

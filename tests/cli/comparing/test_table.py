@@ -8,7 +8,7 @@ from rich.console import Console
 
 from comparison.runs import LABELS, runs
 from layerlens_core.cli.comparing.table import comparison_table
-from layerlens_core.comparison.verdict import verdict
+from layerlens_core.comparison.judging.verdict import verdict
 
 EFFECTS = {
     (name, rank): effect

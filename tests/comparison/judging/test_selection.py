@@ -6,7 +6,7 @@ import attrs
 import pytest
 
 from comparison.runs import LABELS, LONG, SHORT, arm, result, runs
-from layerlens_core.comparison.selection import chosen, made_finite
+from layerlens_core.comparison.judging.selection import chosen, made_finite
 from layerlens_core.errors import ComparisonError
 from layerlens_core.values.comparison import Schedule
 

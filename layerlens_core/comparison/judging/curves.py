@@ -8,7 +8,7 @@ import numpy as np
 from attrs import frozen
 from scipy.interpolate import PchipInterpolator
 
-from layerlens_core.comparison.statistics import mean_loss, paired
+from layerlens_core.comparison.judging.statistics import mean_loss, paired
 from layerlens_core.errors import ComparisonError
 
 #: Whether a number is that number, or it is only known that it is less or more.

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from layerlens_core.values.consistent import at_least, check_digest, once
+from layerlens_core.values.consistency.profile import at_least, check_digest, once
 from layerlens_core.values.costs import Cost
 from layerlens_core.values.decisions import Decision
 from layerlens_core.values.request import Request

@@ -6,11 +6,11 @@ import numpy as np
 from attrs import frozen
 from scipy import stats
 
-from layerlens_core.comparison import sentences
-from layerlens_core.comparison.curves import Curve, Factor, Sufficient, ratio_of, smallest_sufficient
-from layerlens_core.comparison.judgement import UNIFORM, Finding, Judged, Overall, Range
-from layerlens_core.comparison.selection import Runs
-from layerlens_core.comparison.statistics import Difference, Pair, holm, mean_loss, paired, pooled
+from layerlens_core.comparison.judging import sentences
+from layerlens_core.comparison.judging.curves import Curve, Factor, Sufficient, ratio_of, smallest_sufficient
+from layerlens_core.comparison.judging.judgement import UNIFORM, Finding, Judged, Overall, Range
+from layerlens_core.comparison.judging.selection import Runs
+from layerlens_core.comparison.judging.statistics import Difference, Pair, holm, mean_loss, paired, pooled
 
 
 @frozen(kw_only=True, eq=False)

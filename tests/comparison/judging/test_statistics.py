@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from comparison.runs import crossed
-from layerlens_core.comparison.statistics import LEAST, Pair, holm, mean_loss, paired, permutation, pooled
+from layerlens_core.comparison.judging.statistics import LEAST, Pair, holm, mean_loss, paired, permutation, pooled
 from layerlens_core.errors import ComparisonError
 
 PROPERTY = settings(deadline=None, max_examples=40)

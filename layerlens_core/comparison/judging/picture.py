@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from layerlens_core.comparison.judgement import UNIFORM, Judged, Verdict
+from layerlens_core.comparison.judging.judgement import UNIFORM, Judged, Verdict
 from layerlens_core.errors import ComparisonError
 from layerlens_core.files.atomic import replacing
 

@@ -1,8 +1,8 @@
 """A comparison's findings in words."""
 
-from layerlens_core.comparison.curves import Factor, Sufficient, Times
-from layerlens_core.comparison.judgement import UNIFORM, Finding, Judged, Range, Recommended
-from layerlens_core.comparison.statistics import Difference
+from layerlens_core.comparison.judging.curves import Factor, Sufficient, Times
+from layerlens_core.comparison.judging.judgement import UNIFORM, Finding, Judged, Range, Recommended
+from layerlens_core.comparison.judging.statistics import Difference
 
 #: What is said where nothing is shown.
 NOTHING = "no difference to uniform that this evidence can show"

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from comparison.runs import crossed
-from layerlens_core.comparison.curves import Curve, Times, smallest_sufficient
+from layerlens_core.comparison.judging.curves import Curve, Times, smallest_sufficient
 from layerlens_core.errors import ComparisonError
 
 SIZES = (100, 200, 400, 800, 1600)

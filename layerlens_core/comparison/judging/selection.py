@@ -8,7 +8,7 @@ import attrs
 import numpy as np
 from attrs import frozen
 
-from layerlens_core.comparison.statistics import mean_loss
+from layerlens_core.comparison.judging.statistics import mean_loss
 from layerlens_core.errors import ComparisonError
 from layerlens_core.values.comparison import Arm, Result
 

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from layerlens_core.comparison import sentences
-from layerlens_core.comparison.bench import Bench
-from layerlens_core.comparison.judgement import UNIFORM, Judged, Recommended, Verdict
-from layerlens_core.comparison.selection import Runs, chosen, made_finite
-from layerlens_core.comparison.statistics import Pair
+from layerlens_core.comparison.judging import sentences
+from layerlens_core.comparison.judging.bench import Bench
+from layerlens_core.comparison.judging.judgement import UNIFORM, Judged, Recommended, Verdict
+from layerlens_core.comparison.judging.selection import Runs, chosen, made_finite
+from layerlens_core.comparison.judging.statistics import Pair
 from layerlens_core.errors import ComparisonError
 from layerlens_core.values.comparison import Result
 

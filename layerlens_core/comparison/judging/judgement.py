@@ -4,8 +4,8 @@ from typing import Literal
 
 from attrs import frozen
 
-from layerlens_core.comparison.curves import Factor, Sufficient
-from layerlens_core.comparison.statistics import Difference
+from layerlens_core.comparison.judging.curves import Factor, Sufficient
+from layerlens_core.comparison.judging.statistics import Difference
 
 #: What every arm is compared with, and what is recommended where nothing is shown to be better.
 UNIFORM = "uniform"

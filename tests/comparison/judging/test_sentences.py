@@ -2,10 +2,10 @@
 
 import pytest
 
-from layerlens_core.comparison.curves import Excess, Factor, Sufficient, Times
-from layerlens_core.comparison.judgement import Range
-from layerlens_core.comparison.sentences import compared, enough, finding, multiple, probability
-from layerlens_core.comparison.statistics import Difference
+from layerlens_core.comparison.judging.curves import Excess, Factor, Sufficient, Times
+from layerlens_core.comparison.judging.judgement import Range
+from layerlens_core.comparison.judging.sentences import compared, enough, finding, multiple, probability
+from layerlens_core.comparison.judging.statistics import Difference
 
 
 def difference(low, high, p=0.01):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from cli.rows import rows_of
-from layerlens_core.cli.compare import budgets_in, rates_in, share_in
+from layerlens_core.cli.comparing.command import budgets_in, rates_in, share_in
 from layerlens_core.errors import ComparisonError
 
 SHORT = ("--steps", "24", "--batch", "4", "--seeds", "2")

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from comparison.runs import LABELS, arm, result, runs
-from layerlens_core.comparison.judgement import Verdict
-from layerlens_core.comparison.statistics import pooled
-from layerlens_core.comparison.verdict import pairs, verdict
+from layerlens_core.comparison.judging.judgement import Verdict
+from layerlens_core.comparison.judging.statistics import pooled
+from layerlens_core.comparison.judging.verdict import pairs, verdict
 from layerlens_core.errors import ComparisonError
 from layerlens_core.files import documents
 

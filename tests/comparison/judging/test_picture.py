@@ -7,8 +7,8 @@ import attrs
 import pytest
 
 from comparison.runs import LABELS, runs
-from layerlens_core.comparison.picture import picture, write_picture
-from layerlens_core.comparison.verdict import verdict
+from layerlens_core.comparison.judging.picture import picture, write_picture
+from layerlens_core.comparison.judging.verdict import verdict
 from layerlens_core.errors import ComparisonError
 
 EFFECTS = {("uniform", 1): 0.0, ("uniform", 4): 0.0, ("plan", 1): -0.05, ("plan", 4): 0.0, ("broken", 4): None}

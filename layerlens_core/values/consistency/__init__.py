@@ -1,0 +1,1 @@
+"""Whether what was read from a file agrees with itself."""
