@@ -1,6 +1,7 @@
 """What the commands that run a model share: load it, draw samples, profile, under torchrun too."""
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -193,7 +194,10 @@ def _profile(
             result = attrs.evolve(result, evidence=_evidence(prepared, result, arguments, report))
     if prepared.draw.lazily and is_first():
         say(str(prepared.draw.counts))
-    return attrs.evolve(result, settings={**result.settings, **_settings(prepared)})
+    settings = {**result.settings, **_settings(prepared)}
+    if isinstance(most := settings.get("samples_at_most"), int):
+        settings["samples_at_most"] = min(most, prepared.draw.most)
+    return attrs.evolve(result, settings=settings)
 
 
 def _evidence(
@@ -214,7 +218,7 @@ def _evidence(
                 for layer in prepared.inventory.layers
                 if any(module.name in scored for module in layer.modules)
             ),
-            samples=tuple(prepared.samples)[: result.samples],
+            samples=tuple(islice(prepared.samples, result.samples)),
             task=prepared.task,
             micro_batch=arguments.micro_batch if isinstance(arguments.micro_batch, int) else ON_CPU,
             seed=arguments.seed,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from attrs import frozen
+from attrs import evolve, frozen
 from transformers import PreTrainedModel
 
 from layerlens_core import tracing
@@ -26,8 +26,9 @@ from layerlens_core.profiling.engine.settings import Execution, Settings
 from layerlens_core.profiling.engine.stopping import MOST, settled, stages
 from layerlens_core.profiling.gradients.sketches import COLUMNS
 from layerlens_core.profiling.model.weights import is_sharded
+from layerlens_core.profiling.reading import Settled, measured_as_read
 from layerlens_core.profiling.recorded import missing_layers, recorded_settings, scored_layers, written_directions
-from layerlens_core.profiling.samples.batches import split
+from layerlens_core.profiling.samples.batches import read, split
 from layerlens_core.profiling.samples.sample import Sample, digest
 from layerlens_core.profiling.samples.tasks import count_labels, task_of
 from layerlens_core.profiling.scoring import Metric, load_metrics, stabilities, stabilities_of_errors
@@ -110,7 +111,7 @@ def profile(
         vectors of every module's mean gradient, for a gradient-aligned start. Like the spectrum they come from sketches
         in the same pass.
     samples: ``auto`` stops at the first of 32, 64, 128 … samples, in the order given, where the layers' ranking has
-        settled (`layerlens_core.profiling.engine.stopping`), and reads no more than 4,096 of them.
+        settled (`layerlens_core.profiling.engine.stopping`). It reads 256, and where these settle nothing up to 4,096.
     run: the run's directory, into which a checkpoint is written every few seconds; `Profile.save` removes it.
     resume: go on from the checkpoint; the scores are then the same to the last bit, or to rounding in compiled layers.
     compile: compile what lies between the layers' linear modules, by `torch.compile`, which takes seconds to a minute
@@ -158,9 +159,19 @@ def profile_with(
     check_bare(model)
     task = options.task or task_of(model)
     inventory = inventory or inspect(model)
-    given = split(batches, task, model, most=MOST if options.samples == "auto" else None)
     _check(model, metrics, options, execution)
-    measured = _measured(model, inventory, given, task, metrics, options, execution, report)
+
+    def measure_all(samples: Sequence[Sample], whole: bool) -> Measurements:
+        how = execution if whole else evolve(execution, run=None, resume=False)
+        return _measured(model, inventory, samples, task, metrics, options, how, report)
+
+    if options.samples == "auto" and not execution.resume:
+        given, most, measured = measured_as_read(
+            read(batches, task, model), measure_all, _settled(metrics, inventory, options.seed)
+        )
+    else:
+        given = split(batches, task, model, most=MOST if options.samples == "auto" else None)
+        most, measured = len(given), measure_all(given, True)
     _check_scored(measured)
     used = given
     if options.samples == "auto":
@@ -186,7 +197,7 @@ def profile_with(
         data=digest(used),
         samples=measured.samples,
         loss=measured.loss,
-        settings=recorded_settings(model, options, stability, metrics, len(given), measured),
+        settings=recorded_settings(model, options, stability, metrics, most, measured),
         versions=versions(),
         activations=activations,
         latency=workers.first(measure_latency(model, inventory) if options.latency and workers.rank == 0 else {}),
@@ -250,7 +261,6 @@ def _measured(
         stages=tuple(stages(len(samples), options.group)) if options.samples == "auto" else (),
         compile=tuple(layer.name for layer in inventory.layers) if options.compile else (),
     )
-    ranked = [metric for metric in metrics if metric.is_mean]
     refined = options.scores == "auto" and bool(needs)
     return (measure_refined if refined else measure)(
         model,
@@ -265,10 +275,14 @@ def _measured(
             resume=execution.resume,
             seconds=execution.seconds,
         ),
-        enough=lambda ledger, scored: settled(
-            stabilities(ranked, inventory, ledger, scored, options.seed), len(ranked)
-        ),
+        enough=_settled(metrics, inventory, options.seed),
     )
+
+
+def _settled(metrics: Sequence[Metric], inventory: Inventory, seed: int) -> Settled:
+    """Whether the layers' ranking has settled by all metrics that are means over samples."""
+    ranked = [metric for metric in metrics if metric.is_mean]
+    return lambda ledger, scored: settled(stabilities(ranked, inventory, ledger, scored, seed), len(ranked))
 
 
 def _active_profile(
