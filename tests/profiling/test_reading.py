@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from layerlens_core.profiling import reading
+from layerlens_core.profiling.engine.stopping import MOST
 from layerlens_core.profiling.profile import profile
 from zoo.compared import model_and_samples
 
@@ -33,7 +34,7 @@ def test_where_the_first_samples_settle_it_no_more_are_read(few):
     assert found.settings["settled"] == 1
     assert found.samples <= 64
     assert len(taken) == 65  # one more, to know that there are more
-    assert found.settings["samples_at_most"] == reading.MOST
+    assert found.settings["samples_at_most"] == MOST
     plain = profile(model, samples[:65], samples="auto")
     assert found.scores == plain.scores
     assert found.data == plain.data
