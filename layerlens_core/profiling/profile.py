@@ -160,18 +160,7 @@ def profile_with(
     task = options.task or task_of(model)
     inventory = inventory or inspect(model)
     _check(model, metrics, options, execution)
-
-    def measure_all(samples: Sequence[Sample], whole: bool) -> Measurements:
-        how = execution if whole else evolve(execution, run=None, resume=False)
-        return _measured(model, inventory, samples, task, metrics, options, how, report)
-
-    if options.samples == "auto" and not execution.resume:
-        given, most, measured = measured_as_read(
-            read(batches, task, model), measure_all, _settled(metrics, inventory, options.seed)
-        )
-    else:
-        given = split(batches, task, model, most=MOST if options.samples == "auto" else None)
-        most, measured = len(given), measure_all(given, True)
+    given, most, measured = _read(model, inventory, batches, task, metrics, options, execution, report)
     _check_scored(measured)
     used = given
     if options.samples == "auto":
@@ -225,6 +214,28 @@ def _check(model: PreTrainedModel, metrics: Sequence[Metric], options: ProfileOp
         )
     if options.scores == "auto" and execution.resume:
         raise DataError("scores that are made exact in further passes cannot be resumed; begin anew with --overwrite")
+
+
+def _read(
+    model: PreTrainedModel,
+    inventory: Inventory,
+    batches: Iterable[Any],
+    task: Task,
+    metrics: Sequence[Metric],
+    options: ProfileOptions,
+    execution: Execution,
+    report: Progress,
+) -> tuple[Sequence[Sample], int, Measurements]:
+    """The samples that were read, how many could have been, and what was measured of them."""
+
+    def measure_all(samples: Sequence[Sample], whole: bool) -> Measurements:
+        how = execution if whole else evolve(execution, run=None, resume=False)
+        return _measured(model, inventory, samples, task, metrics, options, how, report)
+
+    if options.samples == "auto" and not execution.resume:
+        return measured_as_read(read(batches, task, model), measure_all, _settled(metrics, inventory, options.seed))
+    given = split(batches, task, model, most=MOST if options.samples == "auto" else None)
+    return given, len(given), measure_all(given, True)
 
 
 def _check_scored(measured: Measurements) -> None:

@@ -58,7 +58,8 @@ def test_the_plan_and_uniform_are_compared_at_rates_that_were_found(made, run):
     recipe = Recipe.load(run, plan=Plan.load(run).id)
     assert recipe is not None
     assert recipe.rate == found.rate("plan params=r=2")
-    assert recipe.keys["max_steps"] == 24
+    assert recipe.keys["num_train_epochs"] == pytest.approx(24 * 4 / 30, abs=1e-3)
+    assert recipe.keys["learning_rate"] == recipe.rate
     assert recipe.recommended == {"params=r=2": "uniform"} or judged["plan"].finding == "better"
 
 

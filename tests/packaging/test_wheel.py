@@ -198,7 +198,7 @@ def ask(python, folder):
 
 def test_without_the_plugin_asking_for_cost_benefit_names_what_to_install(python, bare):
     answer = ask(python, bare)
-    assert answer.startswith("no strategy is named 'cost-benefit'; there are: budget, threshold. ")
+    assert answer.startswith("no strategy is named 'cost-benefit'; there are: budget, tempered, threshold, uniform. ")
     assert answer.endswith("It comes with layerlens-plugin-costbenefit: pip install layerlens-plugin-costbenefit")
 
 

@@ -20,7 +20,7 @@ from layerlens_core.values.comparison import Arm, Job, Schedule
 
 NAMES = (*RULES, "budget", "strategy:threshold", "metric:given", "method:adapter", "method:prefix", "plan+gradient")
 PROFILE = bert_profile([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], granularity="module")
-PLAN = allocate(PROFILE, budget="params=r=4")
+PLAN = allocate(PROFILE, budget="params=r=4", abstain=False)
 
 
 def _job(arm: Arm) -> str:
@@ -86,12 +86,12 @@ def test_strategies_metrics_and_methods_go_by_their_names():
         PROFILE, scores=(*PROFILE.scores, attrs.evolve(PROFILE.scores[0], metric="flat", values=dict.fromkeys(
             PROFILE.scores[0].values, 1.0))),
     )  # fmt: skip
-    plan = allocate(two, budget="params=r=4")
+    plan = allocate(two, budget="params=r=4", abstain=False)
     arms, dropped = _made(["budget", "strategy:budget", "metric:given", "metric:fisher", "method:adapter"], ("r=4",),
                           profile=two, plan=plan)  # fmt: skip
     by_budget = allocate(two, budget="params=r=4", strategy="budget").sizes("lora")
     assert arms["budget r=4"].sizes["lora"] == arms["strategy:budget r=4"].sizes["lora"] == by_budget
-    alone = allocate(two, budget="params=r=4", weights={"given": 1.0, "flat": 0.0}).sizes("lora")
+    alone = allocate(two, budget="params=r=4", weights={"given": 1.0, "flat": 0.0}, abstain=False).sizes("lora")
     assert arms["metric:given r=4"].sizes["lora"] == alone != plan.sizes("lora")
     assert set(arms["method:adapter r=4"].sizes) == {"adapter"}
     assert (

@@ -51,7 +51,7 @@ def _profiled(name):
 @pytest.mark.parametrize("arm", NAMES)
 def test_apply_trains_exactly_the_arm(name, arm):
     _, profile = _profiled(name)
-    plan = allocate(profile, budget="params=r=3")
+    plan = allocate(profile, budget="params=r=3", abstain=False)
     (made,), dropped = make_arms([arm], ["r=3"], profile=profile, plan=plan)
     assert not dropped
     model, _ = _profiled(name)
@@ -62,7 +62,7 @@ def test_apply_trains_exactly_the_arm(name, arm):
 
 def test_uniform_is_what_pefts_all_linear_trains():
     model, profile = _profiled("llama")
-    plan = allocate(profile, budget="params=r=3")
+    plan = allocate(profile, budget="params=r=3", abstain=False)
     (arm,), _ = make_arms(["uniform"], ["r=3"], profile=profile, plan=plan)
     config = peft.LoraConfig(r=3, target_modules="all-linear", task_type="CAUSAL_LM")
     trained, _ = peft.get_peft_model(model, config).get_nb_trainable_parameters()

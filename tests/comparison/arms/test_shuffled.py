@@ -60,8 +60,8 @@ def test_under_a_budget_of_memory_what_is_frozen_below_stays_frozen():
         PROFILE,
         activations=Activations(through=dict.fromkeys(names, 1e5), adapted=dict.fromkeys(names, 10.0), head=1.0),
     )
-    whole = allocate(measured, budget="params=r=4")
-    plan = allocate(measured, budget=["params=r=4", f"memory={0.7 * whole.cost.memory:.0f}B"])
+    whole = allocate(measured, budget="params=r=4", abstain=False)
+    plan = allocate(measured, budget=["params=r=4", f"memory={0.7 * whole.cost.memory:.0f}B"], strategy="threshold")
     frozen = {d.unit for d in plan.decisions if d.method == "none"}
     assert frozen
     arm = shuffled(case_of(measured, plan, ",".join(plan.request.budget)))
@@ -73,7 +73,7 @@ def test_under_a_budget_of_memory_what_is_frozen_below_stays_frozen():
 
 def test_a_plan_whose_groups_are_alike_has_no_shuffling():
     flat = bert_profile([1.0, 1.0, 1.0], granularity="layer")
-    plan = allocate(flat, budget="params=r=4", options={"thresholds": "0"})
+    plan = allocate(flat, budget="params=r=4", strategy="threshold", options={"thresholds": "0"})
     assert set(plan.sizes("lora").values()) == {4}
     with pytest.raises(Unfit, match="every shuffling is the plan itself"):
         shuffled(case_of(flat, plan, "r=4"))
