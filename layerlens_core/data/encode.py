@@ -12,7 +12,7 @@ from layerlens_core.data.labels import described
 from layerlens_core.data.leading import leading, trailing
 from layerlens_core.data.parts import Parts, parts_of, text_in
 from layerlens_core.data.rows import Row
-from layerlens_core.data.target import Target
+from layerlens_core.data.target import Target, UnknownLabelError
 from layerlens_core.errors import DataError, first_line
 from layerlens_core.profiling.samples.sample import IGNORED, Sample
 from layerlens_core.values.profile import Task
@@ -22,6 +22,8 @@ _SEED_STRIDE = 1_000_003
 
 #: Why a row gives no sample.
 NO_TEXT, NO_COMPLETION, NO_LABEL = "with an empty text", "with an empty completion", "without a label"
+#: Of rows that were not among those by which it was decided what is to be learnt.
+UNKNOWN_LABEL = "with a label that the training data do not have"
 NOTHING_MASKED, NOTHING_TO_LEARN = "in which no token happened to be masked", "too short to predict a token"
 
 
@@ -87,6 +89,8 @@ class Encoder:
         """
         try:
             return self._encoded(row, place)
+        except UnknownLabelError:
+            return Encoded(None, UNKNOWN_LABEL)
         except DataError as error:
             raise DataError(f"row {number}: {error}") from None
 

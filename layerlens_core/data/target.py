@@ -8,7 +8,7 @@ from typing import Any, Literal, cast
 from attrs import frozen
 
 from layerlens_core.data.labels import Labels, is_mark, means_none, plain_label
-from layerlens_core.errors import DataError, shown
+from layerlens_core.errors import DataError, brief, shown
 
 #: As transformers names them in ``config.problem_type``.
 Problem = Literal["single_label_classification", "multi_label_classification", "regression"]
@@ -33,6 +33,10 @@ class KnownHead:
     def is_number(self) -> bool:
         """Whether it answers one number, as one output does unless something else is said."""
         return self.problem == "regression" or (len(self.names) == 1 and self.problem is None)
+
+
+class UnknownLabelError(DataError):
+    """A label that the data do not have by which it was decided what is to be learnt."""
 
 
 @frozen(kw_only=True)
@@ -75,8 +79,16 @@ class Target:
     def label(self, value: object) -> int | float | list[float] | None:
         """A row's label as the loss takes it: a class's place, a number, or a 0 or 1 for each class; None for none.
 
-        value: what the field holds; `Labels` has taken all values into account.
+        value: what the field holds.
+
+        Raises `UnknownLabelError` for a label that the data that this was decided on do not have.
         """
+        try:
+            return self._answer(value)
+        except (KeyError, ValueError, TypeError, OverflowError):
+            raise UnknownLabelError(f"{brief(value)} is no label of the {self}") from None
+
+    def _answer(self, value: object) -> int | float | list[float] | None:
         plain = plain_label(value, self.typed)
         if plain is None or is_mark(plain, self.marks):
             return None
@@ -85,7 +97,10 @@ class Target:
         if self.problem == "single_label_classification":
             return self._place(plain)
         if self.reading == "flags":
-            return [float(flag) for flag in plain]
+            flags = [float(flag) for flag in plain]
+            if len(flags) != len(self.names):
+                raise ValueError
+            return flags
         flags = [0.0] * len(self.names)
         for one in plain if isinstance(plain, list) else [plain]:
             flags[self._place(one)] = 1.0
@@ -93,7 +108,10 @@ class Target:
 
     def _place(self, value: Any) -> int:
         if self.reading == "places":
-            return int(float(value)) if isinstance(value, str) else int(value)
+            place = int(float(value)) if isinstance(value, str) else int(value)
+            if not 0 <= place < len(self.names):
+                raise KeyError(value)
+            return place
         if isinstance(value, float) or (isinstance(value, str) and not self.typed and value not in self._places):
             value = int(float(value))  # written as 1.0 or -0, and known as 1 or 0
         return self._places[str(value)]

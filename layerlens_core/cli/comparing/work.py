@@ -1,5 +1,6 @@
 """What ``layerlens compare`` does once its options are read: load, encode, train, print."""
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,16 +102,25 @@ def _prepared(profile: "Profile", given: dict[str, Any]) -> "Prepared":
 
 
 def _encoded(prepared: "Prepared", given: dict[str, Any]) -> "list[Sample]":
-    """The held-out samples, encoded as the training samples are."""
-    from layerlens_core.data.encode import encode
+    """The held-out samples, encoded as the training samples are, with a line on what was left out."""
+    from layerlens_core.data.draw import Counts
     from layerlens_core.data.rows import open_rows
 
-    rows = list(open_rows(given["held_out"]))
-    samples = encode(
-        rows, prepared.draw.survey.fields, prepared.tokenizer, prepared.task,
-        target=prepared.target, max_length=given["max_length"], seed=given["seed"],
+    samples, cut = [], 0
+    left_out: Counter[str] = Counter()
+    for number, row in enumerate(open_rows(given["held_out"]), start=1):
+        encoded = prepared.draw.encoder(row, place=number - 1, number=number)
+        if encoded.sample is None:
+            left_out[encoded.why_not] += 1
+            continue
+        prepared.draw.check(encoded.sample)
+        samples.append(encoded.sample)
+        cut += encoded.cut
+    counts = Counts(
+        read=len(samples) + left_out.total(), used=len(samples), cut=cut, left_out=left_out,
+        max_length=prepared.draw.encoder.max_length,
     )  # fmt: skip
     if not samples:
-        raise DataError(f"{given['held_out']} holds no row that could be judged on")
-    say(f"{given['held_out']}: {len(rows):,} rows read, {len(samples):,} used")
+        raise DataError(f"{given['held_out']} holds no row that could be judged on: {counts}")
+    say(f"{given['held_out']}: {counts}")
     return samples

@@ -54,6 +54,27 @@ def test_a_picture_and_a_file_of_its_own_to_judge_on(layerlens, run, given, writ
     assert (tmp_path / "found.svg").read_text().startswith("<svg")
 
 
+def test_held_out_labels_that_the_training_data_lack_are_left_out_and_said(layerlens, model, data, write, tmp_path):
+    labelled = ("--model", model("bert"), "--data", data("labelled"))
+    layerlens.ok("plan", model("bert"), "--data", data("labelled"), "--budget", "params=r=2", "--out", tmp_path / "run")
+    rows = [*rows_of("labelled"), {"text": "one two", "label": "lion"}, {"text": "one", "label": None}]
+    options = (*labelled, "--eval", write("eval.jsonl", rows), "--lr", "1e-2", *SHORT)
+    result = layerlens.ok("compare", tmp_path / "run", *options)
+    assert "14 rows read, 12 used" in result.stderr
+    assert "1 with a label that the training data do not have" in result.stderr
+    assert "uniform" in result.stdout
+    only = write("only.jsonl", rows[-2:])
+    refused = layerlens.refused("compare", tmp_path / "run", *labelled, "--eval", only, *SHORT)
+    assert "holds no row that could be judged on" in refused
+
+
+@pytest.mark.parametrize("rows", [[{"other": "x"}], [{"text": 7, "label": "cat"}], [{"label": "cat"}]])
+def test_held_out_rows_of_another_form_are_refused_in_a_line(layerlens, model, data, write, tmp_path, rows):
+    labelled = ("--model", model("bert"), "--data", data("labelled"))
+    layerlens.ok("plan", model("bert"), "--data", data("labelled"), "--budget", "params=r=2", "--out", tmp_path / "run")
+    layerlens.refused("compare", tmp_path / "run", *labelled, "--eval", write("eval.jsonl", rows), *SHORT)
+
+
 def test_two_commands_may_share_the_work(layerlens, run, given):
     pytest.importorskip("optuna")
     joined = layerlens.ok("compare", run, *given, "--lr", "1e-2", "--join", *SHORT)
