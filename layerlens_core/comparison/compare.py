@@ -15,7 +15,7 @@ from layerlens_core.comparison.jobs.store import ResultStore
 from layerlens_core.comparison.judging.judgement import Verdict
 from layerlens_core.comparison.judging.verdict import verdict
 from layerlens_core.comparison.options import CompareOptions
-from layerlens_core.comparison.rates import Curve, find_rates
+from layerlens_core.comparison.rates import Curve, find_rates, weaknesses
 from layerlens_core.comparison.recipe import recipe_of
 from layerlens_core.comparison.setting import setting_of, split_off
 from layerlens_core.comparison.stacked.runner import Runner
@@ -150,7 +150,7 @@ def compare_with(
         dropped=dropped,
         curves=tuple(curves.values()),
         verdict=found,
-        notes=tuple(notes),
+        notes=(*notes, *weaknesses(curves.values())),
     )
     documents.write(store.directory / COMPARED, comparison, schema=SCHEMA, version=VERSION)
     recipe_of(comparison, plan).save(run)

@@ -121,6 +121,29 @@ def find_rates(
     return {arm.key: _as_uniform(curves[arm.key], curves.get(f"{UNIFORM} {arm.budget}")) for arm in arms}
 
 
+def weaknesses(curves: Iterable[Curve]) -> list[str]:
+    """What makes rates less certain than they look, in words.
+
+    curves: by which they were found.
+    """
+    curves = list(curves)
+    told = []
+    if ends := [curve.arm for curve in curves if curve.edge]:
+        told.append(f"the best rate of {_several(ends)} is the last that was tried: a better one may lie beyond")
+    if steep := [curve.arm for curve in curves if curve.steep]:
+        told.append(
+            f"the loss of {_several(steep)} still fell fast at the end of the short runs, which then say little about "
+            "a whole one: try half the rate too (--lr RATE,RATE)"
+        )
+    if flat := [curve.arm for curve in curves if curve.share > 1]:
+        told.append(f"the whole run is so short that finding the rate of {_several(flat)} took more steps than it has")
+    return told
+
+
+def _several(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
 def best(losses: Mapping[float, float]) -> float:
     """The rate of the least loss; of several the lowest.
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layerlens_core.comparison.rates import COARSE, best, carried_on, find_rates
+from layerlens_core.comparison.rates import COARSE, best, carried_on, find_rates, weaknesses
 from layerlens_core.errors import DataError
 from layerlens_core.values.comparison import Arm, Result, Schedule
 
@@ -108,8 +108,17 @@ def test_in_a_near_tie_an_arm_takes_the_rate_of_uniform_at_its_budget():
 def test_steep_short_runs_are_told():
     curves, _ = searched(lambda _arm, rate, steps: abs(math.log(rate / 1e-2)) + 100 / steps)
     assert curves["uniform r=4"].steep
+    assert "the loss of uniform r=4 still fell fast" in " ".join(weaknesses(curves.values()))
     curves, _ = searched(lambda _arm, rate, steps: abs(math.log(rate / 1e-2)) + 5 + 1 / steps)
     assert not curves["uniform r=4"].steep
+    assert weaknesses(curves.values()) == []
+
+
+def test_a_best_rate_at_the_end_of_what_was_tried_is_told():
+    curves, _ = searched(lambda _arm, rate, _steps: 1 / rate)
+    assert "is the last that was tried" in " ".join(weaknesses(curves.values()))
+    short, _ = searched(lambda _arm, rate, _steps: abs(math.log(rate / 1e-2)) + 5, steps=30)
+    assert "took more steps than it has" in " ".join(weaknesses(short.values()))
 
 
 def test_where_every_rate_diverges_there_is_none():

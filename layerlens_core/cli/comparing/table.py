@@ -160,17 +160,7 @@ def rates_table(curves: Sequence[Curve]) -> Group:
             first = (shown(curve.arm), f"{curve.rate:.3g}") if number == 0 else ("", "")
             table.add_row(*first, f"{steps} steps  {'  '.join(losses)}")
     share = max((curve.share for curve in curves), default=0.0)
-    parts: list[Table | Text] = [table, Text(f"each found for {share:.2f} of a whole run's steps at most", style="dim")]
-    if steep := [curve.arm for curve in curves if curve.steep]:
-        parts.append(
-            _line(
-                f"the loss of {shown(', '.join(steep[:3]))}{' …' if steep[3:] else ''} still fell fast at the end of "
-                "the short runs, which then say little about a whole one: try half the rate too, with --lr RATE,RATE",
-                bullet="!",
-                style="yellow",
-            )
-        )
-    return Group(*parts)
+    return Group(table, Text(f"each found for {share:.2f} of a whole run's steps at most", style="dim"))
 
 
 def _loss(loss: float | None) -> str:

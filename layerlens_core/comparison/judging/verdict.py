@@ -62,7 +62,7 @@ def verdict(
             + [f"{each.arm} over {', '.join(each.budgets)}: {each.sentence}" for each in overall]
             + [sentences.enough(each) for each in sufficient if each.arm in {UNIFORM, *(r.arm for r in recommended)}]
         ),
-        warnings=(*_weaknesses(runs, judged, labels), *told),
+        warnings=(*_weaknesses(runs, judged, labels, rates), *told),
         examples=sum(count > 0 for count in labels),
         labels=sum(labels),
         tolerance=tolerance,
@@ -111,8 +111,10 @@ def _recommended(judged: Sequence[Judged]) -> tuple[Recommended, ...]:
     return tuple(found)
 
 
-def _weaknesses(runs: Sequence[Runs], judged: Sequence[Judged], labels: tuple[int, ...]) -> list[str]:
-    """What makes this evidence weaker than it looks."""
+def _weaknesses(
+    runs: Sequence[Runs], judged: Sequence[Judged], labels: tuple[int, ...], rates: Mapping[str, float]
+) -> list[str]:
+    """What makes this evidence weaker than it looks; how rates were found beforehand is not looked at here."""
     told = []
     examples = sum(count > 0 for count in labels)
     if examples < FEW:
@@ -124,7 +126,7 @@ def _weaknesses(runs: Sequence[Runs], judged: Sequence[Judged], labels: tuple[in
     if not any(each.finding == "uniform" and each.loss is not None for each in judged):
         told.append(f"{UNIFORM} has no loss at any budget: nothing can be compared with it")
     for each in runs:
-        if each.diverged:
+        if each.diverged or each.arm.key in rates:
             continue
         if len(each.grid) == 1:
             told.append(f"{each.arm.key} was tried at one rate only, {each.rate:g}: another may be better")
