@@ -24,7 +24,7 @@ WEIGHTS = {"gradient_energy": 0.0, "fisher": 1.0, "weight_gradient": 2.0, "proxy
 CALIBRATION_SAMPLES = 96
 MAX_LENGTH = 64
 EPOCHS = 2
-#: Found by `layerlens compare` on this corpus; at 2e-3 the loss that is left is nearly twice as large.
+#: The best of the rates that were tried on this corpus: at 2e-3 uniform LoRA is left with nearly twice the loss.
 LEARNING_RATE = 5e-3
 BATCH = 32
 
