@@ -1,7 +1,9 @@
 """Run jobs: those that can share a model stacked in blocks, every other one alone on the same batches."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+import torch
 from attrs import define, field
 from torch import Tensor
 
@@ -15,6 +17,12 @@ from layerlens_core.values.comparison import Job, Result
 
 #: Tokens in a pass, beyond which more arms gain nothing on a CPU, and on a GPU.
 ENOUGH_TOKENS = {"cpu": 8_192, "cuda": 262_144}
+#: Bytes of a trained parameter: in float32 with its gradient and two moments, and what the model computes with.
+_BYTES = 24
+#: Of free memory, what a block's parameters may take; the rest is for what the model keeps.
+_SHARE = 0.3
+#: What is taken to be free on a CPU whose system does not tell.
+_FREE = 2**32
 
 
 @define(eq=False, kw_only=True)
@@ -33,11 +41,26 @@ class Runner:
     progress: Callable[[int, int], None] = field(default=lambda done, total: None)
 
     def __call__(self, jobs: Iterable[Job]) -> Iterator[Result]:
-        """Results of jobs, block by block, each as soon as it is known."""
-        jobs = list(jobs)
-        for block in self.blocks(jobs):
+        """Results of jobs, block by block, each as soon as it is known.
+
+        A block for whose adapters memory does not suffice is halved.
+
+        Raises `ModelError` where a single arm does not fit.
+        """
+        waiting = self.blocks(list(jobs))
+        while waiting:
+            block, found = waiting.pop(0), None
             with untouched(self.testbed.model):
-                yield from self._train(block)
+                try:
+                    found = self._train(block)
+                except torch.OutOfMemoryError:
+                    pass  # out of the clause, as the error holds on to the memory
+            if found is not None:
+                yield from found
+                continue
+            Room(len(block)).halve(input_device(self.testbed.model))
+            half = -(-len(block) // 2)
+            waiting[:0] = [block[:half], block[half:]]
 
     def blocks(self, jobs: Sequence[Job]) -> list[list[Job]]:
         """Jobs that train together: of one schedule and scale, and of one seed where samples must not be padded.
@@ -53,9 +76,15 @@ class Runner:
         blocks = []
         for same in together.values():
             same = sorted(same, key=lambda job: (job.seed, job.arm.parameters, job.rate))
-            most = self.most or len(same)
+            most = self.most or self._fitting(same)
             blocks += [same[start : start + most] for start in range(0, len(same), most)]
         return blocks
+
+    def _fitting(self, jobs: Sequence[Job]) -> int:
+        """How many of these may be one block: what they train, with its optimizer, takes a share of free memory."""
+        heads = sum(head.parameters for head in self.testbed.inventory.heads)
+        largest = max(job.arm.parameters for job in jobs) + heads
+        return max(1, int(_SHARE * free_memory(input_device(self.testbed.model)) / (_BYTES * max(largest, 1))))
 
     def _stacks(self, job: Job) -> bool:
         """Whether a job trains beside others: LoRA on modules whose rows are known, in a model whose rows are apart."""
@@ -74,3 +103,13 @@ class Runner:
         longest = max(len(sample.get("input_ids", ())) or 1 for sample in self.testbed.training)
         tokens = longest * jobs[0].schedule.batch
         return Room(max(1, min(len(jobs), ENOUGH_TOKENS.get(device, ENOUGH_TOKENS["cuda"]) // tokens)))
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on a device."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return _FREE

@@ -4,7 +4,7 @@ import pytest
 import torch
 from attrs import evolve
 
-from layerlens_core.comparison.stacked import train
+from layerlens_core.comparison.stacked import runner, train
 from layerlens_core.comparison.stacked.block import Block
 from layerlens_core.comparison.stacked.runner import Runner
 from layerlens_core.comparison.stacked.testbed import prepare_testbed
@@ -90,6 +90,34 @@ def test_where_memory_runs_out_fewer_arms_run_at_once(testbed, monkeypatch):
         found = by_id(training.run())
     assert training.room.arms == 1
     same(found, expected)
+
+
+def test_a_block_whose_adapters_do_not_fit_is_halved(testbed, monkeypatch):
+    jobs = several(testbed)
+    expected = by_id(Runner(testbed=testbed)(jobs))
+    real, tried = Block.of, []
+
+    def hungry(testbed, some, directions=None):
+        tried.append(len(some))
+        if len(some) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(testbed, some, directions)
+
+    monkeypatch.setattr(Block, "of", hungry)
+    same(by_id(Runner(testbed=testbed)(jobs)), expected)
+    assert tried == [3, 2, 1, 1, 1]
+    monkeypatch.setattr(Block, "of", lambda *_: hungry(testbed, jobs))
+    with pytest.raises(ModelError, match="too little memory for a single arm"):
+        list(Runner(testbed=testbed)(jobs))
+
+
+def test_blocks_are_no_larger_than_memory_is(testbed, monkeypatch):
+    jobs = several(testbed)
+    monkeypatch.setattr(runner, "free_memory", lambda device: 0)
+    assert [len(block) for block in Runner(testbed=testbed).blocks(jobs)] == [1, 1, 1]
+    monkeypatch.undo()
+    assert runner.free_memory(torch.device("cpu")) > 0
+    assert [len(block) for block in Runner(testbed=testbed).blocks(jobs)] == [3]
 
 
 def test_where_one_arm_does_not_fit_the_message_says_what_to_do(testbed, monkeypatch):
