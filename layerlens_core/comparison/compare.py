@@ -119,13 +119,8 @@ def compare_with(
     check_bare(model)
     if options.seeds < 1 or options.batch < 1:
         raise ComparisonError("at least one seed and one sample a batch are needed")
-    training, held_out = samples
-    notes = []
-    if held_out is None:
-        training, held_out = split_off(training, options.seed)
-        notes.append(f"{len(held_out):,} of the samples were held out, since no others were given")
     means.progress("how samples share a batch", 0, 1)
-    testbed = prepare_testbed(model, profile.task, training, held_out, compile=options.compile)  # type: ignore[arg-type]
+    testbed, notes = testbed_of(model, profile, samples, options)
     if (difference := plan.difference(testbed.inventory)) is not None:
         raise ModelError(difference)
     arms, dropped = _arms(options, planned, means, testbed)
@@ -155,6 +150,27 @@ def compare_with(
     documents.write(store.directory / COMPARED, comparison, schema=SCHEMA, version=VERSION)
     recipe_of(comparison, plan).save(run)
     return comparison
+
+
+def testbed_of(
+    model: PreTrainedModel,
+    profile: Profile,
+    samples: tuple[Sequence[Sample], Sequence[Sample] | None],
+    options: CompareOptions,
+) -> tuple[Testbed, list[str]]:
+    """What arms train and are judged on, and what is to be said of it; the same wherever it is made.
+
+    model: without adapters.
+    profile: of the run.
+    samples: to train on, and held out; without these some are split off.
+    options: what is compared.
+    """
+    (training, held_out), notes = samples, []
+    if held_out is None:
+        training, held_out = split_off(training, options.seed)
+        notes.append(f"{len(held_out):,} of the samples were held out, since no others were given")
+    task: Task = profile.task  # type: ignore[assignment]
+    return prepare_testbed(model, task, training, held_out, compile=options.compile), notes
 
 
 def _trained(

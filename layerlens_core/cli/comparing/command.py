@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 @click.option("--tolerance", default="1%", show_default=True, help="Within which a budget is as good as the best.")
 @click.option("--compile", is_flag=True, help="Fuse what lies between linear modules; pays on a GPU.")
 @click.option("--join", is_flag=True, help="Share the work with other processes that are given the same command.")
+@click.option("--ray", is_flag=True, help="Do the work on a cluster of Ray (RAY_ADDRESS), or by its workers here.")
 @click.option("--device", help="Where to run, such as cuda:0 or cpu. By default a GPU if there is one.")
 @click.option(
     "--dtype", type=click.Choice(["auto", "float32", "bfloat16", "float64"]), default="auto", show_default=True
@@ -55,6 +56,8 @@ def command(run: Path, **given: Any) -> None:
     from layerlens_core.values.plan import load_run
 
     options = options_of(given)
+    if given["join"] and given["ray"]:
+        raise ComparisonError("--join and --ray are two ways to share the work; give one of them")
     if given["join"] and given["overwrite"]:
         raise ComparisonError("--overwrite drops what other processes have done; use it alone, then --join")
     planned = load_run(run)

@@ -1,6 +1,8 @@
 """What ``layerlens compare`` does once its options are read: load, encode, train, print."""
 
 from collections import Counter
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,8 +10,10 @@ from layerlens_core.cli.terminal import progress_bar, result, result_json, say
 from layerlens_core.errors import DataError
 
 if TYPE_CHECKING:
+    from layerlens_core.comparison.compare import Execute
     from layerlens_core.comparison.compared import Comparison
     from layerlens_core.comparison.options import CompareOptions
+    from layerlens_core.comparison.stacked.runner import Runner
     from layerlens_core.data.prepare import Prepared
     from layerlens_core.profiling.samples.sample import Sample
     from layerlens_core.values.plan import Plan
@@ -31,24 +35,62 @@ def compare_run(
     options: what is compared.
     given: the command line's options of data and devices, by name.
     """
-    from layerlens_core.cli.measuring import choose_device
     from layerlens_core.comparison.compare import Means, compare_with
+
+    prepared, samples = _loaded(planned[1], given)
+    with progress_bar() as progress:
+        means = Means(execute=_engine(run, options, given), progress=progress, overwrite=given["overwrite"])
+        return compare_with(prepared.model, run, planned, samples, options, means)
+
+
+def _engine(run: Path, options: "CompareOptions", given: dict[str, Any]) -> "Execute":
+    """What does the jobs: this process, this and others, or a cluster of Ray."""
     from layerlens_core.comparison.jobs.join import run_joined
     from layerlens_core.comparison.jobs.local import run_local
+    from layerlens_core.comparison.jobs.ray import run_ray
+
+    if given["ray"]:
+        import torch
+
+        # Every trial loads model and data where it runs; what the options name has to lie there at the same place.
+        make = partial(runner_there, run.resolve(), options, {**given, "as_json": False, "picture": None})
+        resources = {"gpu": 1.0} if torch.cuda.is_available() and given["device"] != "cpu" else {"cpu": 1.0}
+        return lambda store, jobs, runner: run_ray(store, jobs, make, block=BLOCK, resources=resources)
+    if given["join"]:
+        return lambda store, jobs, runner: run_joined(store, jobs, runner, block=BLOCK)
+    return lambda store, jobs, runner: run_local(store, jobs, runner)
+
+
+def runner_there(run: Path, options: "CompareOptions", given: dict[str, Any]) -> "Runner":
+    """What trains jobs on another machine: the same model and data, loaded anew.
+
+    run: the run's directory.
+    options: what is compared.
+    given: the command line's options of data and devices, by name.
+    """
+    from layerlens_core.adaptation.apply import read_directions_of
+    from layerlens_core.comparison.compare import testbed_of
+    from layerlens_core.comparison.stacked.runner import Runner
+    from layerlens_core.values.plan import load_run
+
+    plan, profile = load_run(run)
+    prepared, samples = _loaded(profile, given)
+    testbed, _ = testbed_of(prepared.model, profile, samples, options)
+    directions = {} if plan.directions is None else read_directions_of(plan, "gradient", run)
+    return Runner(testbed=testbed, directions=directions or {})
+
+
+def _loaded(
+    profile: "Profile", given: dict[str, Any]
+) -> "tuple[Prepared, tuple[Sequence[Sample], Sequence[Sample] | None]]":
+    """The model where it is to run, the samples to train on, and the held-out ones where a file is named."""
+    from layerlens_core.cli.measuring import choose_device
     from layerlens_core.profiling.distributed.workers import ALONE
 
-    prepared = _prepared(planned[1], given)
+    prepared = _prepared(profile, given)
     held_out = None if given["held_out"] is None else _encoded(prepared, given)
     prepared.model.to(choose_device(given["device"], ALONE))
-    with progress_bar() as progress:
-        means = Means(
-            execute=(lambda store, jobs, runner: run_joined(store, jobs, runner, block=BLOCK))
-            if given["join"]
-            else (lambda store, jobs, runner: run_local(store, jobs, runner)),
-            progress=progress,
-            overwrite=given["overwrite"],
-        )
-        return compare_with(prepared.model, run, planned, (list(prepared.samples), held_out), options, means)
+    return prepared, (list(prepared.samples), held_out)
 
 
 def print_comparison(comparison: "Comparison", run: Path, *, as_json: bool, picture: Path | None) -> None:

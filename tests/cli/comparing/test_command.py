@@ -1,12 +1,16 @@
 """``layerlens compare`` from its options to its files, and the lines that refuse what cannot be compared."""
 
+import importlib.util
 import json
+import subprocess
+import sys
 
 import pytest
 
 from cli.rows import rows_of
 from layerlens_core.cli.comparing.command import budgets_in, rates_in, share_in
 from layerlens_core.errors import ComparisonError
+from scripts import environment
 
 SHORT = ("--steps", "24", "--batch", "4", "--seeds", "2")
 
@@ -83,6 +87,21 @@ def test_two_commands_may_share_the_work(layerlens, run, given):
     assert alone.stdout == joined.stdout
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
+def test_ray_gives_the_figures_of_one_process(layerlens, run, given, tmp_path, tmp_path_factory):
+    alone = layerlens.ok("compare", run, *given, "--lr", "1e-2", *SHORT).stdout
+    other = tmp_path_factory.mktemp("ray")
+    for name in ("profile.json", "plan.json", "trace.jsonl"):
+        (other / name).write_bytes((run / name).read_bytes())
+    done = subprocess.run(
+        [sys.executable, "-m", "layerlens_core", "compare", other, *given, "--lr", "1e-2", "--ray", *SHORT],
+        capture_output=True, text=True, env=environment(HOME=str(tmp_path_factory.mktemp("home"))), check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.replace(str(other), str(run)) == alone
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -93,6 +112,7 @@ def test_two_commands_may_share_the_work(layerlens, run, given):
         (("--budgets", "q=4"), "q"),
         (("--eval", "nowhere.jsonl"), "nowhere.jsonl"),
         (("--join", "--overwrite"), "use it alone, then --join"),
+        (("--join", "--ray"), "two ways to share the work"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_in_a_line(layerlens, run, given, options, message):
