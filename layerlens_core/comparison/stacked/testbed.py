@@ -2,11 +2,12 @@
 
 from collections.abc import Collection, Sequence
 
+import torch
 from attrs import frozen
 from torch import nn
 from transformers import PreTrainedModel
 
-from layerlens_core.errors import DataError
+from layerlens_core.errors import DataError, ModelError
 from layerlens_core.inspection.inspect import inspect
 from layerlens_core.profiling.attribution.establish import Established, establish
 from layerlens_core.profiling.model.devices import input_device, on
@@ -69,8 +70,10 @@ def prepare_testbed(
     held_out: to judge on; those without labels are left out.
     compile: compile what lies between the layers' linear modules.
 
-    Raises `DataError` where no sample has a label.
+    Raises `DataError` where no sample has a label, and `ModelError` for a model in float16.
     """
+    if model.dtype == torch.float16:
+        raise ModelError("in float16 small gradients vanish; load the model in bfloat16 or float32 (--dtype)")
     training, held_out = (
         [sample for sample in part if count_labels(sample, task) > 0] for part in (training, held_out)
     )

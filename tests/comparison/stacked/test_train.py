@@ -140,3 +140,18 @@ def test_where_samples_may_meet_every_arm_has_the_model_for_itself():
     assert {result.stacked for result in found.values()} == {1}
     same(found, expected)
     assert snapshot(model) == before
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_other_precisions_train(dtype):
+    model, samples, task = model_and_samples("llama", dtype=dtype)
+    testbed = prepare_testbed(model, task, samples[4:], samples[:4])
+    still, moved = (job(arm(model, 2), rate=rate, schedule=Schedule(steps=30, batch=4)) for rate in (0.0, 1e-2))
+    found = by_id(Runner(testbed=testbed)([still, moved]))
+    assert found[moved.id].training[-1] < found[still.id].training[-1]
+
+
+def test_float16_is_refused():
+    model, samples, task = model_and_samples("llama", dtype=torch.float16)
+    with pytest.raises(ModelError, match="load the model in bfloat16 or float32"):
+        prepare_testbed(model, task, samples[4:], samples[:4])
