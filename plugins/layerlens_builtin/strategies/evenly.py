@@ -1,5 +1,6 @@
 """How deep to train and at which equal size: every layer, unless memory or FLOPs force the lowest ones to be frozen."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -109,9 +110,10 @@ def _lowest(
     if fits[0, 0] or not set(DEEP) & limits.bounds.keys():
         return int(possible[0])
     largest = fits.cumsum(axis=1).argmax(axis=1)  # the last size that fits, as costs only grow with it
+    params = [float(totals["params"][place, largest[place]]) for place in possible.tolist()]
     worth = [
-        (float(numpy.log2(totals["params"][place, largest[place]])) - halvings(depths[place]), -place)
-        for place in possible.tolist()
+        (math.log2(count) - halvings(depths[place]) if count > 0 else -math.inf, -place)
+        for count, place in zip(params, possible.tolist(), strict=True)
     ]
     return -max(worth)[1]
 
