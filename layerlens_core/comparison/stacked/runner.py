@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 
 import torch
 from attrs import define, field
@@ -50,11 +51,9 @@ class Runner:
         waiting = self.blocks(list(jobs))
         while waiting:
             block, found = waiting.pop(0), None
-            with untouched(self.testbed.model):
-                try:
-                    found = self._train(block)
-                except torch.OutOfMemoryError:
-                    pass  # out of the clause, as the error holds on to the memory
+            # Suppressed, the error is gone, with what it holds on to, before anything is tried again.
+            with untouched(self.testbed.model), suppress(torch.OutOfMemoryError):
+                found = self._train(block)
             if found is not None:
                 yield from found
                 continue
