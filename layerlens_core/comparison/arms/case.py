@@ -144,14 +144,4 @@ def with_strategy(request: Request, strategy: str) -> Request:
     request: of a plan.
     strategy: name of a provider.
     """
-    return Request(
-        strategy=strategy,
-        budget=request.budget,
-        weights=request.weights,
-        normalizer=request.normalizer,
-        aggregator=request.aggregator,
-        methods=request.methods,
-        penalties=request.penalties,
-        training=request.training,
-        scale=request.scale,
-    )
+    return attrs.evolve(request, strategy=strategy, options={}, granularity=None, abstain=None)

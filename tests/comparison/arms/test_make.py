@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bert_profile import bert_profile
 from comparison.arms.random_profiles import counted, profiles
 from layerlens_core.allocation.allocate import allocate
-from layerlens_core.comparison.arms.case import budget_of
+from layerlens_core.comparison.arms.case import budget_of, with_strategy
 from layerlens_core.comparison.arms.make import RULES, make_arms
 from layerlens_core.errors import BudgetError, PlanError, PluginError
 from layerlens_core.values.comparison import Arm, Job, Schedule
@@ -176,3 +176,10 @@ def test_arms_are_made_without_torch():
     code = "import sys, layerlens_core.comparison.arms.make as m; print('torch' in sys.modules, 'peft' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.split() == ["False", "False"]
+
+
+def test_another_strategy_keeps_all_of_a_request_that_is_no_strategys_own():
+    request = attrs.evolve(PLAN.request, gains={"lora": (0.9, 3.0)}, options={"temper": "1"}, abstain=True)
+    other = with_strategy(request, "budget")
+    left = {"strategy": "budget", "options": {}, "granularity": None, "abstain": None}
+    assert attrs.asdict(other) == attrs.asdict(request) | left
