@@ -127,11 +127,12 @@ def compare_with(
     setting = setting_of(testbed)
     store = ResultStore.open(run, setting, overwrite=means.overwrite)
     schedule = options.schedule(len(testbed.training))
+    directions = _directions(arms, plan, run)
 
     def done(stage: str, jobs: Sequence[Job]) -> list[Result]:
         runner = Runner(
             testbed=testbed,
-            directions=_directions(arms, plan, run),
+            directions=directions,
             progress=lambda steps, total: means.progress(stage, steps, total),
         )
         return means.execute(store, jobs, runner)

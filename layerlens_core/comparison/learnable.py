@@ -15,7 +15,7 @@ from torch import Tensor
 from layerlens_core.adaptation.attach import temporary_lora
 from layerlens_core.errors import DataError, NonFiniteError
 from layerlens_core.plugin.active import ActiveProfile
-from layerlens_core.profiling.model.devices import input_device
+from layerlens_core.profiling.model.devices import input_device, on
 from layerlens_core.profiling.model.frozen import untouched
 from layerlens_core.profiling.model.losses import per_sample_losses
 from layerlens_core.profiling.samples.sample import IGNORED, Sample, micro_batches
@@ -86,10 +86,7 @@ def _advantages(
 
 def _batches(samples: Sequence[Sample], context: ActiveProfile) -> list[Sample]:
     pad, device = pad_token_id(context.model, context.task, context.micro_batch), input_device(context.model)
-    return [
-        {key: value.to(device) for key, value in batch.items()}
-        for batch in micro_batches(samples, context.micro_batch, pad)
-    ]
+    return [on(device, batch) for batch in micro_batches(samples, context.micro_batch, pad)]
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """Whole sizes in proportion to weights, between one notch and a few times the equal size, for exactly a budget."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 MOST = 4.0
 #: Halvings of the interval in which the common factor lies: to the last place of a double.
 HALVINGS = 200
+
+#: By unit, the size of each of its places.
+Sizes = list[dict[str, int]]
 
 
 @frozen(kw_only=True)
@@ -101,3 +104,24 @@ def _targets(weights: "NDArray[Any]", step: "NDArray[Any]", caps: "NDArray[Any]"
             break
         low, high = (middle, high) if fits(middle) else (low, middle)
     return sizes(low)
+
+
+def most_that_fits(low: int, high: int, shared: Callable[[int], Sizes], fits: Callable[[Sizes], bool]) -> Sizes:
+    """What the largest limit on parameters gives that fits, found by halving.
+
+    Every outcome that is taken was checked, but for that of the least limit.
+
+    low: least limit, whose outcome is taken where nothing larger fits.
+    high: limit that is known to be too large.
+    shared: gives sizes within a limit.
+    fits: whether sizes keep all other limits.
+    """
+    best = shared(low)
+    while low + 1 < high:
+        middle = (low + high) // 2
+        tried = shared(middle)
+        if fits(tried):
+            low, best = middle, tried
+        else:
+            high = middle
+    return best

@@ -12,7 +12,7 @@ import attrs
 from attrs import frozen
 
 from layerlens_builtin.strategies.evenly import evenly
-from layerlens_builtin.strategies.shares import Place, share_out
+from layerlens_builtin.strategies.shares import Place, most_that_fits, share_out
 from layerlens_core.plugin import (
     LORA_METHODS,
     CandidateSet,
@@ -151,15 +151,7 @@ def _fitted(
     if not limits.bounds.keys() - {"params"} or fits(sizes):
         return sizes
     low, high = min(sum(place.first for place in places), params(sizes)), params(sizes)
-    best = sized(low)
-    while low + 1 < high:
-        middle = (low + high) // 2
-        tried = sized(middle)
-        if fits(tried):
-            low, best = middle, tried
-        else:
-            high = middle
-    return best
+    return most_that_fits(low, high, sized, fits)
 
 
 def _notches(places: Sequence[Place], limit: int | None) -> list[int]:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from layerlens_builtin.strategies.shares import most_that_fits
 from layerlens_core.plugin import (
     Apportionment,
     CandidateSet,
@@ -175,15 +176,7 @@ def _fit(candidates: CandidateSet, methods: Sequence[str], limits: Limits) -> li
         return sizes
     low = sum(units[index].cheapest(methods[index]).parameters for index in trained)
     high = sum(units[index].cost(methods[index], sizes[index]).params for index in trained)
-    best = sizes_within(low)
-    while low + 1 < high:
-        middle = (low + high) // 2
-        tried = sizes_within(middle)
-        if fits(tried):
-            low, best = middle, tried
-        else:
-            high = middle
-    return best
+    return most_that_fits(low, high, sizes_within, fits)
 
 
 class _Sizes:
