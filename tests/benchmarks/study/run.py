@@ -2,8 +2,9 @@
 
     python tests/benchmarks/study/run.py gsm8k --models DIR --data DIR --out DIR --device cuda [--compile]
 
-``--grid`` trains uniform at every rate of a grid in full, for what the sweep's choice costs. Results lie in
-``OUT/TASK/compare`` too, so that a call that was cut off goes on.
+``--grid`` trains uniform at every rate of a grid in full, for what the sweep's choice costs; ``--seeds 6
+--first-seed 3`` trains the fourth to the sixth seed alone. Results lie in ``OUT/TASK/compare`` too, so that a call that
+was cut off goes on.
 """
 
 import argparse
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import attrs
 import torch
+from arms import variant
 from tasks import load
 
 import layerlens_core as ll
@@ -25,7 +27,6 @@ from layerlens_core.comparison.setting import setting_of
 from layerlens_core.comparison.stacked.runner import Runner
 from layerlens_core.comparison.stacked.testbed import prepare_testbed
 from layerlens_core.comparison.whole_runs import at_found_rates, at_given_rates
-from layerlens_core.values.comparison import Arm
 
 GRID = (1.25e-3, 2.5e-3, 5e-3, 1e-2, 2e-2)
 METRICS = ("weight_gradient", "fisher", "gora", "loss_change")
@@ -66,7 +67,9 @@ def main(arguments):
     if arguments.grid:
         uniform = [arm for arm in arms if arm.name == "uniform"]
         at_given_rates(uniform, GRID, schedule, setting, attrs.evolve(options, seeds=1), done)
-    for seed in range(arguments.seeds):  # one after the other, so that what is cut off has whole seeds
+    for seed in range(
+        arguments.first_seed, arguments.seeds
+    ):  # one after the other, so that what is cut off has whole seeds
         at_found_rates(arms, curves, schedule, setting, attrs.evolve(options, seeds=1, seed=seed), done)
     print(f"all in {time.monotonic() - began:.0f} s", flush=True)
 
@@ -86,9 +89,8 @@ def arms_of(task, arguments, out):
     arms, dropped = make_arms(tuple(arguments.arms.split(",")), budgets, profile=profile, plan=plan)
     for each in dropped:
         print(f"dropped: {each.name} {each.budget}: {each.reason}", flush=True)
-    if arguments.types:
-        arms = (*arms, *(by_types(profile, arm) for arm in arms if arm.name == "uniform"))
-    return arms
+    names = [name for name in arguments.variants.split(",") if name]
+    return (*arms, *(variant(profile, name, budget) for name in names for budget in budgets if budget != "r=1"))
 
 
 def row_of(task, result, labels):
@@ -103,43 +105,6 @@ def row_of(task, result, labels):
 
 def weights(profile):
     return {score.metric: float(score.metric == profile.scores[0].metric) for score in profile.scores}
-
-
-#: Of the evidence: o, v and down and up want more, q, k and down-scaled gates less.
-TYPES = {
-    "q_proj": 0.5,
-    "k_proj": 0.5,
-    "v_proj": 1.5,
-    "o_proj": 2.0,
-    "down_proj": 1.5,
-    "up_proj": 1.5,
-    "query": 0.5,
-    "key": 0.5,
-    "value": 1.5,
-}
-
-
-def by_types(profile, uniform: Arm) -> Arm:
-    """Ranks by the type of a module alone, at uniform's number of parameters at most."""
-    shapes = {module.name: module.in_features + module.out_features for module in profile.inventory.modules}
-    rank = max(uniform.sizes["lora"].values())
-    weights = {name: TYPES.get(name.rpartition(".")[2], 2.0 if "output.dense" in name else 1.0) for name in shapes}
-    low, high = 0.0, 8.0
-    sizes = {}
-    for _ in range(60):
-        middle = (low + high) / 2
-        tried = {name: max(1, round(middle * rank * weights[name])) for name in shapes}
-        if sum(size * shapes[name] for name, size in tried.items()) <= uniform.parameters:
-            low, sizes = middle, tried
-        else:
-            high = middle
-    sizes = sizes or dict(uniform.sizes["lora"])
-    return attrs.evolve(
-        uniform,
-        name="types",
-        sizes={"lora": sizes},
-        parameters=sum(size * shapes[name] for name, size in sizes.items()),
-    )
 
 
 if __name__ == "__main__":
@@ -157,7 +122,8 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--profiled", type=int, default=256)
     parser.add_argument("--training", type=int, default=0, help="training samples; 0 for all")
-    parser.add_argument("--types", action="store_true")
+    parser.add_argument("--variants", default="", help="of arms.py, comma-separated")
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--grid", action="store_true")
     parser.add_argument("--compile", action="store_true")
     main(parser.parse_args())
