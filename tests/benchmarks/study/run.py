@@ -15,7 +15,7 @@ from pathlib import Path
 import attrs
 import torch
 from arms import variant
-from tasks import load
+from tasks import RECIPES, load
 
 import layerlens_core as ll
 from layerlens_core.comparison.arms.make import make_arms
@@ -109,7 +109,7 @@ def weights(profile):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("task", choices=["gsm8k", "intents", "stdlib", "labels"])
+    parser.add_argument("task", choices=list(RECIPES))
     parser.add_argument("--models", required=True)
     parser.add_argument("--data", required=True)
     parser.add_argument("--out", required=True)

@@ -1,9 +1,10 @@
-"""The models and data of the study: a pretrained Llama of 24 M parameters, MiniLM, and three kinds of text."""
+"""The models and data of the study: pretrained models (README.md says which), and three kinds of text."""
 
 import hashlib
 import json
 import random
 import sysconfig
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -11,6 +12,8 @@ from attrs import frozen
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 MAX_LENGTH = 256
+#: Of a text that gets one label.
+MAX_LABELLED_LENGTH = 64
 #: Held-out samples at most, so that judging costs little beside training.
 MOST_HELD_OUT = 1500
 
@@ -37,28 +40,67 @@ class Task:
 def load(name: str, models: Path, data: Path, *, device: str, dtype: str, shuffled: bool = False) -> Task:
     """A task of the study.
 
-    name: gsm8k, intents or stdlib for the Llama, labels for MiniLM.
-    models: directory with ``lm`` and ``minilm``, each an ordinary model directory.
-    data: directory with ``gsm8k`` and ``clinc150``.
+    name: gsm8k, intents or stdlib for the Llama, gemma for GSM8K with Gemma; labels for MiniLM, mpnet for MPNet.
+    models: directory with ``lm``, ``minilm``, ``mpnet`` and ``gemma``, each an ordinary model directory, or one that
+        `pack.py` unpacked, with its samples.
+    data: directory with ``gsm8k`` and ``clinc150``; not read where the model's directory has samples.
     shuffled: permute the completions or labels of the training samples: nothing is left to learn.
     """
-    if name == "labels":
-        return _labels(models / "minilm", data, device, dtype, shuffled)
-    tokenizer = AutoTokenizer.from_pretrained(models / "lm")
-    model = AutoModelForCausalLM.from_pretrained(models / "lm", dtype=getattr(torch, dtype)).to(device).eval()
-    parts = [[_pair(tokenizer, *row) for row in _ROWS[name](data, part, shuffled)] for part in ("train", "test")]
-    training, held_out = ([sample for sample in part if (sample["labels"][1:] != -100).any()] for part in parts)
+    recipe = RECIPES[name]
+    folder = models / recipe.folder
+    training, held_out = (rows(name, folder, data, part) for part in ("train", "test"))
+    if shuffled:
+        training = _permuted(training)
+    options = {"dtype": getattr(torch, dtype)}
+    if recipe.labels:
+        torch.manual_seed(0)  # of the head, which is new
+        classes = 1 + max(label for _, label in training)
+        model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=classes, **options)
+        training, held_out = ([_labelled(*row) for row in part] for part in (training, held_out))
+    else:
+        model = AutoModelForCausalLM.from_pretrained(folder, **options)
+        parts = ([_pair(*row) for row in part] for part in (training, held_out))
+        training, held_out = ([sample for sample in part if (sample["labels"][1:] != -100).any()] for part in parts)
     random.Random(0).shuffle(held_out)
-    batch = 32 if name == "gsm8k" else 64
-    return Task(model, "causal-lm", training, held_out[:MOST_HELD_OUT], batch, 3.0)
+    kind = "sequence-classification" if recipe.labels else "causal-lm"
+    return Task(model.to(device).eval(), kind, training, held_out[:MOST_HELD_OUT], recipe.batch, 3.0)
 
 
-def _pair(tokenizer, prompt, completion):
-    first = tokenizer(prompt, add_special_tokens=False)["input_ids"] if prompt else [0]
-    second = [*tokenizer(completion, add_special_tokens=False)["input_ids"], 0]
+def rows(name: str, folder: Path, data: Path, part: str) -> list:
+    """The rows of a task as tokens: pairs of a prompt's ids and a completion's, or of a text's ids and its label.
+
+    name: of the task.
+    folder: of the model, with a tokenizer or with ``samples/PART.jsonl``.
+    data: as `load` takes it.
+    part: train or test.
+    """
+    recipe = RECIPES[name]
+    samples = folder / "samples" / f"{part}.jsonl"
+    if samples.exists():
+        return [tuple(row) for row in _read(samples)]
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    read = recipe.read(data, part)
+    if recipe.labels:
+        names = sorted({label for _, label in recipe.read(data, "train")})
+        return [(tokenizer(text)["input_ids"][:MAX_LABELLED_LENGTH], names.index(label)) for text, label in read]
+    return [_tokens(tokenizer, *row) for row in read]
+
+
+def _tokens(tokenizer, prompt, completion):
+    first = tokenizer(prompt)["input_ids"] if prompt else [tokenizer.bos_token_id]
+    second = [*tokenizer(completion, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    return first[:MAX_LENGTH], second[:MAX_LENGTH]
+
+
+def _pair(first, second):
     ids = torch.tensor((first + second)[:MAX_LENGTH])
     labels = torch.tensor(([-100] * len(first) + second)[:MAX_LENGTH])
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
+
+
+def _labelled(ids, label):
+    ids = torch.tensor(ids)
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": torch.tensor(label)}
 
 
 def _read(path):
@@ -66,18 +108,19 @@ def _read(path):
         return [json.loads(line) for line in file]
 
 
-def _gsm8k(data, part, shuffled):
-    rows = _read(data / "gsm8k" / f"{part}.jsonl")
-    return _permuted([(row["prompt"], row["completion"]) for row in rows], shuffled and part == "train")
+def _gsm8k(data, part):
+    return [(row["prompt"], row["completion"]) for row in _read(data / "gsm8k" / f"{part}.jsonl")]
 
 
-def _intents(data, part, shuffled):
-    rows = _read(data / "clinc150" / f"{part}.jsonl")
-    pairs = [(f"{row['text']}\nIntent:", f" {row['label'].replace('_', ' ')}") for row in rows]
-    return _permuted(pairs, shuffled and part == "train")
+def _clinc150(data, part):
+    return [(row["text"], row["label"]) for row in _read(data / "clinc150" / f"{part}.jsonl")]
 
 
-def _stdlib(_data, part, _shuffled):
+def _intents(data, part):
+    return [(f"{text}\nIntent:", f" {label.replace('_', ' ')}") for text, label in _clinc150(data, part)]
+
+
+def _stdlib(_data, part):
     """Source of the standard library in pieces, held out by module."""
     root = Path(sysconfig.get_paths()["stdlib"])
     rows = []
@@ -95,43 +138,33 @@ def _stdlib(_data, part, _shuffled):
     return rows
 
 
-def _permuted(pairs, shuffled):
-    if not shuffled:
-        return pairs
-    second = [completion for _, completion in pairs]
+def _permuted(pairs):
+    second = [each for _, each in pairs]
     random.Random(1).shuffle(second)
-    return [(prompt, completion) for (prompt, _), completion in zip(pairs, second, strict=True)]
+    return [(first, other) for (first, _), other in zip(pairs, second, strict=True)]
 
 
-def _labels(folder, data, device, dtype, shuffled):
-    parts = [_read(data / "clinc150" / f"{part}.jsonl") for part in ("train", "test")]
-    names = sorted({row["label"] for row in parts[0]})
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    torch.manual_seed(0)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        folder, num_labels=len(names), dtype=getattr(torch, dtype)
-    )
+@frozen
+class Recipe:
+    """How a task is made.
 
-    def encoded(rows, permuted):
-        labels = [names.index(row["label"]) for row in rows]
-        if permuted:
-            random.Random(1).shuffle(labels)
-        found = []
-        for row, label in zip(rows, labels, strict=True):
-            ids = torch.tensor(tokenizer(row["text"])["input_ids"][:64])
-            found.append({"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": torch.tensor(label)})
-        return found
+    folder: of its model.
+    read: its rows as text, of the data's directory and a part.
+    batch: samples a step.
+    labels: whether a text gets one label, rather than a completion.
+    """
 
-    held_out = encoded(parts[1], False)
-    random.Random(0).shuffle(held_out)
-    return Task(
-        model.to(device).eval(),
-        "sequence-classification",
-        encoded(parts[0], shuffled),
-        held_out[:MOST_HELD_OUT],
-        64,
-        3.0,
-    )
+    folder: str
+    read: Callable[[Path, str], list[tuple[str, str]]]
+    batch: int
+    labels: bool = False
 
 
-_ROWS = {"gsm8k": _gsm8k, "intents": _intents, "stdlib": _stdlib}
+RECIPES = {
+    "gsm8k": Recipe("lm", _gsm8k, 32),
+    "intents": Recipe("lm", _intents, 64),
+    "stdlib": Recipe("lm", _stdlib, 64),
+    "gemma": Recipe("gemma", _gsm8k, 16),
+    "labels": Recipe("minilm", _clinc150, 64, labels=True),
+    "mpnet": Recipe("mpnet", _clinc150, 64, labels=True),
+}
