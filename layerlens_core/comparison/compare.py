@@ -198,7 +198,8 @@ def _arms(
     options: CompareOptions, planned: tuple[Plan, Profile], means: Means, testbed: Testbed
 ) -> tuple[tuple[Arm, ...], tuple[Dropped, ...]]:
     plan, profile = planned
-    budgets = options.budgets or tuple(text for text in plan.request.budget if text.startswith("params="))[:1]
+    own = plan.request.params_budget
+    budgets = options.budgets or ((own,) if own else ())
     if not budgets:
         raise ComparisonError(
             "the plan has no budget of parameters, at which it could be compared with uniform; give --budgets"

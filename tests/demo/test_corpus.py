@@ -20,6 +20,7 @@ def parts() -> Parts:
     return standard_library_docstrings()
 
 
+@pytest.mark.slow
 def test_the_corpus_is_the_same_each_time(parts: Parts) -> None:
     assert standard_library_docstrings() == parts
 

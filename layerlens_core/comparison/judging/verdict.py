@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 from layerlens_core.comparison.judging import sentences
 from layerlens_core.comparison.judging.bench import Bench
-from layerlens_core.comparison.judging.judgement import UNIFORM, Judged, Recommended, Verdict
+from layerlens_core.comparison.judging.judgement import PLANNED, UNIFORM, Judged, Recommended, Verdict
 from layerlens_core.comparison.judging.selection import Runs, chosen, made_finite
 from layerlens_core.comparison.judging.statistics import Pair
 from layerlens_core.errors import ComparisonError
@@ -89,7 +89,7 @@ def _in_order(runs: Sequence[Runs]) -> tuple[Runs, ...]:
     sizes: dict[str, int] = {}
     for each in sorted(runs, key=lambda each: (each.arm.name != UNIFORM, each.arm.parameters)):
         sizes.setdefault(each.arm.budget, each.arm.parameters)
-    first = {UNIFORM: 0, "plan": 1}
+    first = {UNIFORM: 0, PLANNED: 1}
     return tuple(
         sorted(
             runs,

@@ -116,6 +116,7 @@ def test_nothing_is_done_where_nothing_is_missing(store):
     assert left_over(store) == []
 
 
+@pytest.mark.slow
 def test_two_processes_take_each_job_once(store, tmp_path, start, alone):
     processes = [start(0.05), start(0.05)]
     assert [process.wait() for process in processes] == [0, 0]
@@ -125,6 +126,7 @@ def test_two_processes_take_each_job_once(store, tmp_path, start, alone):
     assert left_over(store) == []
 
 
+@pytest.mark.slow
 def test_jobs_of_a_process_that_was_killed_are_taken_over(store, tmp_path, start, alone):
     doomed = start(0.3)
     while not begun(tmp_path / "log"):
@@ -141,6 +143,7 @@ def test_jobs_of_a_process_that_was_killed_are_taken_over(store, tmp_path, start
     assert left_over(store) == []
 
 
+@pytest.mark.slow
 def test_a_process_that_was_stopped_for_long_and_goes_on_changes_nothing(store, tmp_path, start, alone):
     stopped = start(0.3)
     while not begun(tmp_path / "log"):
