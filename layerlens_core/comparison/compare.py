@@ -13,7 +13,7 @@ from layerlens_core.comparison.compared import COMPARED, SCHEMA, VERSION, Compar
 from layerlens_core.comparison.jobs.local import run_local
 from layerlens_core.comparison.jobs.store import ResultStore
 from layerlens_core.comparison.judging.judgement import Verdict
-from layerlens_core.comparison.judging.verdict import verdict
+from layerlens_core.comparison.judging.verdict import check_labels, verdict
 from layerlens_core.comparison.options import CompareOptions
 from layerlens_core.comparison.rates import Curve, find_rates, weaknesses
 from layerlens_core.comparison.recipe import recipe_of
@@ -123,6 +123,8 @@ def compare_with(
     testbed, notes = testbed_of(model, profile, samples, options)
     if (difference := plan.difference(testbed.inventory)) is not None:
         raise ModelError(difference)
+    if options.only is None:
+        check_labels(testbed.labels)
     arms, dropped = _arms(options, planned, means, testbed)
     setting = setting_of(testbed)
     store = ResultStore.open(run, setting, overwrite=means.overwrite)

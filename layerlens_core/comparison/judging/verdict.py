@@ -43,8 +43,7 @@ def verdict(
     """
     if not 0 < confidence < 1 or not tolerance >= 0:
         raise ComparisonError(f"confidence {confidence} must lie between 0 and 1, tolerance {tolerance} not below 0")
-    if sum(count > 0 for count in labels) < 2:
-        raise ComparisonError("at least two held-out samples with labels are needed to judge")
+    check_labels(labels)
     runs, told = chosen(made_finite(results, labels), labels, rates)
     runs = _in_order(runs)
     bench = Bench(runs=runs, labels=labels, confidence=confidence)
@@ -68,6 +67,20 @@ def verdict(
         tolerance=tolerance,
         confidence=confidence,
     )
+
+
+def check_labels(labels: tuple[int, ...]) -> None:
+    """Refuse held-out samples of which too few have labels, before anything is trained.
+
+    labels: as for `verdict`.
+
+    Raises `ComparisonError`.
+    """
+    if (labelled := sum(count > 0 for count in labels)) < 2:
+        raise ComparisonError(
+            f"at least two held-out samples with labels are needed to judge, and there are {labelled}; give more "
+            "data, or held-out data of its own (--eval)"
+        )
 
 
 def pairs(
