@@ -12,6 +12,8 @@ from layerlens_core.demo import corpus
 from layerlens_core.demo.corpus import majority_share, standard_library_docstrings
 from layerlens_core.errors import DataError
 
+pytestmark = pytest.mark.slow  # the whole standard library is read
+
 Parts = tuple[list[dict[str, str]], list[dict[str, str]]]
 
 
@@ -20,7 +22,6 @@ def parts() -> Parts:
     return standard_library_docstrings()
 
 
-@pytest.mark.slow
 def test_the_corpus_is_the_same_each_time(parts: Parts) -> None:
     assert standard_library_docstrings() == parts
 
