@@ -16,7 +16,7 @@ from layerlens_core.comparison.judging.judgement import Verdict
 from layerlens_core.comparison.judging.verdict import check_labels, verdict
 from layerlens_core.comparison.options import CompareOptions
 from layerlens_core.comparison.rates import Curve, find_rates, weaknesses
-from layerlens_core.comparison.recipe import recipe_of
+from layerlens_core.comparison.recipe import recipe_of, save
 from layerlens_core.comparison.setting import setting_of, split_off
 from layerlens_core.comparison.stacked.runner import Runner
 from layerlens_core.comparison.stacked.testbed import Testbed, prepare_testbed
@@ -151,7 +151,7 @@ def compare_with(
         notes=(*notes, *weaknesses(curves.values())),
     )
     documents.write(store.directory / COMPARED, comparison, schema=SCHEMA, version=VERSION)
-    recipe_of(comparison, plan).save(run)
+    save(recipe_of(comparison, plan), run)
     return comparison
 
 
