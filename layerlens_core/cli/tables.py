@@ -154,7 +154,7 @@ def spending(plan: Plan) -> str:
     """What was asked for, allowed and planned, in a line."""
     text = f"{plan.parameters:,} trainable parameters planned"
     if plan.limit is not None:
-        asked = next((text for text in plan.request.budget if text.startswith("params=")), "params")
+        asked = plan.request.params_budget or "params"
         text += f" of {plan.limit:,} allowed by {asked}{_share(plan.parameters, plan.limit)}"
     if plan.heads:
         text += f"; the head ({', '.join(head.name for head in plan.heads)}) adds {plan.head_parameters:,}"

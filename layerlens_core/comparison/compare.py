@@ -13,10 +13,10 @@ from layerlens_core.comparison.compared import COMPARED, SCHEMA, VERSION, Compar
 from layerlens_core.comparison.jobs.local import run_local
 from layerlens_core.comparison.jobs.store import ResultStore
 from layerlens_core.comparison.judging.judgement import Verdict
-from layerlens_core.comparison.judging.verdict import verdict
+from layerlens_core.comparison.judging.verdict import check_labels, verdict
 from layerlens_core.comparison.options import CompareOptions
 from layerlens_core.comparison.rates import Curve, find_rates, weaknesses
-from layerlens_core.comparison.recipe import recipe_of
+from layerlens_core.comparison.recipe import recipe_of, save
 from layerlens_core.comparison.setting import setting_of, split_off
 from layerlens_core.comparison.stacked.runner import Runner
 from layerlens_core.comparison.stacked.testbed import Testbed, prepare_testbed
@@ -123,6 +123,8 @@ def compare_with(
     testbed, notes = testbed_of(model, profile, samples, options)
     if (difference := plan.difference(testbed.inventory)) is not None:
         raise ModelError(difference)
+    if options.only is None:
+        check_labels(testbed.labels)
     arms, dropped = _arms(options, planned, means, testbed)
     setting = setting_of(testbed)
     store = ResultStore.open(run, setting, overwrite=means.overwrite)
@@ -149,7 +151,7 @@ def compare_with(
         notes=(*notes, *weaknesses(curves.values())),
     )
     documents.write(store.directory / COMPARED, comparison, schema=SCHEMA, version=VERSION)
-    recipe_of(comparison, plan).save(run)
+    save(recipe_of(comparison, plan), run)
     return comparison
 
 
@@ -198,7 +200,8 @@ def _arms(
     options: CompareOptions, planned: tuple[Plan, Profile], means: Means, testbed: Testbed
 ) -> tuple[tuple[Arm, ...], tuple[Dropped, ...]]:
     plan, profile = planned
-    budgets = options.budgets or tuple(text for text in plan.request.budget if text.startswith("params="))[:1]
+    own = plan.request.params_budget
+    budgets = options.budgets or ((own,) if own else ())
     if not budgets:
         raise ComparisonError(
             "the plan has no budget of parameters, at which it could be compared with uniform; give --budgets"

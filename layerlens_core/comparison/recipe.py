@@ -1,12 +1,36 @@
 """From a comparison to the run's recipe."""
 
+import time
+from pathlib import Path
+
+from layerlens_core.comparison.arms.case import budget_of
 from layerlens_core.comparison.compared import Comparison
-from layerlens_core.comparison.judging.judgement import UNIFORM
+from layerlens_core.comparison.judging.judgement import PLANNED, UNIFORM
+from layerlens_core.files.lock import BusyError
 from layerlens_core.values.plan import Plan
 from layerlens_core.values.recipe import Recipe
 
-#: The arm that is the run's own plan.
-PLANNED = "plan"
+#: Seconds for which another process is waited for that writes into the run.
+PATIENCE = 30.0
+
+
+def save(recipe: Recipe, run: Path) -> None:
+    """Write the recipe of a run; processes that share a comparison end together, and so may wait for each other.
+
+    recipe: to write.
+    run: its directory.
+
+    Raises `FileError`, where another process writes there for longer than `PATIENCE`.
+    """
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            recipe.save(run)
+            return
+        except BusyError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.05)
 
 
 def recipe_of(comparison: Comparison, plan: Plan) -> Recipe:
@@ -15,25 +39,20 @@ def recipe_of(comparison: Comparison, plan: Plan) -> Recipe:
     comparison: of the plan's run.
     plan: of the run.
     """
-    keys = {arm.key: arm for arm in comparison.arms}
-    rates = {key: rate for key in keys if (rate := comparison.rate(key)) is not None}
-    budget = next((text for text in plan.request.budget if text.startswith("params=")), "")
-    planned = [arm for arm in keys.values() if arm.name == PLANNED and _same(arm.budget, budget)]
-    planned = planned or [arm for arm in keys.values() if arm.name == UNIFORM and _same(arm.budget, budget)]
+    rates = {arm.key: rate for arm in comparison.arms if (rate := comparison.rate(arm.key)) is not None}
+    budget = plan.request.params_budget
+    own = [arm for arm in comparison.arms if budget_of(arm.budget).texts() == [budget]]
+    rated = next((arm.key for name in (PLANNED, UNIFORM) for arm in own if arm.name == name), None)
     found = comparison.verdict
     return Recipe(
         plan=plan.id,
         setting=comparison.setting,
-        rate=rates.get(planned[0].key) if planned else None,
+        rate=rates.get(rated) if rated else None,
         rates=rates,
         scale=plan.scale,
         schedule=comparison.schedule,
         epochs=comparison.schedule.steps * comparison.schedule.batch / comparison.samples,
         recommended={each.budget: each.arm for each in found.recommended} if found else {},
-        budget=budget,
+        budget=budget or "",
         sentence=" ".join(found.summary) if found else "rates were looked for; nothing was trained in full",
     )
-
-
-def _same(one: str, other: str) -> bool:
-    return one.removeprefix("params=") == other.removeprefix("params=")

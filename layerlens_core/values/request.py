@@ -45,3 +45,8 @@ class Request:
     granularity: Granularity | None = None
     abstain: bool | None = None
     gains: Mapping[str, tuple[float, float]] = field(factory=dict)
+
+    @property
+    def params_budget(self) -> str | None:
+        """Its bound on parameters, such as ``params=r=4``; None where it has none."""
+        return next((text for text in self.budget if text.startswith("params=")), None)

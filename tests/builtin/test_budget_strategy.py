@@ -108,6 +108,7 @@ def test_no_strategy_ever_exceeds_a_budget_on_two_thousand_instances(registry):
     assert min(trained.values()) > 1000
 
 
+@pytest.mark.slow
 def test_exact_is_the_optimum_and_the_certificate_holds_on_five_hundred_instances():
     draw = random.Random(1)
     for _ in range(500):

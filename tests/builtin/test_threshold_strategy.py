@@ -80,6 +80,7 @@ def test_one_layer_and_zero_scores_give_sensible_plans(make_profile):
     assert {(d.method, d.size) for d in zero.decisions} == {("lora", 4)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("granularity", ["layer", "module"])
 @settings(
     suppress_health_check=[*settings().suppress_health_check, HealthCheck.function_scoped_fixture], max_examples=60

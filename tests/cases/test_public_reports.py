@@ -20,6 +20,7 @@ MOVED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SCRIPTS, reason="needs ../shared/cases")
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
 def test_we_do_what_the_reporter_was_denied(script, tmp_path):

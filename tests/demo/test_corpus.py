@@ -12,6 +12,8 @@ from layerlens_core.demo import corpus
 from layerlens_core.demo.corpus import majority_share, standard_library_docstrings
 from layerlens_core.errors import DataError
 
+pytestmark = pytest.mark.slow  # the whole standard library is read
+
 Parts = tuple[list[dict[str, str]], list[dict[str, str]]]
 
 

@@ -45,6 +45,7 @@ def test_the_check_would_notice(python):
     assert set(json.loads(done.stderr.splitlines()[-1])) & HEAVY == {"numpy"}
 
 
+@pytest.mark.slow
 def test_listing_shows_a_provider_without_loading_it(python, plugin_folder):
     """The strategy ``late`` fails when it is loaded, so listing it as usable proves that it was not."""
     listing = python.listing(PYTHONPATH=str(plugin_folder))

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+pytestmark = pytest.mark.slow  # a plugin is installed as users do, and each command is a process of its own
+
 #: Broken fixture plugin -> what the cause that is reported must say.
 CAUSES = {
     "argument": ["layerlens_metrics(model)", "'model'"],

@@ -1,6 +1,7 @@
 """Files fit into the head and functions on a screen; folders read as a table of contents."""
 
 import ast
+import functools
 import statistics
 from collections import Counter
 from pathlib import Path
@@ -31,6 +32,7 @@ def lines(module):
     return len((ROOT / module).read_text(encoding="utf-8").splitlines())
 
 
+@functools.cache
 def functions(module):
     """Every function of a module, nested ones too."""
     tree = ast.parse((ROOT / module).read_text(encoding="utf-8"))

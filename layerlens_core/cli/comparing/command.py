@@ -60,6 +60,10 @@ def command(run: Path, **given: Any) -> None:
         raise ComparisonError("--join and --ray are two ways to share the work; give one of them")
     if given["join"] and given["overwrite"]:
         raise ComparisonError("--overwrite drops what other processes have done; use it alone, then --join")
+    if given["picture"] is not None:
+        from layerlens_core.comparison.judging.picture import check_picture
+
+        check_picture(given["picture"])
     planned = load_run(run)
     check_source(given["model"])
     check_data(given["data"])

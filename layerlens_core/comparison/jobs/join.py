@@ -8,7 +8,7 @@ from attrs import define
 from layerlens_core.comparison.jobs.leases import LEASE_SECONDS, Leases, leasing
 from layerlens_core.comparison.jobs.local import Taken, are_done, tidy
 from layerlens_core.comparison.jobs.queue import Queue
-from layerlens_core.comparison.jobs.runner import Progress, Runner, distinct, stackable
+from layerlens_core.comparison.jobs.runner import Progress, Runner, blocks, distinct
 from layerlens_core.comparison.jobs.store import ResultStore
 from layerlens_core.values.comparison import Job, Result
 
@@ -29,9 +29,10 @@ def run_joined(
 ) -> list[Result]:
     """Do the jobs together with every other process that calls this, and give the results of all, in their order.
 
-    Each process takes blocks of jobs that can be stacked, one after the other. Jobs of a process that died are taken
-    over: at once on its own host, else when it has given no sign of life for ``lease_seconds``. Returns when all
-    jobs are done, by whomever.
+    Each process takes blocks of jobs that can be stacked, one after the other. Which jobs are a block does not depend
+    on who takes what when, since arms round otherwise beside others. Jobs of a process that died are taken over: at
+    once on its own host, else when it has given no sign of life for ``lease_seconds``. Returns when all jobs are done,
+    by whomever.
 
     store: where results are kept, on a disk that all processes share.
     jobs: to be done.
@@ -47,14 +48,17 @@ def run_joined(
         return store.results(jobs)
     waiting = _Waiting(store, distinct(store.missing(jobs)), progress)
     with leasing(store.leases, lease_seconds) as leases:
-        mine = waiting.jobs
+        mine, together = waiting.jobs, [[job.id for job in each] for each in blocks(jobs, block)]
         queue = _filled(store, mine, leases)
+        waited = False
         while left := waiting.look():
-            taken = Taken(_take(left, block, store, leases), store, leases, lambda result: waiting.look())
+            free = _take(left, together, store, leases, begun=waited)
+            taken = Taken(free, store, leases, lambda result: waiting.look())
             if taken.jobs:
                 queue.begin(taken.jobs)
                 taken.run(runner, then=queue.end)
-            else:  # others compute the rest, or die over it
+            waited = not taken.jobs
+            if waited:  # others compute the rest, or die over it
                 time.sleep(min(0.5, lease_seconds / 10))
         queue.settle({job: store.read(job) for job in mine})
         tidy(store, jobs, leases)
@@ -95,16 +99,27 @@ def _filled(store: ResultStore, jobs: Mapping[str, Job], leases: Leases) -> Queu
     return queue
 
 
-def _take(left: Mapping[str, Job], block: int, store: ResultStore, leases: Leases) -> list[Job]:
-    """Take a block: the first job that is free, and others that can be stacked on it."""
-    taken: dict[str, Job] = {}
-    for digest, job in left.items():
-        if len(taken) == block:
-            break
-        if all(stackable(each, job) for each in taken.values()) and leases.take(digest):
-            taken[digest] = job
-    # Another process may have ended a job between the look and the lease.
-    free = store.lacking(taken)
-    for digest in taken.keys() - set(free):
-        leases.drop(digest)
-    return [taken[digest] for digest in free]
+def _take(
+    left: Mapping[str, Job], together: Sequence[Sequence[str]], store: ResultStore, leases: Leases, *, begun: bool
+) -> list[Job]:
+    """Take what is left of the first block of which something is free.
+
+    begun: take from blocks too of which another process has the first job; it is about to take the others as well, so
+        these are free for good only where that was a while ago.
+    """
+    for block in together:
+        taken: list[str] = []
+        for digest in block:
+            if digest not in left:
+                continue
+            if leases.take(digest):
+                taken.append(digest)
+            elif not taken and not begun:
+                break
+        # Another process may have ended a job between the look and the lease.
+        free = store.lacking(taken)
+        for digest in set(taken) - set(free):
+            leases.drop(digest)
+        if free:
+            return [left[digest] for digest in free]
+    return []

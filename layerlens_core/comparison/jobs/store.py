@@ -223,4 +223,4 @@ def _difference(name: str, there: object, here: object) -> str:
 
 
 def _advice(directory: Path) -> str:
-    return f"--overwrite drops them, another --out than {directory.parent} keeps them"
+    return f"--overwrite drops them; a plan in another directory than {directory.parent} keeps them"

@@ -9,6 +9,8 @@ from layerlens_core.comparison.judging.statistics import Difference
 
 #: What every arm is compared with, and what is recommended where nothing is shown to be better.
 UNIFORM = "uniform"
+#: The arm that is the run's own plan.
+PLANNED = "plan"
 #: ``uniform``: it is what others are compared with; ``same``: it trains the very same sizes; ``diverged``: at its rate
 #: a seed gave no finite loss; ``unmatched``: uniform has no finite loss at this budget.
 Finding = Literal["uniform", "same", "better", "worse", "no difference", "diverged", "unmatched"]

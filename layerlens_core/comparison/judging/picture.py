@@ -63,8 +63,7 @@ def write_picture(verdict: Verdict, path: Path, *, axes: Sequence[Axis] = ("para
 
     Raises `ComparisonError` as `picture` does, and for any other ending.
     """
-    if path.suffix not in (".svg", ".png"):
-        raise ComparisonError(f"a picture is written as .svg or .png, not as {path.name}")
+    check_picture(path)
     chart = picture(verdict, axes=axes).to_json()
     import vl_convert
 
@@ -75,6 +74,18 @@ def write_picture(verdict: Verdict, path: Path, *, axes: Sequence[Axis] = ("para
     )
     with replacing(path) as file:
         file.buffer.write(content)
+
+
+def check_picture(path: Path) -> None:
+    """Refuse a picture that could not be written, before anything is trained for it.
+
+    path: as for `write_picture`.
+
+    Raises `ComparisonError` for another ending, and where a package is missing.
+    """
+    if path.suffix not in (".svg", ".png"):
+        raise ComparisonError(f"a picture is written as .svg or .png, not as {path.name}")
+    _altair()
 
 
 def _altair() -> Any:

@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 from layerlens_core.comparison.judging import sentences
 from layerlens_core.comparison.judging.bench import Bench
-from layerlens_core.comparison.judging.judgement import UNIFORM, Judged, Recommended, Verdict
+from layerlens_core.comparison.judging.judgement import PLANNED, UNIFORM, Judged, Recommended, Verdict
 from layerlens_core.comparison.judging.selection import Runs, chosen, made_finite
 from layerlens_core.comparison.judging.statistics import Pair
 from layerlens_core.errors import ComparisonError
@@ -43,8 +43,7 @@ def verdict(
     """
     if not 0 < confidence < 1 or not tolerance >= 0:
         raise ComparisonError(f"confidence {confidence} must lie between 0 and 1, tolerance {tolerance} not below 0")
-    if sum(count > 0 for count in labels) < 2:
-        raise ComparisonError("at least two held-out samples with labels are needed to judge")
+    check_labels(labels)
     runs, told = chosen(made_finite(results, labels), labels, rates)
     runs = _in_order(runs)
     bench = Bench(runs=runs, labels=labels, confidence=confidence)
@@ -70,6 +69,20 @@ def verdict(
     )
 
 
+def check_labels(labels: tuple[int, ...]) -> None:
+    """Refuse held-out samples of which too few have labels, before anything is trained.
+
+    labels: as for `verdict`.
+
+    Raises `ComparisonError`.
+    """
+    if (labelled := sum(count > 0 for count in labels)) < 2:
+        raise ComparisonError(
+            f"at least two held-out samples with labels are needed to judge, and there are {labelled}; give more "
+            "data, or held-out data of its own (--eval)"
+        )
+
+
 def pairs(
     results: Sequence[Result], labels: tuple[int, ...], arm: str, *, rates: Mapping[str, float] = _NO_RATES
 ) -> tuple[Pair, ...]:
@@ -89,7 +102,7 @@ def _in_order(runs: Sequence[Runs]) -> tuple[Runs, ...]:
     sizes: dict[str, int] = {}
     for each in sorted(runs, key=lambda each: (each.arm.name != UNIFORM, each.arm.parameters)):
         sizes.setdefault(each.arm.budget, each.arm.parameters)
-    first = {UNIFORM: 0, "plan": 1}
+    first = {UNIFORM: 0, PLANNED: 1}
     return tuple(
         sorted(
             runs,

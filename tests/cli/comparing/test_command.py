@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from cli.in_process import listing
 from cli.rows import rows_of
 from layerlens_core.cli.comparing.command import budgets_in, rates_in, share_in
 from layerlens_core.errors import ComparisonError
@@ -113,10 +114,56 @@ def test_ray_gives_the_figures_of_one_process(layerlens, run, given, tmp_path, t
         (("--eval", "nowhere.jsonl"), "nowhere.jsonl"),
         (("--join", "--overwrite"), "use it alone, then --join"),
         (("--join", "--ray"), "two ways to share the work"),
+        (("--picture", "found.pdf"), "as .svg or .png, not as found.pdf"),
+        (("--arms", "metric:nowhere"), "no metric is named 'nowhere'"),
+        (("--budgets", "params=3"), "the cheapest candidate, lora of size 1, takes 248"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_in_a_line(layerlens, run, given, options, message):
     assert message in layerlens.refused("compare", run, *given, *SHORT, *options, out=run)
+
+
+@pytest.mark.parametrize("missing", ["altair", "vl_convert"])
+def test_a_picture_that_could_not_be_drawn_is_refused_before_anything_is_trained(
+    layerlens, run, given, monkeypatch, missing
+):
+    monkeypatch.setitem(sys.modules, missing, None)
+    message = layerlens.refused("compare", run, *given, *SHORT, "--picture", run / "found.svg", out=run)
+    assert f"pictures need {missing}" in message
+
+
+def test_too_little_to_judge_on_is_refused_before_anything_is_trained(layerlens, run, given, write, tmp_path):
+    two = ("--model", given[1], "--data", write("two.jsonl", rows_of("text")[:2]))
+    assert "held-out samples with labels are needed to judge, and there are 1" in layerlens.refused(
+        "compare", run, *two, *SHORT, out=run
+    )
+    held_out = ("--eval", write("one.jsonl", rows_of("text")[:1]))
+    assert "there are 1" in layerlens.refused("compare", run, *given, *held_out, *SHORT, out=run)
+    empty = ("--eval", write("empty.jsonl", []))
+    assert "holds no row that could be judged on" in layerlens.refused("compare", run, *given, *empty, *SHORT, out=run)
+
+
+def test_few_held_out_samples_are_a_warning_and_an_arm_beyond_its_budget_is_left_out(layerlens, run, given):
+    found = layerlens.ok("compare", run, *given, "--lr", "1e-2", "--budgets", "params=3,r=2", *SHORT)
+    assert "only 3 held-out examples have labels" in found.stdout
+    assert "left out: plan params=3: budget params=3 allows 3 trainable parameters" in found.stderr
+
+
+def test_running_out_of_memory_with_one_arm_loses_nothing_that_is_done(layerlens, run, given, monkeypatch):
+    import torch
+
+    from layerlens_core.comparison.stacked.train import Training
+
+    layerlens.ok("compare", run, *given, "--lr", "1e-2", *SHORT)
+    done = listing(run / "compare" / "results")
+
+    def none_left(training):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(Training, "run", none_left)
+    message = layerlens.refused("compare", run, *given, "--lr", "1e-2,2e-2", *SHORT)
+    assert "has too little memory for a single arm" in message
+    assert listing(run / "compare" / "results") == done
 
 
 def test_another_model_is_refused_by_name(layerlens, run, model, data):
@@ -128,7 +175,9 @@ def test_results_of_other_data_are_refused_unless_they_may_go(layerlens, run, gi
     layerlens.ok("compare", run, *given, "--lr", "1e-2", *SHORT)
     other = write("other.jsonl", rows_of("text")[:-2])
     options = ("--model", given[1], "--data", other, "--lr", "1e-2", *SHORT)
-    assert "data" in layerlens.refused("compare", run, *options)
+    message = layerlens.refused("compare", run, *options, out=run)
+    assert "holds results of other training data" in message
+    assert f"--overwrite drops them; a plan in another directory than {run} keeps them" in message
     layerlens.ok("compare", run, *options, "--overwrite")
 
 

@@ -32,6 +32,7 @@ def _made(names, budgets=("r=4",), profile=PROFILE, plan=PLAN, **more):
     return {arm.key: arm for arm in arms}, {f"{each.name} {each.budget}": each.reason for each in dropped}
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(profile=profiles(), rank=st.integers(1, 9), amount=st.integers(1, 4000), seed=st.integers(0, 3), data=st.data())
 def test_every_arm_is_counted_exactly_and_keeps_to_its_budget(profile, rank, amount, seed, data):

@@ -25,6 +25,7 @@ def _held(inventory, sizes):
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(profile=profiles(), rank=st.integers(1, 6), seed=st.integers(0, 3))
 def test_every_group_of_equal_cost_holds_the_same_sizes_in_another_order(profile, rank, seed):

@@ -13,7 +13,7 @@ import pytest
 from layerlens_core.comparison.jobs.join import run_joined
 from layerlens_core.comparison.jobs.leases import leasing
 from layerlens_core.comparison.jobs.local import run_local
-from layerlens_core.comparison.jobs.runner import stackable
+from layerlens_core.comparison.jobs.runner import blocks, stackable
 from layerlens_core.comparison.jobs.store import ResultStore
 from layerlens_core.errors import ModelError
 from scripts import comparing, environment
@@ -78,12 +78,45 @@ def test_one_process_gets_blocks_of_jobs_that_can_be_stacked(store, tmp_path, al
     assert left_over(store) == []
 
 
+@pytest.mark.parametrize("done", [[0], [1, 2], [0, 1, 2, 5], [4, 5, 6]])
+def test_jobs_train_beside_those_of_their_own_block_whatever_is_done(store, done):
+    asked = []
+
+    def run(jobs):
+        asked.append([job.id for job in jobs])
+        yield from map(pretended, jobs)
+
+    for number in done:
+        store.add(pretended(JOBS[number]))
+    there = {JOBS[number].id for number in done}
+    wanted = [[job.id for job in block if job.id not in there] for block in blocks(JOBS, 3)]
+    run_joined(store, JOBS, run, block=3)
+    assert asked == [block for block in wanted if block]
+
+
+def test_a_block_that_another_process_has_begun_is_left_to_it(store):
+    asked = []
+
+    def run(jobs):
+        asked.append([job.id for job in jobs])
+        if len(asked) == 1:  # the other one goes on in the meantime
+            for job in JOBS[:3]:
+                store.add(pretended(job))
+        yield from map(pretended, jobs)
+
+    with leasing(store.leases) as other:
+        assert other.take(JOBS[0].id)
+        run_joined(store, JOBS, run, block=3)
+    assert asked == [[job.id for job in block] for block in blocks(JOBS, 3)[1:]]
+
+
 def test_nothing_is_done_where_nothing_is_missing(store):
     run_local(store, JOBS, pretending())
     assert run_joined(store, JOBS, lambda jobs: pytest.fail("was asked"), block=3) == list(map(pretended, JOBS))
     assert left_over(store) == []
 
 
+@pytest.mark.slow
 def test_two_processes_take_each_job_once(store, tmp_path, start, alone):
     processes = [start(0.05), start(0.05)]
     assert [process.wait() for process in processes] == [0, 0]
@@ -93,6 +126,7 @@ def test_two_processes_take_each_job_once(store, tmp_path, start, alone):
     assert left_over(store) == []
 
 
+@pytest.mark.slow
 def test_jobs_of_a_process_that_was_killed_are_taken_over(store, tmp_path, start, alone):
     doomed = start(0.3)
     while not begun(tmp_path / "log"):
@@ -109,6 +143,7 @@ def test_jobs_of_a_process_that_was_killed_are_taken_over(store, tmp_path, start
     assert left_over(store) == []
 
 
+@pytest.mark.slow
 def test_a_process_that_was_stopped_for_long_and_goes_on_changes_nothing(store, tmp_path, start, alone):
     stopped = start(0.3)
     while not begun(tmp_path / "log"):

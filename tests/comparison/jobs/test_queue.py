@@ -76,6 +76,7 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path):
         Queue.open(tmp_path / "none" / "journal.log", SETTING.labels)
 
 
+@pytest.mark.slow
 def test_a_lock_that_a_killed_process_left_is_taken(queue, monkeypatch):
     monkeypatch.setattr("layerlens_core.comparison.jobs.queue._LOCK_SECONDS", 3)
     queue.path.with_name("journal.log.lock").touch()

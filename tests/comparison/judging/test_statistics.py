@@ -124,6 +124,7 @@ SHARES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", SHARES)
 def test_with_three_seeds_a_true_zero_is_refused_no_more_often_than_promised(share):
     random = np.random.default_rng(4)

@@ -96,6 +96,7 @@ def test_memory_is_as_measured_else_as_planned_and_stacked_runs_share_it():
     assert measured.memory == 3.0
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=10)
 @given(st.randoms(use_true_random=False))
 def test_the_order_in_which_jobs_ended_changes_nothing(random):
