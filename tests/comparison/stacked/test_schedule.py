@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import get_linear_schedule_with_warmup
 
-from layerlens_core.comparison.stacked.low_rank import drawn
+from layerlens_core.comparison.stacked.noise import drawn
 from layerlens_core.comparison.stacked.schedule import factor, order
 from layerlens_core.values.comparison import Schedule
 
