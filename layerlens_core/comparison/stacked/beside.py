@@ -75,8 +75,15 @@ def _correct(side: Any, output: Tensor) -> Tensor:
     return result
 
 
+def _attend(side: Any, query: Tensor, output: Tensor, scaling: float | None) -> Tensor:
+    """The forward of a prefix."""
+    factor = query.shape[-1] ** -0.5 if scaling is None else scaling
+    result: Tensor = _Addition.apply(query * factor, output, side.tag, side.anchor)
+    return result
+
+
 #: By method, the forward that its side module has while it is stacked.
-_FORWARDS: dict[str, Callable[..., Tensor]] = {"adapter": _correct}
+_FORWARDS: dict[str, Callable[..., Tensor]] = {"adapter": _correct, "prefix": _attend}
 
 
 @cache

@@ -8,10 +8,11 @@ from layerlens_core.adaptation.initialisation import set_along
 from layerlens_core.comparison.stacked.bottleneck import Bottleneck
 from layerlens_core.comparison.stacked.low_rank import A, LowRank
 from layerlens_core.comparison.stacked.place import Place
+from layerlens_core.comparison.stacked.prefixes import Prefixes
 from layerlens_core.values.comparison import Job
 
 #: By the name of the method.
-STACKED: Mapping[str, type[Place]] = {"lora": LowRank, "adapter": Bottleneck}
+STACKED: Mapping[str, type[Place]] = {"lora": LowRank, "adapter": Bottleneck, "prefix": Prefixes}
 
 
 def started(

@@ -14,8 +14,10 @@ from zoo.compared import arm, job, mixed, model_and_samples, tuned
 #: OPT folds samples and tokens, ALBERT calls its modules again and again, Falcon and MPT write to outputs in place.
 FAMILIES = ["llama", "gpt2", "opt", "mpt", "falcon", "mamba", "bert", "albert", "t5"]
 FAMILIES += [f"{name}-classifier" for name in ("llama", "bert", "roberta", "distilbert")]
-#: T5 has no attentions on transformers' interface, BART has; Phi computes attention and feed-forward side by side.
+#: Phi computes attention and feed-forward side by side.
 MIXED = ["llama", "gpt2", "opt", "falcon", "phi", "bert-classifier", "albert", "t5", "bart"]
+#: Attentions on transformers' interface: with fewer key-value heads, keys wider than values, positions in the scores.
+PREFIXED = ["llama", "gpt2", "opt", "bert-classifier", "albert", "t5", "bart"]
 SCHEDULE = Schedule(steps=10, batch=4, warmup=2, clip=0.5)
 
 
@@ -96,6 +98,19 @@ def test_so_do_arms_of_other_methods_and_of_several(family, tmp_path):
             job(mixed(model, 3, methods=["adapter"]), rate=1e-2, schedule=SCHEDULE),
             job(mixed(model, 5, methods=["adapter", "lora"]), rate=2e-2, schedule=SCHEDULE),
             job(mixed(model, 2, methods=["lora", "adapter"]), rate=3e-2, schedule=SCHEDULE),
+        ]
+
+    check(family, jobs_of, tmp_path)
+
+
+@pytest.mark.parametrize("family", PREFIXED)
+def test_so_do_arms_with_prefixes(family, tmp_path):
+    def jobs_of(model):
+        return [
+            job(mixed(model, 2, methods=["adapter"]), rate=1e-2, schedule=SCHEDULE),
+            job(mixed(model, 3, methods=["prefix"]), rate=3e-2, schedule=SCHEDULE),
+            job(mixed(model, 5, methods=["lora", "prefix"]), rate=2e-2, schedule=SCHEDULE),
+            job(mixed(model, 2, methods=["prefix", "adapter", "lora"]), rate=3e-2, schedule=SCHEDULE),
         ]
 
     check(family, jobs_of, tmp_path)
