@@ -53,12 +53,16 @@ def _(inputs: Tensor, gradient: Tensor, tag: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _Addition(torch.autograd.Function):
-    """The output with what a place adds, a function of the inputs. The anchor ties it to the graph."""
+    """The output with what a place adds, a function of the inputs. The anchor ties it to the graph.
+
+    output: None where the inputs are the output; the compiler takes no tensor twice.
+    """
 
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, output: Tensor, tag: Tensor, anchor: Tensor) -> Tensor:
+    def forward(ctx: Any, inputs: Tensor, output: Tensor | None, tag: Tensor, anchor: Tensor) -> Tensor:
         ctx.save_for_backward(inputs, tag)
-        result: Tensor = torch.ops.layerlens_stacked.add(inputs, output, tag)
+        ctx.alone = output is None
+        result: Tensor = torch.ops.layerlens_stacked.add(inputs, inputs if output is None else output, tag)
         return result
 
     @staticmethod
@@ -66,12 +70,14 @@ class _Addition(torch.autograd.Function):
         inputs, tag = ctx.saved_tensors
         # The compiler drops an operator whose results are unused, so the anchor's derivative is always one of them.
         of_inputs, of_anchor = torch.ops.layerlens_stacked.receive(inputs, gradient, tag)
+        if ctx.alone:
+            return of_inputs + gradient, None, None, of_anchor
         return of_inputs, gradient, None, of_anchor
 
 
 def _correct(side: Any, output: Tensor) -> Tensor:
     """The forward of an adapter."""
-    result: Tensor = _Addition.apply(output, output, side.tag, side.anchor)
+    result: Tensor = _Addition.apply(output, None, side.tag, side.anchor)
     return result
 
 
@@ -120,3 +126,15 @@ def beside(model: nn.Module, places: Sequence[tuple[str, Place]]) -> Iterator[No
         for attached in hosts:
             attached.detach()
         _PLACES.clear()
+
+
+@contextmanager
+def hooks_told_apart() -> Iterator[None]:
+    """What is compiled inside runs only where modules have the hooks that they had then.
+
+    By default code that was compiled for a block without adapters would run for the next one, which has some.
+    """
+    from torch._dynamo import config as dynamo  # the compiler takes long to import
+
+    with dynamo.patch(skip_nnmodule_hook_guards=False):
+        yield

@@ -7,7 +7,7 @@ from attrs import frozen
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from layerlens_core.comparison.stacked.beside import beside
+from layerlens_core.comparison.stacked.beside import beside, hooks_told_apart
 from layerlens_core.comparison.stacked.heads import StackedHead
 from layerlens_core.comparison.stacked.low_rank import LowRank
 from layerlens_core.comparison.stacked.methods import STACKED, started
@@ -100,6 +100,8 @@ class Block:
         with ExitStack() as stack:
             for head in self.heads:
                 stack.enter_context(head.attached())
+            if layers:
+                stack.enter_context(hooks_told_apart())
             stack.enter_context(attached(model, ears, layers=layers))
             # After the ears, so that an adapter corrects what LoRA has added to.
             stack.enter_context(beside(model, sides))
