@@ -12,7 +12,7 @@ import zoo
 from layerlens_core.adaptation.attach import attach
 from layerlens_core.adaptation.attached import adapted
 from layerlens_core.adaptation.config import Entry, configure
-from layerlens_core.comparison.stacked.methods import STACKED, started
+from layerlens_core.comparison.stacked.methods import started
 from layerlens_core.inspection.inspect import inspect
 from layerlens_core.profiling.samples.sample import Sample
 from layerlens_core.values.comparison import Arm, Job, Schedule
@@ -87,8 +87,6 @@ def tuned(model: PreTrainedModel, one: Job) -> PeftModel:
     layers = dict(adapted(wrapped.get_base_model()))
     with torch.no_grad():
         for name, entry in entries.items():
-            if entry.method not in STACKED:
-                continue
             parameters = dict(layers[name].named_parameters())
             for part, tensor in started(entry.method, name, entry.shape, one, {}).items():
                 parameters[part].copy_(tensor)

@@ -1,4 +1,4 @@
-"""Arms that are not stacked: other methods, AdaLoRA and all weights, on the same batches as the stacked ones."""
+"""Arms that are not stacked: where samples may meet, AdaLoRA and all weights, on the same batches as stacked ones."""
 
 import pytest
 import torch
@@ -7,6 +7,7 @@ from attrs import evolve
 from layerlens_core.comparison.stacked.runner import Runner
 from layerlens_core.comparison.stacked.schedule import order
 from layerlens_core.comparison.stacked.testbed import prepare_testbed
+from layerlens_core.profiling.attribution.establish import ALONE
 from layerlens_core.profiling.samples.sample import collate
 from layerlens_core.values.comparison import Schedule
 from zoo.compared import arm, job, model_and_samples, tuned
@@ -32,6 +33,11 @@ def sides(testbed):
     return evolve(arm(testbed.model, 1), sizes=sizes)
 
 
+def meeting(testbed):
+    """The same, as if its samples met in a batch, so that nothing is stacked."""
+    return evolve(testbed, established=ALONE)
+
+
 def results(testbed, *jobs):
     return {result.job.id: result for result in Runner(testbed=testbed)(list(jobs))}
 
@@ -40,7 +46,7 @@ def test_other_methods_train_and_are_gone_afterwards(testbed):
     one, lora = job(sides(testbed), rate=2e-2, schedule=SCHEDULE), job(arm(testbed.model, 2), schedule=SCHEDULE)
     still = job(sides(testbed), rate=0.0, schedule=SCHEDULE)
     before = snapshot(testbed.model)
-    found = results(testbed, one, lora, still)
+    found = results(meeting(testbed), one, lora, still)
     assert snapshot(testbed.model) == before
     assert found[one.id].stacked == 1
     assert found[one.id].training[-1] < found[still.id].training[-1]
@@ -51,9 +57,9 @@ def test_other_methods_train_and_are_gone_afterwards(testbed):
 
 def test_they_train_as_a_plain_loop_does(testbed):
     one = job(sides(testbed), rate=2e-2, schedule=Schedule(steps=5, batch=4, clip=0.0))
-    found = results(testbed, one)[one.id]
+    found = results(meeting(testbed), one)[one.id]
+    assert found.stacked == 1
     fresh = model_and_samples("llama" if testbed.task == "causal-lm" else "bert-classifier")[0]
-    torch.manual_seed(one.seed)
     wrapped = tuned(fresh, one)
     optimizer = torch.optim.AdamW([p for p in wrapped.parameters() if p.requires_grad], lr=2e-2, weight_decay=0.0)
     losses = []
