@@ -1,6 +1,7 @@
 """Tiny models, samples and jobs for the tests of comparisons."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from attrs import evolve
@@ -65,7 +66,7 @@ def mixed(model: PreTrainedModel, size: int, *, methods: Sequence[str]) -> Arm:
     """The methods in turn, from layer to layer, each on all its places."""
     sizes: dict[str, dict[str, int]] = {}
     for depth, layer in enumerate(inspect(model).layers):
-        places = {
+        places: dict[str, Sequence[Any]] = {
             "lora": layer.modules,
             "adapter": layer.writers,
             "prefix": [attention for attention in layer.attentions if attention.interface],
