@@ -13,7 +13,7 @@ import zoo
 from layerlens_core.adaptation.attach import attach
 from layerlens_core.adaptation.attached import adapted
 from layerlens_core.adaptation.config import Entry, configure
-from layerlens_core.comparison.stacked.methods import started
+from layerlens_core.comparison.stacked.methods.stacked import started
 from layerlens_core.inspection.inspect import inspect
 from layerlens_core.profiling.samples.sample import Sample
 from layerlens_core.values.comparison import Arm, Job, Schedule

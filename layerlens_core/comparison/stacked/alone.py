@@ -16,9 +16,9 @@ from layerlens_core.adaptation.config import Entry, configure
 from layerlens_core.adaptation.snapshot import remember
 from layerlens_core.adaptation.target_patterns import exactly
 from layerlens_core.comparison.arms.peers import adalora_ranks
-from layerlens_core.comparison.stacked.methods import STACKED, started
+from layerlens_core.comparison.stacked.methods.place import Pass
+from layerlens_core.comparison.stacked.methods.stacked import STACKED, started
 from layerlens_core.comparison.stacked.parameters import BETAS, EPSILON, WEIGHT_DECAY
-from layerlens_core.comparison.stacked.place import Pass
 from layerlens_core.comparison.stacked.schedule import factor
 from layerlens_core.comparison.stacked.testbed import Testbed
 from layerlens_core.profiling.model.devices import input_device

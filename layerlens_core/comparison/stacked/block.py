@@ -7,12 +7,12 @@ from attrs import frozen
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from layerlens_core.comparison.stacked.beside import beside, hooks_told_apart
 from layerlens_core.comparison.stacked.heads import StackedHead
-from layerlens_core.comparison.stacked.low_rank import LowRank
-from layerlens_core.comparison.stacked.methods import STACKED, started
+from layerlens_core.comparison.stacked.methods.beside import beside, hooks_told_apart
+from layerlens_core.comparison.stacked.methods.low_rank import LowRank
+from layerlens_core.comparison.stacked.methods.place import Pass, Place
+from layerlens_core.comparison.stacked.methods.stacked import STACKED, started
 from layerlens_core.comparison.stacked.parameters import Parameters
-from layerlens_core.comparison.stacked.place import Pass, Place
 from layerlens_core.comparison.stacked.testbed import Testbed, linears_in
 from layerlens_core.profiling.hooks.attach import attached
 from layerlens_core.profiling.hooks.tap import Ear

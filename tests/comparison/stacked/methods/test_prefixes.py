@@ -5,9 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comparison.stacked.places import blocks, check, placed
-from layerlens_core.comparison.stacked.place import Pass
-from layerlens_core.comparison.stacked.prefixes import Prefixes
+from comparison.stacked.methods.places import blocks, check, placed
+from layerlens_core.comparison.stacked.methods.place import Pass
+from layerlens_core.comparison.stacked.methods.prefixes import Prefixes
 from layerlens_core.errors import ModelError
 
 

@@ -8,8 +8,8 @@ import torch
 from attrs import evolve
 from torch._dynamo.utils import counters
 
-from layerlens_core.comparison.stacked import beside
 from layerlens_core.comparison.stacked.block import Block
+from layerlens_core.comparison.stacked.methods import beside
 from layerlens_core.comparison.stacked.runner import Runner
 from layerlens_core.comparison.stacked.testbed import prepare_testbed
 from layerlens_core.profiling.hooks import compiled

@@ -11,8 +11,8 @@ import torch
 from attrs import field, frozen
 from torch import Tensor
 
-from layerlens_core.comparison.stacked.noise import normal
-from layerlens_core.comparison.stacked.place import Place
+from layerlens_core.comparison.stacked.methods.noise import normal
+from layerlens_core.comparison.stacked.methods.place import Place
 from layerlens_core.comparison.stacked.testbed import Testbed
 from layerlens_core.errors import ModelError
 

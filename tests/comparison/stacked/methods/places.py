@@ -6,7 +6,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from layerlens_core.comparison.stacked.place import Pass, Place
+from layerlens_core.comparison.stacked.methods.place import Pass, Place
 
 #: One arm's tensors, its inputs and its output, to what comes out.
 Formula = Callable[[dict[str, Tensor], Tensor, Tensor], Tensor]

@@ -10,8 +10,8 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
-from layerlens_core.comparison.stacked.noise import drawn
-from layerlens_core.comparison.stacked.place import Place
+from layerlens_core.comparison.stacked.methods.noise import drawn
+from layerlens_core.comparison.stacked.methods.place import Place
 
 #: As PEFT names them.
 A, B = "lora_A.default.weight", "lora_B.default.weight"

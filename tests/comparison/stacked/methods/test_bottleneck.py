@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.functional import gelu, linear
 
-from comparison.stacked.places import blocks, check, placed
-from layerlens_core.comparison.stacked.bottleneck import Bottleneck
-from layerlens_core.comparison.stacked.place import Pass
+from comparison.stacked.methods.places import blocks, check, placed
+from layerlens_core.comparison.stacked.methods.bottleneck import Bottleneck
+from layerlens_core.comparison.stacked.methods.place import Pass
 from layerlens_core.profiling.attribution.layout import Layout
 
 #: By layout, the shape of a tensor of 2 tokens a sample, and a running arm's part of it.

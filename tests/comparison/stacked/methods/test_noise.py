@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layerlens_core.comparison.stacked.noise import drawn, normal
+from layerlens_core.comparison.stacked.methods.noise import drawn, normal
 
 
 @given(rank=st.integers(1, 20), more=st.integers(0, 30), features=st.integers(1, 70), seed=st.integers(0, 3))

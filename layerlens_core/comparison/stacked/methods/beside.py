@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from layerlens_core.adaptation.config import Entry
 from layerlens_core.adaptation.provided import provided_side
-from layerlens_core.comparison.stacked.place import Place
+from layerlens_core.comparison.stacked.methods.place import Place
 
 #: Whose forward is called, by the address of a tensor.
 _PLACES: dict[int, Place] = {}

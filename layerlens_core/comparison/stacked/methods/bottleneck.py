@@ -12,8 +12,8 @@ from attrs import frozen
 from torch import Tensor
 from torch.nn.functional import gelu
 
-from layerlens_core.comparison.stacked.noise import drawn
-from layerlens_core.comparison.stacked.place import Place
+from layerlens_core.comparison.stacked.methods.noise import drawn
+from layerlens_core.comparison.stacked.methods.place import Place
 
 _DOWN, _DOWN_BIAS = "lora_down.default.weight", "lora_down.default.bias"
 _UP, _UP_BIAS = "lora_up.default.weight", "lora_up.default.bias"

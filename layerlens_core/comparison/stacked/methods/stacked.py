@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from layerlens_core.adaptation.initialisation import set_along
-from layerlens_core.comparison.stacked.bottleneck import Bottleneck
-from layerlens_core.comparison.stacked.low_rank import A, LowRank
-from layerlens_core.comparison.stacked.place import Place
-from layerlens_core.comparison.stacked.prefixes import Prefixes
+from layerlens_core.comparison.stacked.methods.bottleneck import Bottleneck
+from layerlens_core.comparison.stacked.methods.low_rank import A, LowRank
+from layerlens_core.comparison.stacked.methods.place import Place
+from layerlens_core.comparison.stacked.methods.prefixes import Prefixes
 from layerlens_core.values.comparison import Job
 
 #: By the name of the method.
