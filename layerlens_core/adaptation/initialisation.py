@@ -30,6 +30,15 @@ def align(model: PeftModel, directions: Mapping[str, Tensor], adapter: str = "de
     """
     for name, layer in lora_layers(model).items():
         if name in directions and adapter in layer.lora_A:
-            weight = layer.lora_A[adapter].weight
-            rows = directions[name][: len(weight)]
-            weight[: len(rows)] = ROW_NORM * rows.to(weight.device, weight.dtype)
+            set_along(layer.lora_A[adapter].weight, directions[name])
+
+
+@torch.no_grad()
+def set_along(a: Tensor, directions: Tensor) -> None:
+    """Set the first rows of one A to directions, at the norm of the usual initialisation.
+
+    a: [r, in], changed in place.
+    directions: orthonormal rows [k, in], the leading one first; those beyond the r-th are not used.
+    """
+    rows = directions[: len(a)]
+    a[: len(rows)] = ROW_NORM * rows.to(a)

@@ -1,10 +1,19 @@
 """Tiny models, samples and jobs for the tests of comparisons."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
+from attrs import evolve
+from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel
 
 import zoo
+from layerlens_core.adaptation.attach import attach
+from layerlens_core.adaptation.attached import adapted
+from layerlens_core.adaptation.config import Entry, configure
+from layerlens_core.comparison.stacked.methods.stacked import started
 from layerlens_core.inspection.inspect import inspect
 from layerlens_core.profiling.samples.sample import Sample
 from layerlens_core.values.comparison import Arm, Job, Schedule
@@ -51,6 +60,38 @@ def arm(model: PreTrainedModel, rank: int, *, every: int = 1, name: str = "unifo
         scale=2.0,
         parameters=rank * sum(module.in_features + module.out_features for module in modules),
     )
+
+
+def mixed(model: PreTrainedModel, size: int, *, methods: Sequence[str]) -> Arm:
+    """The methods in turn, from layer to layer, each on all its places."""
+    sizes: dict[str, dict[str, int]] = {}
+    for depth, layer in enumerate(inspect(model).layers):
+        places: dict[str, Sequence[Any]] = {
+            "lora": layer.modules,
+            "adapter": layer.writers,
+            "prefix": [attention for attention in layer.attentions if attention.interface],
+        }
+        method = methods[depth % len(methods)]
+        sizes.setdefault(method, {}).update({place.name: size for place in places[method]})
+    return evolve(arm(model, 1), name="+".join(methods), sizes=sizes)
+
+
+def tuned(model: PreTrainedModel, one: Job) -> PeftModel:
+    """The model with what a job's arm trains, attached and at its start."""
+    inventory = inspect(model)
+    entries = {
+        name: Entry(method=method, size=size, shape=inventory.shapes[name])
+        for method, sizes in one.arm.sizes.items()
+        for name, size in sizes.items()
+    }
+    wrapped = attach(model, configure(entries, scale=one.arm.scale, heads=[head.name for head in inventory.heads]))
+    layers = dict(adapted(wrapped.get_base_model()))
+    with torch.no_grad():
+        for name, entry in entries.items():
+            parameters = dict(layers[name].named_parameters())
+            for part, tensor in started(entry.method, name, entry.shape, one, {}).items():
+                parameters[part].copy_(tensor)
+    return wrapped
 
 
 def job(of: Arm, *, rate: float = 1e-2, seed: int = 0, schedule: Schedule | None = None) -> Job:

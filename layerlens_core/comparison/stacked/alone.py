@@ -11,13 +11,13 @@ from peft import AdaLoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 
 from layerlens_core.adaptation.attach import attach, quietly
-from layerlens_core.adaptation.attached import lora_layers
+from layerlens_core.adaptation.attached import adapted
 from layerlens_core.adaptation.config import Entry, configure
-from layerlens_core.adaptation.initialisation import align
 from layerlens_core.adaptation.snapshot import remember
 from layerlens_core.adaptation.target_patterns import exactly
 from layerlens_core.comparison.arms.peers import adalora_ranks
-from layerlens_core.comparison.stacked.low_rank import Pass, drawn
+from layerlens_core.comparison.stacked.methods.place import Pass
+from layerlens_core.comparison.stacked.methods.stacked import STACKED, started
 from layerlens_core.comparison.stacked.parameters import BETAS, EPSILON, WEIGHT_DECAY
 from layerlens_core.comparison.stacked.schedule import factor
 from layerlens_core.comparison.stacked.testbed import Testbed
@@ -161,14 +161,14 @@ class Alone:
 
     @torch.no_grad()
     def _draw(self, wrapped: PeftModel, job: Job) -> None:
-        """The same noise that stacked arms of this seed start from."""
-        for name, layer in lora_layers(wrapped).items():
-            if "default" in layer.lora_A and name in self.testbed.inventory.shapes:
-                weight = layer.lora_A["default"].weight
-                if "experts" not in self.testbed.inventory.shapes[name]:
-                    weight.copy_(drawn(name, len(weight), weight.shape[1], job.seed))
-        if job.arm.start == "gradient":
-            align(wrapped, self.directions)
+        """The same noise that stacked arms of this seed start from, in the methods that are stacked."""
+        layers = dict(adapted(wrapped.get_base_model()))
+        for method, sizes in job.arm.sizes.items():
+            for name in [name for name, size in sizes.items() if size > 0 and method in STACKED]:
+                shape = self.testbed.inventory.shapes[name]
+                parts = dict(layers[name].named_parameters())
+                for part, tensor in started(method, name, shape, job, self.directions).items():
+                    parts[part].copy_(tensor)
 
     def _adalora(self, job: Job) -> PeftModel:
         initial, target = adalora_ranks(job.arm)

@@ -8,13 +8,16 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from layerlens_core.comparison.stacked.heads import StackedHead
-from layerlens_core.comparison.stacked.low_rank import LowRank, Pass, drawn
+from layerlens_core.comparison.stacked.methods.beside import beside, hooks_told_apart
+from layerlens_core.comparison.stacked.methods.low_rank import LowRank
+from layerlens_core.comparison.stacked.methods.place import Pass, Place
+from layerlens_core.comparison.stacked.methods.stacked import STACKED, started
 from layerlens_core.comparison.stacked.parameters import Parameters
 from layerlens_core.comparison.stacked.testbed import Testbed, linears_in
 from layerlens_core.profiling.hooks.attach import attached
 from layerlens_core.profiling.hooks.tap import Ear
 from layerlens_core.profiling.model.devices import input_device
-from layerlens_core.values.comparison import Job
+from layerlens_core.values.comparison import Arm, Job
 
 
 @frozen(eq=False)
@@ -23,14 +26,14 @@ class Block:
 
     jobs: one an arm.
     parameters: what they train.
-    places: the modules with LoRA.
+    places: by method and module.
     heads: that train in full.
     running: for which arms the model runs.
     """
 
     jobs: Sequence[Job]
     parameters: Parameters
-    places: Sequence[LowRank]
+    places: Mapping[tuple[str, str], Place]
     heads: Sequence[StackedHead]
     running: Pass
 
@@ -41,61 +44,47 @@ class Block:
         jobs: Sequence[Job],
         directions: Mapping[str, Tensor] | None = None,
     ) -> "Block":
-        """The arms of these jobs at their start: B is zero, A is drawn or aligned, heads are the model's.
+        """The arms of these jobs at their start: they add nothing, what is drawn is drawn, heads are the model's.
 
         testbed: whose model they adapt.
-        jobs: whose arms can be stacked (`stackable`), of one scale.
+        jobs: whose arms can be stacked (`why_not_stackable`), of one scale.
         directions: leading right singular vectors of the gradient, by module [k, in], for arms that start along them.
         """
         model, inventory, running = testbed.model, testbed.inventory, Pass()
-        ranks = {name: [job.arm.sizes.get("lora", {}).get(name, 0) for job in jobs] for name in inventory.shapes}
-        ranks = {name: of_arms for name, of_arms in ranks.items() if any(of_arms)}
-        shapes: dict[str, tuple[int, ...]] = {}
-        for name, of_arms in ranks.items():
-            shape, most = inventory.shapes[name], max(of_arms)
-            shapes[f"{name} A"] = (most, shape["in_features"])
-            shapes[f"{name} B"] = (shape["out_features"], most)
-        heads = {head.name: model.get_submodule(head.name) for head in inventory.heads}
-        for name, head in heads.items():
-            for part, tensor in head.named_parameters():
-                shapes[f"{name} {part}"] = tuple(tensor.shape)
-        parameters = Parameters.of(shapes, len(jobs), model.dtype, input_device(model))
-        slots, working, gradients = parameters.slots, parameters.working, parameters.gradients
-        places = [
-            LowRank(
+        parameters = Parameters.of(shapes_of(testbed, jobs), len(jobs), model.dtype, input_device(model))
+        slots = parameters.slots
+        places = {}
+        for (method, name), sizes in _sizes(testbed, jobs).items():
+            kind, shape = STACKED[method], inventory.shapes[name]
+            parts = kind.shapes(max(sizes), shape)
+            places[method, name] = kind(
                 name=name,
-                a=slots[f"{name} A"].of(working),
-                b=slots[f"{name} B"].of(working),
-                gradient_a=slots[f"{name} A"].of(gradients),
-                gradient_b=slots[f"{name} B"].of(gradients),
-                ranks=of_arms,
+                shape=shape,
+                tensors={part: slots[f"{name} {part}"].of(parameters.working) for part in parts},
+                gradients={part: slots[f"{name} {part}"].of(parameters.gradients) for part in parts},
+                sizes=sizes,
                 scale=jobs[0].arm.scale,
                 layouts=testbed.established.layouts(name),
                 running=running,
             )
-            for name, of_arms in ranks.items()
-        ]
-        stacked = []
-        for name, head in heads.items():
+        heads = []
+        for name, head in ((head.name, model.get_submodule(head.name)) for head in inventory.heads):
             leaves = {part: _leaves(parameters, f"{name} {part}") for part, _ in head.named_parameters()}
-            stacked.append(StackedHead(head, leaves, running))
+            heads.append(StackedHead(head, leaves, running))
             for part, tensor in head.named_parameters():
                 slots[f"{name} {part}"].of(parameters.values).copy_(tensor.detach())
-        block = cls(jobs, parameters, places, stacked, running)
+        block = cls(jobs, parameters, places, heads, running)
         block._draw(directions or {})
         return block
 
     def _draw(self, directions: Mapping[str, Tensor]) -> None:
-        from layerlens_core.adaptation.initialisation import ROW_NORM
-
-        for place in self.places:
-            start = self.parameters.slots[f"{place.name} A"].of(self.parameters.values)
-            for arm, (job, rank) in enumerate(zip(self.jobs, place.ranks, strict=True)):
-                rows = drawn(place.name, rank, start.shape[-1], job.seed)
-                if job.arm.start == "gradient" and place.name in directions:
-                    leading = directions[place.name][:rank]
-                    rows[: len(leading)] = ROW_NORM * leading.to(rows.dtype)
-                start[arm, :rank].copy_(rows)
+        slots, values = self.parameters.slots, self.parameters.values
+        for (method, name), place in self.places.items():
+            for arm, job in enumerate(self.jobs):
+                if place.sizes[arm]:
+                    for part, tensor in started(method, name, place.shape, job, directions).items():
+                        padded = slots[f"{name} {part}"].of(values)[arm]
+                        padded[tuple(slice(length) for length in tensor.shape)] = tensor.to(values)
         self.parameters.written()
 
     @contextmanager
@@ -105,11 +94,17 @@ class Block:
         model: frozen.
         layers: to compile.
         """
-        ears = {place.name: Ear(place.receive, lambda: None, add=place.add) for place in self.places}
+        low_rank = [place for place in self.places.values() if isinstance(place, LowRank)]
+        ears = {place.name: Ear(place.receive, lambda: None, add=place.add) for place in low_rank}
+        sides = [(method, place) for (method, _), place in self.places.items() if not isinstance(place, LowRank)]
         with ExitStack() as stack:
             for head in self.heads:
                 stack.enter_context(head.attached())
+            if layers:
+                stack.enter_context(hooks_told_apart())
             stack.enter_context(attached(model, ears, layers=layers))
+            # After the ears, so that an adapter corrects what LoRA has added to.
+            stack.enter_context(beside(model, sides))
             yield
 
     def penalty(self) -> Tensor | None:
@@ -117,23 +112,49 @@ class Block:
         return None
 
 
-def stackable(job: Job) -> bool:
-    """Whether a job's arm is of a kind that is trained beside others: LoRA on linear modules."""
-    return job.arm.tuner == "layerlens" and set(job.arm.sizes) <= {"lora"}
+def shapes_of(testbed: Testbed, jobs: Sequence[Job]) -> Mapping[str, tuple[int, ...]]:
+    """The tensors of an arm that the arms of these jobs have together, each as large as the largest.
+
+    testbed: whose model they adapt.
+    jobs: one an arm.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for (method, name), sizes in _sizes(testbed, jobs).items():
+        for part, shape in STACKED[method].shapes(max(sizes), testbed.inventory.shapes[name]).items():
+            shapes[f"{name} {part}"] = shape
+    for head in testbed.inventory.heads:
+        for part, tensor in testbed.model.get_submodule(head.name).named_parameters():
+            shapes[f"{head.name} {part}"] = tuple(tensor.shape)
+    return shapes
 
 
-def why_not_stackable(testbed: Testbed, modules: Collection[str]) -> str | None:
-    """Why arms on these modules cannot share a batch of a model; None where they can.
+def _sizes(testbed: Testbed, jobs: Sequence[Job]) -> Mapping[tuple[str, str], list[int]]:
+    """By method and module, the size in every arm, where any is above 0."""
+    sizes = {
+        (method, name): [job.arm.sizes.get(method, {}).get(name, 0) for job in jobs]
+        for method in STACKED
+        for name in testbed.inventory.shapes
+    }
+    return {place: of_arms for place, of_arms in sizes.items() if any(of_arms)}
+
+
+def why_not_stackable(testbed: Testbed, arm: Arm) -> str | None:
+    """Why an arm cannot share a batch of a model with others; None where it can.
 
     testbed: whose model is trained.
-    modules: that arms adapt.
+    arm: one of them.
     """
     model, established = testbed.model, testbed.established
+    if arm.tuner != "layerlens":
+        return f"{arm.tuner} trains a model of its own"
+    if unknown := sorted(arm.sizes.keys() - STACKED.keys()):
+        return f"{unknown[0]} is not computed for several arms at once"
     if established.company == "alone":
         return f"the samples of a batch depend on each other in {type(model).__name__}"
-    for module in modules:
-        if (reason := established.reason(module)) is not None or not established.layouts(module):
-            return f"{module}: {reason or 'where it keeps its samples is not known'}"
+    for method, sizes in arm.sizes.items():
+        for name, size in sizes.items():
+            if size and (reason := STACKED[method].refusal(testbed, name)) is not None:
+                return reason
     for head in testbed.inventory.heads:
         for name in linears_in(model, head.name):
             layouts = established.layouts(name).values()

@@ -9,7 +9,7 @@ from attrs import frozen
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from layerlens_core.comparison.stacked.low_rank import Pass
+from layerlens_core.comparison.stacked.methods.place import Pass
 from layerlens_core.errors import ModelError
 
 

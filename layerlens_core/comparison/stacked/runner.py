@@ -3,13 +3,14 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from math import prod
 
 import torch
 from attrs import define, field
 from torch import Tensor
 
 from layerlens_core.comparison.stacked.alone import Alone
-from layerlens_core.comparison.stacked.block import Block, stackable, why_not_stackable
+from layerlens_core.comparison.stacked.block import Block, shapes_of, why_not_stackable
 from layerlens_core.comparison.stacked.testbed import Testbed
 from layerlens_core.comparison.stacked.train import Room, Training
 from layerlens_core.profiling.model.devices import input_device
@@ -40,6 +41,7 @@ class Runner:
     directions: Mapping[str, Tensor] = field(factory=dict)
     most: int | None = None
     progress: Callable[[int, int], None] = field(default=lambda done, total: None)
+    _apart: dict[object, str | None] = field(factory=dict, init=False)
 
     def __call__(self, jobs: Iterable[Job]) -> Iterator[Result]:
         """Results of jobs, block by block, each as soon as it is known.
@@ -64,8 +66,8 @@ class Runner:
     def blocks(self, jobs: Sequence[Job]) -> list[list[Job]]:
         """Jobs that train together: of one schedule and scale, and of one seed where samples must not be padded.
 
-        Those of one seed stand beside each other, since they see the same samples, and of these those of like size,
-        since the larger one's rank decides what a pass costs.
+        Those of one seed stand beside each other, since they see the same samples, of these those of the same methods,
+        and of these those of like size, since the larger one's size decides what a pass costs.
         """
         together: dict[tuple[object, ...], list[Job]] = {}
         for job in jobs:
@@ -74,21 +76,24 @@ class Runner:
             together.setdefault(key, []).append(job)
         blocks = []
         for same in together.values():
-            same = sorted(same, key=lambda job: (job.seed, job.arm.parameters, job.rate))
+            same = sorted(same, key=lambda job: (job.seed, sorted(job.arm.sizes), job.arm.parameters, job.rate))
             most = self.most or self._fitting(same)
             blocks += [same[start : start + most] for start in range(0, len(same), most)]
         return blocks
 
     def _fitting(self, jobs: Sequence[Job]) -> int:
         """How many of these may be one block: what they train, with its optimizer, takes a share of free memory."""
-        heads = sum(head.parameters for head in self.testbed.inventory.heads)
-        largest = max(job.arm.parameters for job in jobs) + heads
-        return max(1, int(_SHARE * free_memory(input_device(self.testbed.model)) / (_BYTES * max(largest, 1))))
+        an_arm = sum(prod(shape) for shape in shapes_of(self.testbed, jobs).values())
+        return max(1, int(_SHARE * free_memory(input_device(self.testbed.model)) / (_BYTES * max(an_arm, 1))))
 
     def _stacks(self, job: Job) -> bool:
-        """Whether a job trains beside others: LoRA on modules whose rows are known, in a model whose rows are apart."""
-        modules = job.arm.sizes.get("lora", {})
-        return stackable(job) and why_not_stackable(self.testbed, modules) is None
+        """Whether a job trains beside others; found out once for all jobs at the same places."""
+        arm = job.arm
+        places = [(method, name) for method, sizes in arm.sizes.items() for name, size in sizes.items() if size]
+        key = (arm.tuner, frozenset(places))
+        if key not in self._apart:
+            self._apart[key] = why_not_stackable(self.testbed, arm)
+        return self._apart[key] is None
 
     def _train(self, jobs: Sequence[Job]) -> list[Result]:
         testbed = self.testbed

@@ -4,19 +4,20 @@ import pytest
 import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from layerlens_core.adaptation.attach import attach_lora
-from layerlens_core.adaptation.attached import lora_layers
-from layerlens_core.comparison.stacked.low_rank import drawn
 from layerlens_core.comparison.stacked.runner import Runner
 from layerlens_core.comparison.stacked.schedule import order
 from layerlens_core.comparison.stacked.testbed import prepare_testbed
 from layerlens_core.profiling.samples.sample import collate
 from layerlens_core.values.comparison import Schedule
-from zoo.compared import arm, job, model_and_samples
+from zoo.compared import arm, job, mixed, model_and_samples, tuned
 
 #: OPT folds samples and tokens, ALBERT calls its modules again and again, Falcon and MPT write to outputs in place.
 FAMILIES = ["llama", "gpt2", "opt", "mpt", "falcon", "mamba", "bert", "albert", "t5"]
 FAMILIES += [f"{name}-classifier" for name in ("llama", "bert", "roberta", "distilbert")]
+#: Phi computes attention and feed-forward side by side.
+MIXED = ["llama", "gpt2", "opt", "falcon", "phi", "bert-classifier", "albert", "t5", "bart"]
+#: Attentions on transformers' interface: with fewer key-value heads, keys wider than values, positions in the scores.
+PREFIXED = ["llama", "gpt2", "opt", "bert-classifier", "albert", "t5", "bart"]
 SCHEDULE = Schedule(steps=10, batch=4, warmup=2, clip=0.5)
 
 
@@ -36,12 +37,7 @@ class _Losses(TrainerCallback):
 
 def trained_by_trainer(model, samples, one, schedule, tmp_path):
     """The Trainer's loss in every step, and its model."""
-    ranks = one.arm.sizes["lora"]
-    tuned = attach_lora(model, ranks, scale=2, heads=[name for name, _ in heads_of(model)])
-    with torch.no_grad():
-        for name, layer in lora_layers(tuned).items():
-            weight = layer.lora_A["default"].weight
-            weight.copy_(drawn(name, len(weight), weight.shape[1], one.seed))
+    wrapped = tuned(model, one)
     batches = order(samples, schedule, one.seed)
     arguments = TrainingArguments(
         output_dir=str(tmp_path), max_steps=schedule.steps, learning_rate=one.rate, lr_scheduler_type="linear",
@@ -51,40 +47,70 @@ def trained_by_trainer(model, samples, one, schedule, tmp_path):
     )  # fmt: skip
     seen = _Losses()
     _InOrder(
-        model=tuned,
+        model=wrapped,
         args=arguments,
         train_dataset=[samples[i] for batch in batches for i in batch],
         data_collator=lambda rows: collate(rows, 1),
         callbacks=[seen],
     ).train()
-    return seen.losses, tuned
+    return seen.losses, wrapped
 
 
-def heads_of(model):
-    from layerlens_core.inspection.inspect import inspect
-
-    return [(head.name, model.get_submodule(head.name)) for head in inspect(model).heads]
+def check(family, jobs_of, tmp_path):
+    """Trains jobs beside each other, and each by the Trainer."""
+    model, samples, task = model_and_samples(family)
+    testbed = prepare_testbed(model, task, samples[4:], samples[:4])
+    jobs = jobs_of(model)
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    results = {result.job.id: result for result in Runner(testbed=testbed)(jobs)}
+    after = model.state_dict()
+    assert after.keys() == weights.keys()
+    assert all(torch.equal(value, weights[name]) for name, value in after.items())
+    assert {result.stacked for result in results.values()} == {len(jobs)}
+    for one in jobs:
+        fresh, *_ = model_and_samples(family)
+        losses, trained = trained_by_trainer(fresh, testbed.training, one, SCHEDULE, tmp_path)
+        found = results[one.id]
+        assert found.training == pytest.approx(losses, rel=2e-5)
+        trained.eval()
+        with torch.no_grad():
+            for sample, loss in zip(testbed.held_out, found.losses, strict=True):
+                assert loss == pytest.approx(trained(**collate([sample], 1)).loss.item(), rel=2e-4)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_each_of_several_arms_trains_as_the_trainer_trains_it_alone(family, tmp_path):
-    model, samples, task = model_and_samples(family)
-    testbed = prepare_testbed(model, task, samples[4:], samples[:4])
-    jobs = [
-        job(arm(model, 2), rate=1e-2, schedule=SCHEDULE),
-        job(arm(model, 4), rate=3e-2, schedule=SCHEDULE),
-        job(arm(model, 3, every=2), rate=2e-2, schedule=SCHEDULE),
-    ]
-    weights = {name: value.clone() for name, value in model.state_dict().items()}
-    results = {result.job.id: result for result in Runner(testbed=testbed)(jobs)}
-    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
-    assert {result.stacked for result in results.values()} == {3}
-    for one in jobs:
-        fresh, *_ = model_and_samples(family)
-        losses, tuned = trained_by_trainer(fresh, testbed.training, one, SCHEDULE, tmp_path)
-        found = results[one.id]
-        assert found.training == pytest.approx(losses, rel=2e-5)
-        tuned.eval()
-        with torch.no_grad():
-            for sample, loss in zip(testbed.held_out, found.losses, strict=True):
-                assert loss == pytest.approx(tuned(**collate([sample], 1)).loss.item(), rel=2e-4)
+    def jobs_of(model):
+        return [
+            job(arm(model, 2), rate=1e-2, schedule=SCHEDULE),
+            job(arm(model, 4), rate=3e-2, schedule=SCHEDULE),
+            job(arm(model, 3, every=2), rate=2e-2, schedule=SCHEDULE),
+        ]
+
+    check(family, jobs_of, tmp_path)
+
+
+@pytest.mark.parametrize("family", MIXED)
+def test_so_do_arms_of_other_methods_and_of_several(family, tmp_path):
+    def jobs_of(model):
+        return [
+            job(arm(model, 2), rate=1e-2, schedule=SCHEDULE),
+            job(mixed(model, 3, methods=["adapter"]), rate=1e-2, schedule=SCHEDULE),
+            job(mixed(model, 5, methods=["adapter", "lora"]), rate=2e-2, schedule=SCHEDULE),
+            job(mixed(model, 2, methods=["lora", "adapter"]), rate=3e-2, schedule=SCHEDULE),
+        ]
+
+    check(family, jobs_of, tmp_path)
+
+
+@pytest.mark.parametrize("family", PREFIXED)
+def test_so_do_arms_with_prefixes(family, tmp_path):
+    def jobs_of(model):
+        return [
+            job(mixed(model, 2, methods=["adapter"]), rate=1e-2, schedule=SCHEDULE),
+            job(mixed(model, 3, methods=["prefix"]), rate=3e-2, schedule=SCHEDULE),
+            job(mixed(model, 5, methods=["lora", "prefix"]), rate=2e-2, schedule=SCHEDULE),
+            job(mixed(model, 2, methods=["prefix", "adapter", "lora"]), rate=3e-2, schedule=SCHEDULE),
+        ]
+
+    check(family, jobs_of, tmp_path)

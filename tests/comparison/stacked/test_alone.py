@@ -1,19 +1,16 @@
-"""Arms that are not stacked: other methods, AdaLoRA and all weights, on the same batches as the stacked ones."""
+"""Arms that are not stacked: where samples may meet, AdaLoRA and all weights, on the same batches as stacked ones."""
 
 import pytest
 import torch
 from attrs import evolve
 
-from layerlens_core.adaptation.attach import attach
-from layerlens_core.adaptation.attached import lora_layers
-from layerlens_core.adaptation.config import Entry, configure
-from layerlens_core.comparison.stacked.low_rank import drawn
 from layerlens_core.comparison.stacked.runner import Runner
 from layerlens_core.comparison.stacked.schedule import order
 from layerlens_core.comparison.stacked.testbed import prepare_testbed
+from layerlens_core.profiling.attribution.establish import ALONE
 from layerlens_core.profiling.samples.sample import collate
 from layerlens_core.values.comparison import Schedule
-from zoo.compared import arm, job, model_and_samples
+from zoo.compared import arm, job, model_and_samples, tuned
 from zoo.probing import snapshot
 
 SCHEDULE = Schedule(steps=12, batch=4)
@@ -36,6 +33,11 @@ def sides(testbed):
     return evolve(arm(testbed.model, 1), sizes=sizes)
 
 
+def meeting(testbed):
+    """The same, as if its samples met in a batch, so that nothing is stacked."""
+    return evolve(testbed, established=ALONE)
+
+
 def results(testbed, *jobs):
     return {result.job.id: result for result in Runner(testbed=testbed)(list(jobs))}
 
@@ -44,7 +46,7 @@ def test_other_methods_train_and_are_gone_afterwards(testbed):
     one, lora = job(sides(testbed), rate=2e-2, schedule=SCHEDULE), job(arm(testbed.model, 2), schedule=SCHEDULE)
     still = job(sides(testbed), rate=0.0, schedule=SCHEDULE)
     before = snapshot(testbed.model)
-    found = results(testbed, one, lora, still)
+    found = results(meeting(testbed), one, lora, still)
     assert snapshot(testbed.model) == before
     assert found[one.id].stacked == 1
     assert found[one.id].training[-1] < found[still.id].training[-1]
@@ -55,25 +57,15 @@ def test_other_methods_train_and_are_gone_afterwards(testbed):
 
 def test_they_train_as_a_plain_loop_does(testbed):
     one = job(sides(testbed), rate=2e-2, schedule=Schedule(steps=5, batch=4, clip=0.0))
-    found = results(testbed, one)[one.id]
-    entries = {
-        name: Entry(method=method, size=size, shape=testbed.inventory.shapes[name])
-        for method, sizes in one.arm.sizes.items()
-        for name, size in sizes.items()
-    }
-    heads = [head.name for head in testbed.inventory.heads]
+    found = results(meeting(testbed), one)[one.id]
+    assert found.stacked == 1
     fresh = model_and_samples("llama" if testbed.task == "causal-lm" else "bert-classifier")[0]
-    torch.manual_seed(one.seed)
-    tuned = attach(fresh, configure(entries, scale=2.0, heads=heads))
-    with torch.no_grad():
-        for name, layer in lora_layers(tuned).items():
-            weight = layer.lora_A["default"].weight
-            weight.copy_(drawn(name, len(weight), weight.shape[1], one.seed))
-    optimizer = torch.optim.AdamW([p for p in tuned.parameters() if p.requires_grad], lr=2e-2, weight_decay=0.0)
+    wrapped = tuned(fresh, one)
+    optimizer = torch.optim.AdamW([p for p in wrapped.parameters() if p.requires_grad], lr=2e-2, weight_decay=0.0)
     losses = []
     for step, batch in enumerate(order(testbed.training, one.schedule, one.seed)):
         optimizer.param_groups[0]["lr"] = 2e-2 * (5 - step) / 5
-        loss = tuned(**collate([testbed.training[i] for i in batch], 1)).loss
+        loss = wrapped(**collate([testbed.training[i] for i in batch], 1)).loss
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

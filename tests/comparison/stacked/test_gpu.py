@@ -9,14 +9,16 @@ from layerlens_core.comparison.stacked.testbed import prepare_testbed
 from layerlens_core.comparison.stacked.train import Room, Training
 from layerlens_core.profiling.model.frozen import untouched
 from layerlens_core.values.comparison import Schedule
-from zoo.compared import arm, job, model_and_samples
+from zoo.compared import arm, job, mixed, model_and_samples
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 SCHEDULE = Schedule(steps=8, batch=4, warmup=2)
 
 
 def jobs_of(model):
-    return [job(arm(model, rank), rate=rank * 1e-2, schedule=SCHEDULE, seed=rank % 2) for rank in (1, 2, 5)]
+    arms = [mixed(model, 5, methods=["adapter", "lora"]), mixed(model, 2, methods=["prefix", "lora"])]
+    lora = [job(arm(model, rank), rate=rank * 1e-2, schedule=SCHEDULE, seed=rank % 2) for rank in (1, 2, 5)]
+    return lora + [job(one, rate=1e-2, schedule=SCHEDULE, seed=1) for one in arms]
 
 
 def results(family, device, *, compile=False):

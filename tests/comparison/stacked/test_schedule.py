@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import get_linear_schedule_with_warmup
 
-from layerlens_core.comparison.stacked.low_rank import drawn
 from layerlens_core.comparison.stacked.schedule import factor, order
 from layerlens_core.values.comparison import Schedule
 
@@ -38,12 +37,3 @@ def test_every_epoch_sees_a_sample_once_at_most(lengths, steps, batch, seed):
         seen = [i for chosen in batches[start : start + epoch] for i in chosen]
         assert len(seen) == len(set(seen))
     assert batches == order(samples, Schedule(steps=steps, batch=batch), seed)
-
-
-@given(rank=st.integers(1, 20), more=st.integers(0, 30), features=st.integers(1, 70), seed=st.integers(0, 3))
-def test_arms_of_one_seed_start_from_the_same_noise(rank, more, features, seed):
-    rows = drawn("a", rank, features, seed)
-    assert torch.equal(rows, drawn("a", rank + more, features, seed)[:rank])
-    assert rows.abs().max() <= features**-0.5
-    assert not torch.equal(rows, drawn("b", rank, features, seed))
-    assert not torch.equal(rows, drawn("a", rank, features, seed + 1))

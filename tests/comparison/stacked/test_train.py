@@ -5,15 +5,16 @@ import torch
 from attrs import evolve
 
 from layerlens_core.comparison.stacked import runner, train
-from layerlens_core.comparison.stacked.block import Block
+from layerlens_core.comparison.stacked.block import Block, why_not_stackable
 from layerlens_core.comparison.stacked.runner import Runner
 from layerlens_core.comparison.stacked.testbed import prepare_testbed
 from layerlens_core.comparison.stacked.train import Room, Training
 from layerlens_core.errors import ModelError
 from layerlens_core.profiling.attribution.establish import ALONE
+from layerlens_core.profiling.attribution.probe import Rows
 from layerlens_core.profiling.model.frozen import untouched
 from layerlens_core.values.comparison import Schedule
-from zoo.compared import arm, job, model_and_samples
+from zoo.compared import arm, job, mixed, model_and_samples
 from zoo.probing import snapshot
 
 SCHEDULE = Schedule(steps=6, batch=4)
@@ -26,8 +27,17 @@ def testbed(request):
 
 
 def several(testbed, *, seeds=(0, 0, 0)):
-    ranks = zip((1, 4, 2), seeds, strict=True)
-    return [job(arm(testbed.model, rank), rate=rank * 5e-3, seed=seed, schedule=SCHEDULE) for rank, seed in ranks]
+    """LoRA, adapters beside LoRA, and all methods in turn."""
+    model = testbed.model
+    arms = (
+        arm(model, 1),
+        mixed(model, 4, methods=["adapter", "lora"]),
+        mixed(model, 2, methods=["prefix", "adapter", "lora"]),
+    )
+    return [
+        job(one, rate=rate, seed=seed, schedule=SCHEDULE)
+        for one, rate, seed in zip(arms, (5e-3, 2e-2, 1e-2), seeds, strict=True)
+    ]
 
 
 def by_id(results):
@@ -111,6 +121,29 @@ def test_a_block_whose_adapters_do_not_fit_is_halved(testbed, monkeypatch):
         list(Runner(testbed=testbed)(jobs))
 
 
+def test_places_are_asked_about_once(testbed, monkeypatch):
+    asked = []
+    monkeypatch.setattr(runner, "why_not_stackable", lambda _testbed, one: asked.append(one))
+    rates = [job(one.arm, rate=rate, schedule=SCHEDULE) for one in several(testbed) for rate in (1e-3, 1e-2, 1e-1)]
+    assert [len(block) for block in Runner(testbed=testbed).blocks(rates)] == [9]
+    assert len(asked) == 3
+
+
+def test_an_arm_that_cannot_be_stacked_trains_alone_and_the_reason_is_known(testbed):
+    adapters = several(testbed)[1]
+    place = next(iter(adapters.arm.sizes["adapter"]))
+    rows = {**testbed.established.rows, place: Rows({}, "it folds samples")}
+    apart = evolve(testbed, established=evolve(testbed.established, rows=rows))
+    assert why_not_stackable(testbed, adapters.arm) is None
+    assert why_not_stackable(apart, adapters.arm) == f"{place}: it folds samples"
+    assert why_not_stackable(testbed, evolve(adapters.arm, tuner="full")) == "full trains a model of its own"
+    experts = evolve(adapters.arm, sizes={"lora-experts": {"a": 2}})
+    assert why_not_stackable(testbed, experts) == "lora-experts is not computed for several arms at once"
+    found = by_id(Runner(testbed=apart)(several(testbed)))
+    assert found[adapters.id].stacked == 1
+    same(found, by_id(Runner(testbed=testbed)(several(testbed))))
+
+
 def test_blocks_are_no_larger_than_memory_is(testbed, monkeypatch):
     jobs = several(testbed)
     monkeypatch.setattr(runner, "free_memory", lambda device: 0)
@@ -146,8 +179,10 @@ def test_where_samples_may_meet_every_arm_has_the_model_for_itself():
 def test_other_precisions_train(dtype):
     model, samples, task = model_and_samples("llama", dtype=dtype)
     testbed = prepare_testbed(model, task, samples[4:], samples[:4])
-    still, moved = (job(arm(model, 2), rate=rate, schedule=Schedule(steps=30, batch=4)) for rate in (0.0, 1e-2))
+    one = mixed(model, 2, methods=["prefix", "adapter", "lora"])
+    still, moved = (job(one, rate=rate, schedule=Schedule(steps=30, batch=4)) for rate in (0.0, 1e-2))
     found = by_id(Runner(testbed=testbed)([still, moved]))
+    assert found[moved.id].stacked == 2
     assert found[moved.id].training[-1] < found[still.id].training[-1]
 
 

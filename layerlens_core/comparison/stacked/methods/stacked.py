@@ -1,0 +1,32 @@
+"""The methods that are computed for many arms at once, and where an arm of each starts, stacked or alone."""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from layerlens_core.adaptation.initialisation import set_along
+from layerlens_core.comparison.stacked.methods.bottleneck import Bottleneck
+from layerlens_core.comparison.stacked.methods.low_rank import A, LowRank
+from layerlens_core.comparison.stacked.methods.place import Place
+from layerlens_core.comparison.stacked.methods.prefixes import Prefixes
+from layerlens_core.values.comparison import Job
+
+#: By the name of the method.
+STACKED: Mapping[str, type[Place]] = {"lora": LowRank, "adapter": Bottleneck, "prefix": Prefixes}
+
+
+def started(
+    method: str, name: str, shape: Mapping[str, int], job: Job, directions: Mapping[str, Tensor]
+) -> Mapping[str, Tensor]:
+    """An arm's tensors at a place that are not zero at first, by the names that they have in what `apply` attaches.
+
+    method: of `STACKED`.
+    name: of the module.
+    shape: of the place.
+    job: whose arm it is.
+    directions: leading right singular vectors of the gradient, by module [k, in].
+    """
+    tensors = STACKED[method].start(name, job.arm.sizes[method][name], shape, job.seed)
+    if A in tensors and job.arm.start == "gradient" and name in directions:
+        set_along(tensors[A], directions[name])
+    return tensors
