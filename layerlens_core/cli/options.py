@@ -157,6 +157,12 @@ decision_options = _several(
         metavar="METHOD=FACTOR",
         help="Divide a method's predicted gains by a factor. Repeatable.",
     ),
+    click.option(
+        "--gains",
+        metavar="RUN|shipped",
+        help="How much each method gains by size: as the comparison of a run measured it, or as methods come with.  "
+        "[default: the run's own, where it has any]",
+    ),
     click.option("--batch-size", type=click.IntRange(1), help="Of the training step that costs are counted for."),
     click.option("--length", type=click.IntRange(1), help="Tokens a sample in that step."),
     click.option("--optimizer", help="In that step: adamw, adamw_8bit, momentum, lion or sgd."),
@@ -219,10 +225,12 @@ def _numbers_by_name(
     return numbers
 
 
+#: In place of a run, for the gain curves that methods come with.
+SHIPPED = "shipped"
 #: The names of `decision_options`, as commands get them.
 DECISION_NAMES = (
     "budgets", "strategy", "methods", "thresholds", "quantiles", "settings", "normalizer", "aggregator", "penalties",
-    "batch_size", "length", "optimizer", "margins", "granularity", "abstain",
+    "batch_size", "length", "optimizer", "margins", "granularity", "abstain", "gains",
 )  # fmt: skip
 
 
@@ -255,6 +263,7 @@ def decision_arguments(given: Mapping[str, Any], before: "Training | None" = Non
         "margins": given["margins"],
         "granularity": given["granularity"],
         "abstain": given["abstain"],
+        "gains": {} if given["gains"] == SHIPPED else given["gains"],
     }
     return {name: value for name, value in arguments.items() if value is not None}
 

@@ -53,8 +53,10 @@ def test_what_is_drawn_is_what_the_verdict_holds():
 @pytest.mark.usefixtures("drawn")
 def test_an_arm_without_parameters_is_judged_and_not_drawn():
     results = runs(EFFECTS)
+    trained = next(each.job.arm for each in results if each.job.arm.key == "plan r=1")
+    empty = attrs.evolve(trained, name="none", sizes={}, parameters=0)
     nothing = [
-        attrs.evolve(each, job=attrs.evolve(each.job, arm=attrs.evolve(each.job.arm, name="none", sizes={}, parameters=0)))
+        attrs.evolve(each, job=attrs.evolve(each.job, arm=empty))
         for each in results
         if each.job.arm.key == "plan r=1"
     ]  # fmt: skip
