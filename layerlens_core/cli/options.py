@@ -109,8 +109,9 @@ profile_options = _several(
     click.option("--compile", is_flag=True, help="Fuse what lies between linear modules; pays in long profiles."),
     click.option("--shard", is_flag=True, help="Under torchrun: spread a model that is too large over the devices."),
     click.option(
-        "--check-labels", is_flag=True,
-        help="Also try by a short warm-up whether the labels mean anything: plans are uniform where they do not.",
+        "--check-labels/--no-check-labels", default=None,
+        help="Do labels have to do with inputs? Plans are uniform where they do not. By default forward passes on some "
+        "samples tell; --check-labels also trains a short warm-up where these do not.",
     ),
     click.option("--latency", is_flag=True, help="Also time what methods add to a forward pass, for latency budgets."),
     click.option("--device", help="Where to run, such as cuda:0 or cpu. By default a GPU if there is one."),
