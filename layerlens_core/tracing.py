@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from layerlens_core.values.candidates import CandidateSet
     from layerlens_core.values.costs import Cost, Limits
     from layerlens_core.values.decisions import Decision
+    from layerlens_core.values.gains import GainCurve
     from layerlens_core.values.plan import Plan
     from layerlens_core.values.profile import Profile
     from layerlens_core.values.scores import RawScores, Utilities
@@ -93,6 +94,18 @@ def utilities_computed(utilities: "Utilities") -> None:
             aggregator=utilities.aggregator,
             **({"errors": {name: column[index] for name, column in errors.items()}} if errors else {}),
         )
+
+
+def gain_measured(method: str, curve: "GainCurve") -> None:
+    """The curve by which a method's gains were predicted in place of its own, and what it rests on."""
+    _emit(
+        "gain.measured",
+        method=method,
+        ceiling=curve.ceiling,
+        half=curve.half,
+        spread=curve.spread,
+        source=curve.source,
+    )
 
 
 def thresholds_set(methods: Sequence[str], thresholds: Sequence[float], origin: str) -> None:

@@ -1,11 +1,12 @@
 """From a profile to a plan: utilities, candidates, a strategy's decisions, checked against the budget."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from layerlens_core import tracing
 from layerlens_core.allocation.budget import Budget
-from layerlens_core.allocation.gains import GainCurve
+from layerlens_core.allocation.gains import curves_for, told_of_gains
 from layerlens_core.allocation.margins import lacks_margins, too_many, with_margins
 from layerlens_core.allocation.problem import Problem, pose
 from layerlens_core.allocation.unused import unused
@@ -14,6 +15,7 @@ from layerlens_core.plugin.discovery import OURS
 from layerlens_core.plugin.registry import Registry, default
 from layerlens_core.values.costs import Cost, Training
 from layerlens_core.values.decisions import Decision
+from layerlens_core.values.gains import GainCurve
 from layerlens_core.values.plan import Plan
 from layerlens_core.values.profile import Profile
 from layerlens_core.values.request import DEFAULT_SCALE, Request
@@ -39,7 +41,7 @@ def allocate(
     scale: int = DEFAULT_SCALE,
     granularity: Granularity | None = None,
     abstain: bool | None = None,
-    gains: Mapping[str, GainCurve | tuple[float, float]] | None = None,
+    gains: Mapping[str, GainCurve | tuple[float, float]] | str | Path | None = None,
     margins: bool | None = None,
     registry: Registry | None = None,
 ) -> Plan:
@@ -61,33 +63,34 @@ def allocate(
         strategy knows.
     abstain: whether the plan is uniform where the profile supports nothing else
         (`layerlens_core.allocation.abstention`); by default where the strategy says so of itself, as ``tempered`` does.
-    gains: by method, curves that were fitted to arms of one's own (`layerlens_core.allocation.gains.fit`), or
-        their ceilings and halves, in place of those that methods come with.
+    gains: the directory of a run whose comparison measured how much every method gains; or by method curves
+        (`layerlens_core.allocation.gains.fit`), or ceilings and halves. They take the place of the curves that methods
+        come with, which None keeps.
     margins: find for every layer the smallest change of its utility that would give it another method, by deciding
         anew some twenty times a layer; by default where there are few candidates and one bound, and the strategy is one
         of LayerLens's own.
     registry: of providers; by default those that are installed, and what `register` added.
 
     Raises `ScoreError` (weights), `BudgetError` (a budget below the cheapest candidate), `PluginError`
-    (unknown names, or a provider that fails) and `PlanError` (a strategy that breaks its contract).
+    (unknown names, or a provider that fails), `PlanError` (a strategy that breaks its contract, or gains that lack a
+    method) and `FileError` (a run without measured gains).
     """
+    registry = default() if registry is None else registry
+    chosen = None if methods is None else names_in(methods)
     request = Request(
         strategy=strategy,
         budget=tuple(Budget.of(budget).texts()),
         weights=weights,
         normalizer=normalizer,
         aggregator=aggregator,
-        methods=None if methods is None else names_in(methods),
+        methods=chosen,
         options={name: str(value) for name, value in (options or {}).items()},
         penalties=penalties or {},
         training=training or Training(),
         scale=scale,
         granularity=granularity,
         abstain=abstain,
-        gains={
-            name: (curve.ceiling, curve.half) if isinstance(curve, GainCurve) else curve
-            for name, curve in (gains or {}).items()
-        },
+        gains=curves_for(gains or {}, chosen, registry),
     )
     return plan_for(profile, request, margins=margins, registry=registry)
 
@@ -119,6 +122,8 @@ def plan_for(
     elif margins:
         decisions = with_margins(problem.decide, problem.candidates, problem.limits, decisions)
     decisions = _with_unscored(decisions, profile)
+    for method, curve in problem.request.gains.items():
+        tracing.gain_measured(method, curve)
     for decision in decisions:
         tracing.decision_made(decision)
     tracing.budget_settled(" ".join(request.budget) or "unlimited", problem.limits, cost)
@@ -135,7 +140,11 @@ def plan_for(
         heads=profile.inventory.heads,
         directions=profile.directions,
         abstained=problem.abstained,
-        notes=(*selection.notes, *unused(problem.candidates, problem.limits, selection.decisions, cost)),
+        notes=(
+            *selection.notes,
+            *unused(problem.candidates, problem.limits, selection.decisions, cost),
+            *told_of_gains(problem.request, problem.candidates, registry),
+        ),
     )
     plan.check()  # what is written has to be readable again
     tracing.plan_made(plan)

@@ -16,6 +16,7 @@ from layerlens_core.plugin.registry import Registry
 from layerlens_core.values.candidates import CandidateSet, Target, Unit, cost_of
 from layerlens_core.values.columns import Candidates, Offers
 from layerlens_core.values.costs import RESOURCES, Cost, Training
+from layerlens_core.values.gains import GainCurve
 from layerlens_core.values.inventory import Layer
 from layerlens_core.values.profile import Profile
 from layerlens_core.values.request import Request
@@ -35,13 +36,13 @@ class Terms:
     training: the step that FLOPs and memory are counted for.
     penalties: by method, in place of the methods' own; gains are divided by them.
     latency: by method, seconds of any size and of each step of size, at one target.
-    gains: by method, ceiling and half in place of the methods' own.
+    gains: by method, curves in place of the methods' own.
     """
 
     training: Training = field(factory=Training)
     penalties: Mapping[str, float] = field(factory=dict)
     latency: Mapping[str, tuple[float, float]] = field(factory=dict)
-    gains: Mapping[str, tuple[float, float]] = field(factory=dict)
+    gains: Mapping[str, GainCurve] = field(factory=dict)
 
 
 @frozen(kw_only=True)
@@ -96,18 +97,19 @@ def build_candidates(
     return CandidateSet(units=tuple(units), methods=tuple(methods), depths=depths)
 
 
-def coverage(method: Method, size: int, measured: tuple[float, float] | None = None) -> float:
+def coverage(method: Method, size: int, measured: GainCurve | None = None) -> float:
     """The share of a unit's gain that a size reaches: ceiling · n / (n + half) at n notches.
 
     It is concave, 0 at size 0, and stays below the method's ceiling: an assumption unless it was measured.
 
     method: with its notch, ceiling and half.
     size: rank, bottleneck width or prefix length.
-    measured: ceiling and half of its measured curve (`layerlens_core.allocation.gains`).
+    measured: its measured curve, in place of its own (`layerlens_core.allocation.gains`).
     """
     notches = size / method.notch
-    ceiling, half = (method.ceiling, method.half) if measured is None else measured
-    return ceiling * notches / (notches + half)
+    if measured is not None:
+        return measured.at(notches)
+    return method.ceiling * notches / (notches + method.half)
 
 
 def build_unit(

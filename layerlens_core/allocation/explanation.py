@@ -10,6 +10,7 @@ from layerlens_core.allocation import margins
 from layerlens_core.allocation.problem import pose
 from layerlens_core.allocation.trace_of import Event, check_trace
 from layerlens_core.errors import FileError, PlanError, nearest
+from layerlens_core.values.gains import GainCurve
 from layerlens_core.values.plan import Plan, load_run
 from layerlens_core.values.profile import Profile
 
@@ -33,6 +34,7 @@ class Explanation:
         each was tried.
     untried: changes for which there was no time.
     without_margins: why the plan says of no layer how far it is from another method; None where it does.
+    gains: by method, measured curves by which gains were predicted in place of the methods' own.
     """
 
     layer: str
@@ -46,6 +48,7 @@ class Explanation:
     flips: Sequence[str]
     untried: Sequence[str]
     without_margins: str | None
+    gains: Mapping[str, GainCurve]
 
 
 def explain(run: Path, layer: str) -> Explanation:
@@ -85,6 +88,7 @@ def explain(run: Path, layer: str) -> Explanation:
         flips=flips,
         untried=untried,
         without_margins=_cause(of_kind("margins.left_out")),
+        gains=plan.request.gains,
     )
 
 

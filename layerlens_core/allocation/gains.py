@@ -7,12 +7,18 @@ products of scale and ceiling are measured, so the ceilings are relative: the la
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
+from layerlens_core.allocation.problem import load_methods
 from layerlens_core.errors import PlanError
+from layerlens_core.plugin.registry import Registry
+from layerlens_core.values.candidates import CandidateSet
+from layerlens_core.values.gains import GainCurve, Gains
+from layerlens_core.values.request import Request
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,26 +43,6 @@ class Measured:
     loss: float
     none: float
     setting: str = ""
-
-
-@frozen(kw_only=True)
-class GainCurve:
-    """A method's gain by size.
-
-    ceiling: the share of a layer's gain that it reaches at any size; of several methods, the largest is 1.
-    half: the notches at which it reaches half of that.
-    spread: root mean square of what the curve misses, as a share of what its setting can gain.
-    source: what it was fitted to, in words.
-    """
-
-    ceiling: float
-    half: float
-    spread: float
-    source: str
-
-    def at(self, notches: float) -> float:
-        """The share of the gain at a size."""
-        return self.ceiling * notches / (notches + self.half)
 
 
 def fit(arms: Sequence[Measured], source: str) -> dict[str, GainCurve]:
@@ -109,6 +95,58 @@ def fit(arms: Sequence[Measured], source: str) -> dict[str, GainCurve]:
         )
         for code, name in enumerate(methods)
     }
+
+
+def curves_for(
+    given: Mapping[str, GainCurve | tuple[float, float]] | str | Path, methods: Iterable[str] | None, registry: Registry
+) -> dict[str, GainCurve]:
+    """The curves that a plan is to be made by, in place of those that its methods come with.
+
+    given: by method, curves or ceilings and halves, which are taken as they are; or the directory of a run whose
+        comparison measured them.
+    methods: that the plan chooses from, as `layerlens_core.allocate` takes them.
+    registry: of providers.
+
+    Raises `FileError` where the run has no curves, and `PlanError` where it lacks one of the methods: ceilings count
+    only beside each other, so that a measured one says nothing beside one that was assumed.
+    """
+    if not isinstance(given, str | Path):
+        return {
+            name: curve
+            if isinstance(curve, GainCurve)
+            else GainCurve(ceiling=curve[0], half=curve[1], spread=None, source="given")
+            for name, curve in given.items()
+        }
+    gains, chosen = Gains.load(given), load_methods(registry, methods)
+    if lacking := gains.lacking(chosen):
+        arms = ",".join(f"method:{name}" for name in chosen if name != "none")
+        raise PlanError(
+            f"{given} has no gain curve of {', '.join(lacking)}, and those of {', '.join(sorted(gains.curves))} count "
+            f"only beside each other; compare with --arms {arms} and two "
+            "budgets or more"
+        )
+    return {name: curve for name, curve in gains.curves.items() if name in chosen}
+
+
+def told_of_gains(request: Request, candidates: CandidateSet, registry: Registry) -> tuple[str, ...]:
+    """What the predicted gains of a plan rest on, where it chooses between methods, or where they were measured.
+
+    request: of the plan.
+    candidates: that it chose from.
+    registry: of providers.
+    """
+    offered = [name for name in candidates.table.methods if name != "none"]
+    if len(offered) < 2 and not request.gains.keys() & set(offered):
+        return ()
+    by_source: dict[str, list[str]] = {}
+    for name in offered:
+        if (curve := request.gains.get(name)) is None:
+            by_source.setdefault(registry.get("method", name).gain_source, []).append(name)
+            continue
+        spread = "" if curve.spread is None else f" ± {curve.spread:.2g}"
+        words = f"{name} {curve.ceiling:.3g}·n/(n + {curve.half:.3g}){spread}"
+        by_source.setdefault(curve.source, []).append(words)
+    return tuple(f"gain curves of {', '.join(names)}: {source}" for source, names in by_source.items())
 
 
 def _usable(arms: Sequence[Measured]) -> tuple[list[Measured], list[str]]:

@@ -106,7 +106,7 @@ def pose(profile: Profile, request: Request, registry: Registry | None = None) -
         aggregator=request.aggregator,
     )
     tracing.utilities_computed(utilities)
-    methods = _load_methods(registry, request.methods)
+    methods = load_methods(registry, request.methods)
     training = request.training
     if training.dtype is None:
         training = attrs.evolve(training, dtype=str(profile.settings.get("dtype", "float32")))
@@ -241,8 +241,14 @@ def _granularity(request: Request, registry: Registry) -> Granularity:
     return request.granularity
 
 
-def _load_methods(registry: Registry, names: Iterable[str] | None) -> dict[str, Method]:
-    """Methods by name in ascending capacity, ``none`` among them."""
+def load_methods(registry: Registry, names: Iterable[str] | None) -> dict[str, Method]:
+    """Methods by name in ascending capacity, ``none`` among them.
+
+    registry: of providers.
+    names: of the methods; None takes those that are chosen from by default.
+
+    Raises `PluginError` for a name that nothing has, and `PlanError` where there is none but ``none``.
+    """
     if names is None:
         providers = registry.providers("method").values()
         chosen = [p.name for p in providers if p.applicable and p.default]

@@ -23,11 +23,12 @@ def command(run: Path, metrics: tuple[str, ...], as_json: bool, **arguments: Any
     """Plan RUN anew from its profile, and replace RUN/plan.json.
 
     What is not given stays as it was in the run's plan; a new strategy or new methods drop the old options,
-    a new strategy also --granularity and --abstain.
+    a new strategy also --granularity and --abstain. Where a comparison has measured how much the methods gain, that
+    counts in place of the curves that they come with, unless --gains says otherwise.
     """
     from layerlens_core.allocation.allocate import allocate
     from layerlens_core.cli.run_directory import held, print_result, writing_run
-    from layerlens_core.files.run import PLAN
+    from layerlens_core.files.run import GAINS, PLAN
     from layerlens_core.values.plan import Plan
     from layerlens_core.values.profile import Profile
 
@@ -39,16 +40,35 @@ def command(run: Path, metrics: tuple[str, ...], as_json: bool, **arguments: Any
             given["weights"] = parse_weights(metrics)
         if before is not None:
             given = _as_before(before, given) | given
+        if arguments["gains"] is None and (run / GAINS).exists():
+            given["gains"] = run if all_measured(run, given.get("methods")) else {}
         with writing_run(run, "allocate", {"metrics": metrics, **arguments}, keep_profile=True) as new:
             planned = allocate(profile, **given)
             planned.save(new)
     print_result(planned, profile, run, as_json)
 
 
+def all_measured(run: Path, methods: Any) -> bool:
+    """Whether a run's comparison measured how much all of these methods gain; a line on it where some are lacking.
+
+    run: its directory.
+    methods: that the plan chooses from, as `layerlens_core.allocate` takes them.
+    """
+    from layerlens_core.allocation.problem import load_methods
+    from layerlens_core.cli.terminal import say
+    from layerlens_core.files.run import GAINS
+    from layerlens_core.plugin.registry import default
+    from layerlens_core.values.gains import Gains
+
+    if lacking := Gains.load(run).lacking(load_methods(default(), methods)):
+        say(f"{run / GAINS} lacks {', '.join(lacking)}, so that measured gains are left out")
+    return not lacking
+
+
 def _as_before(plan: Any, given: dict[str, Any]) -> dict[str, Any]:
     """The earlier plan's arguments.
 
-    A new strategy drops its options, granularity and abstention, new methods drop its options and penalties.
+    A new strategy drops its options, granularity and abstention, new methods drop its options, penalties and gains.
     """
     import attrs
 
@@ -60,5 +80,5 @@ def _as_before(plan: Any, given: dict[str, Any]) -> dict[str, Any]:
     if "strategy" in given:
         del before["granularity"], before["abstain"]
     if "methods" in given:
-        del before["penalties"]
+        del before["penalties"], before["gains"]  # which count only beside each other
     return before

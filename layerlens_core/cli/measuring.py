@@ -38,7 +38,7 @@ class ProfileArguments:
     resume: bool
     compile: bool
     shard: bool
-    check_labels: bool
+    check_labels: bool | None
     latency: bool
     device: str | None
     dtype: str
@@ -190,7 +190,7 @@ def _profile(
                 f"{where} ran out of memory; use a smaller --micro-batch (it was {arguments.micro_batch}) or "
                 "--max-length"
             ) from error
-        if arguments.check_labels and is_first():
+        if arguments.check_labels is not False and not arguments.shard and is_first():
             result = attrs.evolve(result, evidence=_evidence(prepared, result, arguments, report))
     if prepared.draw.lazily and is_first():
         say(str(prepared.draw.counts))
@@ -203,32 +203,39 @@ def _profile(
 def _evidence(
     prepared: "Prepared", result: Profile, arguments: ProfileArguments, report: Callable[[str, int, int], None]
 ) -> Evidence | None:
-    """What a short warm-up says of the labels, and a line on it."""
+    """Whether the labels have to do with the inputs, and a line on it.
+
+    Forward passes tell, for a part of what profiling takes. Only where they do not, and the check was asked for,
+    adapters are trained for a few steps, which takes longer than a short profile.
+    """
+    from layerlens_core.allocation.abstention import LEVEL
     from layerlens_core.comparison.learnable import held_out_advantage
+    from layerlens_core.comparison.related import related
     from layerlens_core.plugin.active import ActiveProfile
     from layerlens_core.profiling.engine.micro_batch import ON_CPU
 
     scored = {statistics.module for statistics in result.statistics}
-    found = held_out_advantage(
-        ActiveProfile(
-            model=prepared.model,
-            inventory=prepared.inventory,
-            scored=tuple(
-                layer.name
-                for layer in prepared.inventory.layers
-                if any(module.name in scored for module in layer.modules)
-            ),
-            samples=tuple(islice(prepared.samples, result.samples)),
-            task=prepared.task,
-            micro_batch=arguments.micro_batch if isinstance(arguments.micro_batch, int) else ON_CPU,
-            seed=arguments.seed,
-            progress=lambda done, total: report("labels", done, total),
-        )
+    context = ActiveProfile(
+        model=prepared.model,
+        inventory=prepared.inventory,
+        scored=tuple(
+            layer.name for layer in prepared.inventory.layers if any(module.name in scored for module in layer.modules)
+        ),
+        samples=tuple(islice(prepared.samples, result.samples)),
+        task=prepared.task,
+        micro_batch=arguments.micro_batch if isinstance(arguments.micro_batch, int) else ON_CPU,
+        seed=arguments.seed,
+        progress=lambda done, total: report("labels", done, total),
     )
-    if found is None:
-        say("Warning: these labels cannot be permuted, so whether they mean anything is not known")
-    else:
-        say(f"right labels are learned better than permuted ones by {found.advantage:.3f} ± {found.error:.3f} nats")
+    report("labels", 0, 1)
+    found = related(context)
+    report("labels", 1, 1)
+    if arguments.check_labels and (found is None or found.p > LEVEL):
+        found = held_out_advantage(context)
+        if found is None:
+            say("Warning: these labels cannot be permuted, so whether they mean anything is not known")
+    if found is not None:
+        say(f"labels: {found.sentence}")
     return found
 
 

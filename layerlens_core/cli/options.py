@@ -109,8 +109,9 @@ profile_options = _several(
     click.option("--compile", is_flag=True, help="Fuse what lies between linear modules; pays in long profiles."),
     click.option("--shard", is_flag=True, help="Under torchrun: spread a model that is too large over the devices."),
     click.option(
-        "--check-labels", is_flag=True,
-        help="Also try by a short warm-up whether the labels mean anything: plans are uniform where they do not.",
+        "--check-labels/--no-check-labels", default=None,
+        help="Do labels have to do with inputs? Plans are uniform where they do not. By default forward passes on some "
+        "samples tell; --check-labels also trains a short warm-up where these do not.",
     ),
     click.option("--latency", is_flag=True, help="Also time what methods add to a forward pass, for latency budgets."),
     click.option("--device", help="Where to run, such as cuda:0 or cpu. By default a GPU if there is one."),
@@ -156,6 +157,12 @@ decision_options = _several(
         multiple=True,
         metavar="METHOD=FACTOR",
         help="Divide a method's predicted gains by a factor. Repeatable.",
+    ),
+    click.option(
+        "--gains",
+        metavar="RUN|shipped",
+        help="How much each method gains by size: as the comparison of a run measured it, or as methods come with.  "
+        "[default: the run's own, where it has any]",
     ),
     click.option("--batch-size", type=click.IntRange(1), help="Of the training step that costs are counted for."),
     click.option("--length", type=click.IntRange(1), help="Tokens a sample in that step."),
@@ -219,10 +226,12 @@ def _numbers_by_name(
     return numbers
 
 
+#: In place of a run, for the gain curves that methods come with.
+SHIPPED = "shipped"
 #: The names of `decision_options`, as commands get them.
 DECISION_NAMES = (
     "budgets", "strategy", "methods", "thresholds", "quantiles", "settings", "normalizer", "aggregator", "penalties",
-    "batch_size", "length", "optimizer", "margins", "granularity", "abstain",
+    "batch_size", "length", "optimizer", "margins", "granularity", "abstain", "gains",
 )  # fmt: skip
 
 
@@ -255,6 +264,7 @@ def decision_arguments(given: Mapping[str, Any], before: "Training | None" = Non
         "margins": given["margins"],
         "granularity": given["granularity"],
         "abstain": given["abstain"],
+        "gains": {} if given["gains"] == SHIPPED else given["gains"],
     }
     return {name: value for name, value in arguments.items() if value is not None}
 

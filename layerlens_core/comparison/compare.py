@@ -9,11 +9,13 @@ from transformers import PreTrainedModel
 
 from layerlens_core.comparison.arms.eva import eva_ranks
 from layerlens_core.comparison.arms.make import Dropped, make_arms
+from layerlens_core.comparison.arms.uniform import NOTHING
 from layerlens_core.comparison.compared import COMPARED, SCHEMA, VERSION, Comparison
 from layerlens_core.comparison.jobs.local import run_local
 from layerlens_core.comparison.jobs.store import ResultStore
 from layerlens_core.comparison.judging.judgement import Verdict
 from layerlens_core.comparison.judging.verdict import check_labels, verdict
+from layerlens_core.comparison.measured_gains import PREFIX, measured
 from layerlens_core.comparison.options import CompareOptions
 from layerlens_core.comparison.rates import Curve, find_rates, weaknesses
 from layerlens_core.comparison.recipe import recipe_of, save
@@ -140,6 +142,7 @@ def compare_with(
         return means.execute(store, jobs, runner)
 
     curves, found = _trained(arms, schedule, setting, options, done)
+    gains, why_none = (None, None) if found is None else measured(arms, found, setting, means.registry)
     comparison = Comparison(
         setting=setting.id,
         samples=len(testbed.training),
@@ -148,10 +151,13 @@ def compare_with(
         dropped=dropped,
         curves=tuple(curves.values()),
         verdict=found,
-        notes=(*notes, *weaknesses(curves.values())),
+        notes=(*notes, *weaknesses(curves.values()), *([why_none] if why_none else [])),
+        gains=gains,
     )
     documents.write(store.directory / COMPARED, comparison, schema=SCHEMA, version=VERSION)
     save(recipe_of(comparison, plan), run)
+    if gains is not None:
+        gains.save(run)
     return comparison
 
 
@@ -207,6 +213,8 @@ def _arms(
             "the plan has no budget of parameters, at which it could be compared with uniform; give --budgets"
         )
     names = tuple(dict.fromkeys(("uniform", *options.arms)))
+    if options.only is None and any(name.startswith(PREFIX) for name in names):
+        names = tuple(dict.fromkeys((*names, NOTHING)))
     arms, dropped = make_arms(
         names,
         budgets,

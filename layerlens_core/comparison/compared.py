@@ -6,6 +6,7 @@ from layerlens_core.comparison.arms.make import Dropped
 from layerlens_core.comparison.judging.judgement import Verdict
 from layerlens_core.comparison.rates import Curve
 from layerlens_core.values.comparison import Arm, Schedule
+from layerlens_core.values.gains import Gains
 
 #: The file, beside the results.
 COMPARED = "comparison.json"
@@ -24,6 +25,7 @@ class Comparison:
     curves: how the rate of each arm was found, where it was.
     verdict: none where only rates were asked for.
     notes: what else a reader has to know.
+    gains: how much each method gains by size, where arms of several sizes were trained for that.
     """
 
     setting: str
@@ -34,6 +36,7 @@ class Comparison:
     curves: tuple[Curve, ...] = ()
     verdict: Verdict | None = None
     notes: tuple[str, ...] = ()
+    gains: Gains | None = None
 
     def rate(self, arm: str) -> float | None:
         """The rate that an arm is best trained with; None where none was found.

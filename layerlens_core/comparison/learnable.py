@@ -20,7 +20,7 @@ from layerlens_core.profiling.model.frozen import untouched
 from layerlens_core.profiling.model.losses import per_sample_losses
 from layerlens_core.profiling.samples.sample import IGNORED, Sample, micro_batches
 from layerlens_core.profiling.samples.tasks import pad_token_id
-from layerlens_core.values.profile import Evidence
+from layerlens_core.values.profile import Evidence, Task
 
 RANK, SCALE, STEPS, BATCH, RATE = 4, 2, 20, 8, 3e-3
 FEWEST_SAMPLES = 8
@@ -39,7 +39,7 @@ def held_out_advantage(context: ActiveProfile) -> Evidence | None:
     samples = context.samples
     if len(samples) < FEWEST_SAMPLES:
         raise DataError(f"the warm-up needs at least {FEWEST_SAMPLES} samples, but there are {len(samples)}")
-    if not all(_can_be_permuted(sample, context) for sample in samples):
+    if not all(can_be_permuted(sample, context.task) for sample in samples):
         return None
     generator = torch.Generator().manual_seed(context.seed)
     order = torch.randperm(len(samples), generator=generator).tolist()
@@ -49,11 +49,26 @@ def held_out_advantage(context: ActiveProfile) -> Evidence | None:
         for training, others in (halves, halves[::-1]):
             found += _advantages(training, others, context, generator)
     if not found:
-        return Evidence(advantage=0.0, error=0.0, samples=0)
+        return Evidence(advantage=0.0, error=0.0, samples=0, p=1.0, by="warm-up")
     mean = math.fsum(found) / len(found)
     squares = math.fsum((value - mean) ** 2 for value in found)
     error = math.sqrt(squares / max(len(found) - 1, 1) / len(found))
-    return Evidence(advantage=mean, error=error, samples=len(found))
+    p = beyond_noise(mean, error, len(found))
+    return Evidence(advantage=mean, error=error, samples=len(found), p=p, by="warm-up")
+
+
+def beyond_noise(mean: float, error: float, count: int) -> float:
+    """How likely a mean of so many differences is as large where 0 is expected: Student's t, one-sided.
+
+    mean: of the differences.
+    error: its standard error.
+    count: of the differences.
+    """
+    if error == 0 or count < 2:
+        return float(mean <= 0)
+    from scipy.special import stdtr  # scipy.stats has it too, and takes a second to import
+
+    return float(stdtr(count - 1, -mean / error))
 
 
 def _advantages(
@@ -61,15 +76,15 @@ def _advantages(
 ) -> list[float]:
     """For each of the others whose label changes by permuting, the fall under its own less that under the other."""
     places = torch.randperm(len(others), generator=generator).tolist()
-    permuted = [_with_labels_of(one, others[place], context.task) for one, place in zip(others, places, strict=True)]
-    changed = [i for i, (one, other) in enumerate(zip(others, permuted, strict=True)) if not _same(one, other)]
+    permuted = [with_labels_of(one, others[place], context.task) for one, place in zip(others, places, strict=True)]
+    changed = [i for i, (one, other) in enumerate(zip(others, permuted, strict=True)) if not same_labels(one, other)]
     if not changed:
         return []
     right, wrong = [others[i] for i in changed], [permuted[i] for i in changed]
     ranks = {m.name: RANK for layer in context.inventory.layers if layer.name in context.scored for m in layer.modules}
     heads = [head.name for head in context.inventory.heads]
     with temporary_lora(context.model, ranks, scale=SCALE, heads=heads) as tuned:
-        before = _losses(right, context), _losses(wrong, context)
+        before = losses_of(right, context), losses_of(wrong, context)
         trained = [parameter for parameter in tuned.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=RATE, weight_decay=0.0)
         for step in range(STEPS):
@@ -77,36 +92,39 @@ def _advantages(
                 group["lr"] = RATE * (1 - step / STEPS)
             chosen = torch.randperm(len(training), generator=generator)[:BATCH].tolist()
             optimizer.zero_grad()
-            for batch in _batches([training[i] for i in chosen], context):
+            for batch in on_device([training[i] for i in chosen], context):
                 torch.autograd.backward(per_sample_losses(context.model, batch, context.task).sum() / len(chosen))
             optimizer.step()
-        after = _losses(right, context), _losses(wrong, context)
+        after = losses_of(right, context), losses_of(wrong, context)
     return [(a - c) - (b - d) for a, b, c, d in zip(*before, *after, strict=True)]
 
 
-def _batches(samples: Sequence[Sample], context: ActiveProfile) -> list[Sample]:
+def on_device(samples: Sequence[Sample], context: ActiveProfile) -> list[Sample]:
+    """Batches of these samples, where the model takes its inputs."""
     pad, device = pad_token_id(context.model, context.task, context.micro_batch), input_device(context.model)
     return [on(device, batch) for batch in micro_batches(samples, context.micro_batch, pad)]
 
 
 @torch.no_grad()
-def _losses(samples: Sequence[Sample], context: ActiveProfile) -> list[float]:
+def losses_of(samples: Sequence[Sample], context: ActiveProfile) -> list[float]:
+    """Each sample's loss. Raises `NonFiniteError`."""
     found: list[float] = []
-    for batch in _batches(samples, context):
+    for batch in on_device(samples, context):
         found += per_sample_losses(context.model, batch, context.task).double().tolist()
     if not all(map(math.isfinite, found)):
         raise NonFiniteError("a loss of the warm-up that tries whether there is anything to learn is not finite")
     return found
 
 
-def _can_be_permuted(sample: Sample, context: ActiveProfile) -> bool:
+def can_be_permuted(sample: Sample, task: Task) -> bool:
+    """Whether the sample's label could as well be another's: there is one, or an answer behind a prompt."""
     labels = sample.get("labels")
     if labels is None:
         return False
-    if context.task in ("sequence-classification", "image-classification"):
+    if task in ("sequence-classification", "image-classification"):
         return True
     tokens = {"input_ids", "labels", "attention_mask"}
-    return context.task == "causal-lm" and sample.keys() <= tokens and 0 < _prompt(labels) < len(labels)
+    return task == "causal-lm" and sample.keys() <= tokens and 0 < _prompt(labels) < len(labels)
 
 
 def _prompt(labels: Tensor) -> int:
@@ -114,7 +132,7 @@ def _prompt(labels: Tensor) -> int:
     return int((labels != IGNORED).long().argmax()) if bool((labels != IGNORED).any()) else len(labels)
 
 
-def _with_labels_of(sample: Sample, other: Sample, task: str) -> Sample:
+def with_labels_of(sample: Sample, other: Sample, task: Task) -> Sample:
     """The inputs of one sample with the labels, or the answer, of another."""
     if task != "causal-lm":
         return {**sample, "labels": other["labels"]}
@@ -127,5 +145,6 @@ def _with_labels_of(sample: Sample, other: Sample, task: str) -> Sample:
     return joined
 
 
-def _same(one: Sample, other: Sample) -> bool:
+def same_labels(one: Sample, other: Sample) -> bool:
+    """Whether two samples have the same label, or answer."""
     return one["labels"].shape == other["labels"].shape and bool((one["labels"] == other["labels"]).all())

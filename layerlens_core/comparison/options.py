@@ -11,7 +11,7 @@ from layerlens_core.values.comparison import Schedule
 class CompareOptions:
     """What is compared, and how long arms train.
 
-    arms: names, as `make_arms` takes them; ``uniform`` is always one.
+    arms: names, as `make_arms` takes them; ``uniform`` is always one, and ``none`` beside any ``method:NAME``.
     budgets: as typed; by default the plan's own.
     seeds: how many runs every arm has.
     rates: ``auto``, or one or several rates, of which each arm gets its best.

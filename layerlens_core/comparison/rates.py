@@ -179,7 +179,8 @@ def _curve(key: str, found: Mapping[tuple[int, float], float], short: int, long:
     )
     chosen = carried_on(rate, at_short, at_long, (short, long, whole)) if long > short else rate
     steep = bool(at_long) and min(at_long.values()) < (1 - STEEP) * min(at_short.values())
-    edge = rate in (min(at_short), max(at_short))
+    flat = len(set(at_short.values())) == 1  # nothing trains, so that all rates are alike
+    edge = rate in (min(at_short), max(at_short)) and not flat
     return Curve(arm=key, points=points, rate=chosen, steps=whole, edge=edge, steep=steep)
 
 

@@ -69,8 +69,11 @@ def at_found_rates(
 
 
 def _fell_off(result: Result, curve: Curve, labels: tuple[int, ...]) -> bool:
-    """Whether a whole run ended worse than the best of the short ones, as it does beyond the cliff."""
-    return not result.loss(labels) < curve.least
+    """Whether a whole run ended worse than the best of the short ones, as it does beyond the cliff.
+
+    Where nothing trains, whole runs are no better than short ones at any rate.
+    """
+    return result.diverged if not result.job.arm.sizes else not result.loss(labels) < curve.least
 
 
 def _seeds(arm: Arm, rate: float, schedule: Schedule, setting: Setting, options: CompareOptions) -> list[Job]:

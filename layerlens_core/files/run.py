@@ -18,9 +18,11 @@ PLAN = "plan.json"
 TRACE = "trace.jsonl"
 #: How to train the plan (`layerlens_core.values.recipe`).
 RECIPE = "recipe.json"
+#: How much each method gains, as a comparison measured it (`layerlens_core.values.gains`).
+GAINS = "gains.json"
 
 #: Those that a complete run may hold.
-FILES = (PROFILE, DIRECTIONS, PLAN, TRACE, RECIPE)
+FILES = (PROFILE, DIRECTIONS, PLAN, TRACE, RECIPE, GAINS)
 
 
 def checkpoints(run: str | Path) -> list[Path]:

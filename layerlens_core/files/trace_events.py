@@ -73,6 +73,9 @@ FIELDS: Mapping[str, Mapping[str, Kind]] = {
         "unit": _text, "utility": _number, "raw": _by_name(_number), "normalized": _by_name(_number),
         "weights": _by_name(_number), "normalizer": _text, "aggregator": _text,
     },
+    "gain.measured": {
+        "method": _text, "ceiling": _number, "half": _number, "spread": _or_none(_number), "source": _text,
+    },
     "thresholds.set": {"methods": _list_of(_text), "thresholds": _list_of(_number), "origin": _text},
     "candidate.refused": {"unit": _text, "method": _text, "cause": _text},
     "decision.made": {

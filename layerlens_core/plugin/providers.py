@@ -133,6 +133,7 @@ class MethodProvider:
         is: every trainer and server takes it.
     module: imports and returns the class that ``apply`` attaches; None for the methods that PEFT attaches itself
         (LoRA), and for ``none``.
+    gain_source: what its `Method.ceiling` and `Method.half` rest on, in words, which plans say.
     """
 
     name: str = _name()
@@ -142,6 +143,7 @@ class MethodProvider:
     load: "Callable[[], Method]"
     default: bool = True
     module: "Callable[[], type[SideModule]] | None" = None
+    gain_source: str = field(default="as its plugin has it", validator=instance_of(str))
 
 
 @frozen(kw_only=True)

@@ -28,17 +28,34 @@ Task = Literal[
 
 @frozen(kw_only=True)
 class Evidence:
-    """What a short warm-up on one half of the samples learned that holds for the other half, over both ways.
+    """Whether the samples' labels have to do with their inputs: own labels beside ones that are permuted among them.
 
-    advantage: nats by which the loss fell more under the samples' own labels than under labels permuted among them; 0
-        is expected where labels have nothing to do with inputs, whatever else there is to learn of them.
-    error: its standard error over the samples.
+    advantage: of own labels over permuted ones; 0 is expected where labels have nothing to do with inputs, whatever
+        else there is to learn of them.
+    error: its standard error over the samples, or over permutations.
     samples: how many were judged.
+    p: how likely labels that mean nothing give as much.
+    by: what was compared. ``likelihood``: nats by which the model as it is finds own answers likelier; ``likeness``: by
+        how much samples of like labels are more alike in what the head is given (1: the same, 0: as all are);
+        ``warm-up``: nats by which the loss of one half of the samples fell more as the other half was trained on.
     """
 
     advantage: float
     error: float
     samples: int
+    p: float
+    by: Literal["likelihood", "likeness", "warm-up"]
+
+    @property
+    def sentence(self) -> str:
+        """In words, with the numbers."""
+        what = {
+            "likelihood": "the model finds own answers likelier than permuted ones by {} nats",
+            "likeness": "samples of like labels are more alike than under permuted labels by {}",
+            "warm-up": "own labels are learned better than permuted ones by {} nats",
+        }[self.by]
+        p = "p < 0.001" if self.p < 0.001 else f"p = {self.p:.3f}"
+        return f"{what.format(f'{self.advantage:.3f} ± {self.error:.3f}')} ({p}, {self.samples} samples)"
 
 
 @frozen(kw_only=True)
@@ -62,7 +79,8 @@ class Profile:
     stability: by metric, the mean rank correlation between layers as scored by one half of the samples and by the
         other; of an active metric, what its standard errors let expect. Metrics of which nothing is known are left out.
     module_stability: the same between modules, by metric that scores modules.
-    evidence: whether there is anything to learn, where that was tried (`layerlens_core.comparison.learnable`).
+    evidence: whether labels have to do with inputs, where that was tried (`layerlens_core.comparison.related` and
+        `layerlens_core.comparison.learnable`).
     directions: sha256 digest of the side file of singular vectors, in hexadecimal, where one was written.
     """
 

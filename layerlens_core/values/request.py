@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from attrs import field, frozen
 
 from layerlens_core.values.costs import Training
+from layerlens_core.values.gains import GainCurve
 from layerlens_core.values.scores import Granularity, Normalizer
 
 #: LoRA's α/r, constant over modules so that servers with one global scale stay right.
@@ -27,8 +28,7 @@ class Request:
     scale: α/r of every LoRA module.
     granularity: whether LoRA's ranks follow the utilities of modules or of layers; None takes the finest that the
         strategy knows.
-    gains: by method, ceiling and half of the curve by which its gain grows, in place of the method's own and of what a
-        spectrum says (`layerlens_core.allocation.gains`).
+    gains: by method, the curve by which its gain grows, in place of the method's own and of what a spectrum says.
     abstain: whether the plan is uniform where the profile supports nothing else; None leaves it to the strategy.
     """
 
@@ -44,7 +44,7 @@ class Request:
     scale: int = DEFAULT_SCALE
     granularity: Granularity | None = None
     abstain: bool | None = None
-    gains: Mapping[str, tuple[float, float]] = field(factory=dict)
+    gains: Mapping[str, GainCurve] = field(factory=dict)
 
     @property
     def params_budget(self) -> str | None:

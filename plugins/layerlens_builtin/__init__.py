@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+from layerlens_builtin.methods import curves
 from layerlens_core.plugin import (
     AggregatorProvider,
     ExporterProvider,
@@ -139,6 +140,7 @@ def layerlens_methods() -> Iterable[MethodProvider]:
         applicable=True,
         default=False,
         load=lambda: _load("methods.prefix", "METHOD"),
+        gain_source=curves.PREFIX.source,
         module=lambda: _load("modules.gated_prefix", "GatedPrefix"),
     )
     yield MethodProvider(
@@ -148,6 +150,7 @@ def layerlens_methods() -> Iterable[MethodProvider]:
         applicable=True,
         default=False,
         load=lambda: _load("methods.adapter", "METHOD"),
+        gain_source=curves.ADAPTER.source,
         module=lambda: _load("modules.bottleneck", "Bottleneck"),
     )
     yield MethodProvider(
@@ -156,6 +159,7 @@ def layerlens_methods() -> Iterable[MethodProvider]:
         capacity=30,
         applicable=True,
         load=lambda: _load("methods.lora", "METHOD"),
+        gain_source=curves.LORA.source,
     )
     yield MethodProvider(
         name="lora-experts",
@@ -164,6 +168,7 @@ def layerlens_methods() -> Iterable[MethodProvider]:
         applicable=True,
         default=False,
         load=lambda: _load("methods.lora_experts", "METHOD"),
+        gain_source=curves.LORA.source,
     )
 
 

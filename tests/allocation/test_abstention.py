@@ -15,7 +15,7 @@ SURE = attrs.evolve(
     samples=128,
     stability={"given": 0.9},
     module_stability={"given": 0.9},
-    evidence=Evidence(advantage=0.5, error=0.1, samples=128),
+    evidence=Evidence(advantage=0.5, error=0.1, samples=128, p=1e-6, by="likelihood"),
 )
 
 
@@ -38,10 +38,18 @@ def test_where_everything_supports_it_the_default_departs_from_uniform():
         ({"module_stability": {}, "stability": {"given": 0.2}}, "alike by 0.20 only"),
         ({"module_stability": {}, "stability": {}}, "nothing is known of how stable the order by given is"),
         (
-            {"evidence": Evidence(advantage=0.1, error=0.1, samples=128)},
-            "right labels fell by 0.100 ± 0.100 nats more than permuted ones, less than 2 standard errors",
+            {"evidence": Evidence(advantage=0.1, error=0.1, samples=128, p=0.16, by="likelihood")},
+            "the labels may have nothing to do with the inputs: the model finds own answers likelier than permuted "
+            "ones by 0.100 ± 0.100 nats (p = 0.160, 128 samples)",
         ),
-        ({"evidence": Evidence(advantage=-0.4, error=0.1, samples=128)}, "learned nothing that holds"),
+        (
+            {"evidence": Evidence(advantage=0.0, error=0.1, samples=64, p=0.5, by="likeness")},
+            "samples of like labels are more alike than under permuted labels by 0.000 ± 0.100",
+        ),
+        (
+            {"evidence": Evidence(advantage=-0.4, error=0.1, samples=9, p=1.0, by="warm-up")},
+            "own labels are learned better than permuted ones by -0.400",
+        ),
     ],
 )
 def test_what_does_not_support_it_is_named(changes, cause):
@@ -89,9 +97,13 @@ def test_a_plan_that_abstains_is_read_again_and_posed_alike(tmp_path):
 def test_the_evidence_is_read_again_and_has_to_be_possible(tmp_path):
     SURE.save(tmp_path)
     assert Profile.load(tmp_path) == SURE
-    attrs.evolve(SURE, evidence=Evidence(advantage=0.1, error=-1.0, samples=3)).save(tmp_path)
-    with pytest.raises(FileError, match="error of the evidence is -1"):
-        Profile.load(tmp_path)
+    for wrong, message in (
+        ({"error": -1.0}, "error of the evidence is -1"),
+        ({"p": 1.5}, "the evidence has a p of 1.5"),
+    ):
+        attrs.evolve(SURE, evidence=attrs.evolve(SURE.evidence, **wrong)).save(tmp_path)
+        with pytest.raises(FileError, match=message):
+            Profile.load(tmp_path)
     attrs.evolve(SURE, module_stability={"other": 0.5}).save(tmp_path)
     with pytest.raises(FileError, match="there is a stability of modules of other"):
         Profile.load(tmp_path)

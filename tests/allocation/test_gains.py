@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from bert_profile import bert_profile
 from layerlens_core.allocation.allocate import allocate
-from layerlens_core.allocation.gains import GainCurve, Measured, fit
+from layerlens_core.allocation.gains import Measured, fit
 from layerlens_core.errors import PlanError
+from layerlens_core.values.gains import GainCurve, Gains
 from layerlens_core.values.plan import Plan
 
 SIZES = (1, 2, 4, 8, 16)
@@ -84,12 +85,6 @@ def test_noisy_arms_get_the_curve_of_the_grid(seed):
     assert curve.spread > 0
 
 
-def test_a_curve_is_half_its_ceiling_at_its_half():
-    curve = GainCurve(ceiling=0.8, half=4.0, spread=0.0, source="")
-    assert (curve.at(0), curve.at(4.0)) == (0.0, 0.4)
-    assert curve.at(1e9) == pytest.approx(0.8)
-
-
 def test_a_method_of_one_size_has_no_curve():
     one = Measured(method="prefix", notches=1, loss=2.0, none=3.0)
     assert set(fit([*arms({"lora": (1.0, 8.0)}), one], "")) == {"lora"}
@@ -104,9 +99,45 @@ def test_ones_own_curves_replace_those_of_the_methods_and_are_kept_in_the_plan(t
         profile, **asked, gains=curves | {"lora": GainCurve(ceiling=0.1, half=9.0, spread=0.0, source="")}
     )
     assert {d.method for d in planned.decisions} == {"prefix"}
-    assert planned.request.gains["prefix"] == (1.0, 0.5)
+    assert planned.request.gains["prefix"] == curves["prefix"]
     planned.save(tmp_path)
     assert Plan.load(tmp_path) == planned
+
+
+MEASURED = Gains(
+    curves={
+        "prefix": GainCurve(ceiling=1.0, half=0.5, spread=0.013, source="measured by 6 arms"),
+        "lora": GainCurve(ceiling=0.1, half=9.0, spread=0.02, source="measured by 6 arms"),
+    },
+    setting="0",
+)
+
+
+def test_a_runs_measured_curves_are_taken_and_told(tmp_path):
+    MEASURED.save(tmp_path)
+    asked = {"strategy": "budget", "budget": "params=r=8", "margins": False, "gains": tmp_path}
+    planned = allocate(bert_profile([1.0] * 3), methods="lora,prefix", **asked)
+    assert planned.request.gains == MEASURED.curves
+    assert {decision.method for decision in planned.decisions} == {"prefix"}
+    told = "gain curves of prefix 1·n/(n + 0.5) ± 0.013, lora 0.1·n/(n + 9) ± 0.02: measured by 6 arms"
+    assert told in planned.notes
+    # One method alone takes its own.
+    alone = allocate(bert_profile([1.0] * 3), methods="lora", **asked)
+    assert alone.request.gains.keys() == {"lora"}
+    assert any(note.startswith("gain curves of lora 0.1") for note in alone.notes)
+
+
+def test_beside_a_method_that_was_not_measured_the_others_are_refused(tmp_path):
+    MEASURED.save(tmp_path)
+    with pytest.raises(PlanError, match=r"no gain curve of adapter.*--arms method:adapter,method:lora and two budgets"):
+        allocate(bert_profile([1.0] * 3), methods="lora,adapter", gains=tmp_path)
+
+
+def test_what_was_assumed_is_called_so_where_methods_are_chosen_between():
+    profile = bert_profile([1.0] * 3)
+    several = allocate(profile, methods="lora,adapter", strategy="budget", margins=False)
+    assert "gain curves of adapter, lora: assumed, not measured" in " ".join(several.notes)
+    assert not any("gain curve" in note for note in allocate(profile).notes)
 
 
 @pytest.mark.parametrize(

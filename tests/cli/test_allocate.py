@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 import pytest
 
+from layerlens_core.values.gains import GainCurve, Gains
 from layerlens_core.values.plan import Plan
 from layerlens_core.values.profile import Profile
 
@@ -154,3 +155,35 @@ def test_a_run_without_a_trace_can_still_be_planned(layerlens: Any, run: Runs) -
     (there / "trace.jsonl").unlink()
     layerlens.ok("allocate", there, "--budget", "params=r=1")
     assert "lora" in layerlens.ok("explain", there, "0").stdout
+
+
+def test_gains_that_the_run_measured_count_unless_they_are_left_out(layerlens: Any, run: Runs, tmp_path: Path) -> None:
+    there = run()
+    curves = {
+        "lora": GainCurve(ceiling=0.1, half=9.0, spread=0.02, source="measured by 6 arms"),
+        "prefix": GainCurve(ceiling=1.0, half=0.5, spread=0.01, source="measured by 6 arms"),
+    }
+    asked = ("allocate", there, "--strategy", "budget", "--methods", "lora,prefix", "--budget", "params=r=8")
+    layerlens.ok(*asked)
+    shipped = Plan.load(there)
+    assert shipped.request.gains == {}
+    Gains(curves=curves, setting="0").save(there)
+    layerlens.ok(*asked)
+    assert Plan.load(there).request.gains == curves
+    assert {event["method"]: event["half"] for event in events(there, "gain.measured")} == {"lora": 9.0, "prefix": 0.5}
+    told = " ".join(layerlens.ok("explain", there, "0").stdout.split())
+    assert "prefix 1·n/(n + 0.5) ± 0.01" in told
+    assert "measured by 6 arms" in told
+    assert json.loads(layerlens.ok("explain", there, "0", "--json").stdout)["gains"]["lora"]["half"] == 9.0
+    layerlens.ok(*asked, "--gains", "shipped")
+    assert Plan.load(there) == shipped
+    # What was not measured stays out, and the others with it, as they count only beside each other.
+    result = layerlens.ok(*asked[:5], "lora,adapter")
+    assert "gains.json lacks adapter, so that measured gains are left out" in result.stderr
+    assert Plan.load(there).request.gains == {}
+    # Another run's are taken where that is asked for.
+    other = Path(shutil.copytree(there, tmp_path / "other"))
+    (other / "gains.json").unlink()
+    assert "was not measured in this run" in layerlens.refused("allocate", there, "--gains", other, out=there)
+    layerlens.ok(*("allocate", other), *asked[2:], "--gains", there)
+    assert Plan.load(other).request.gains == curves

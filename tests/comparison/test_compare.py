@@ -11,7 +11,9 @@ from layerlens_core.comparison.compared import COMPARED
 from layerlens_core.comparison.stacked.runner import Runner
 from layerlens_core.errors import ComparisonError, DataError, FileError, ModelError, PluginError
 from layerlens_core.values.comparison import Result
+from layerlens_core.values.gains import Gains
 from layerlens_core.values.plan import Plan
+from layerlens_core.values.profile import Profile
 from layerlens_core.values.recipe import Recipe
 from zoo.compared import model_and_samples
 from zoo.probing import snapshot
@@ -105,6 +107,26 @@ def test_every_rule_that_this_profile_allows_is_trained(made, run):
     assert names_of == {"uniform", *names}
     assert {"eva", "adalora", "full", "mlp-only"} <= {arm.name for arm in found.arms}
     assert all(each.loss is not None for each in found.verdict.judged)
+
+
+def test_arms_of_methods_bring_one_of_nothing_and_give_gain_curves(made, run):
+    model, samples, _ = made
+    found = ll.compare(
+        model, run, samples[10:], samples[:10], arms=("method:lora", "method:adapter"), rates=(1e-2,), seeds=1,
+        steps=24, batch=4, budgets=("r=1", "r=4"),
+    )  # fmt: skip
+    assert [arm.key for arm in found.arms if arm.name == "none"] == ["none r=1"]
+    (nothing,) = (each for each in found.verdict.judged if each.arm == "none")
+    assert nothing.loss > max(each.loss for each in found.verdict.judged if each.arm == "uniform")
+    assert found.gains.curves.keys() == {"lora", "adapter"}
+    assert Gains.load(run) == found.gains
+    # The next plan of the run is made by them, and says so.
+    profile = Profile.load(run)
+    planned = ll.allocate(profile, budget="params=r=2", methods="lora,adapter", gains=run)
+    assert planned.request.gains == found.gains.curves
+    # A comparison without such arms leaves them as they are.
+    ll.compare(model, run, samples[10:], samples[:10], rates=(1e-2,), **SHORT)
+    assert Gains.load(run) == found.gains
 
 
 def test_only_rates(made, run):

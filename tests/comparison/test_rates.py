@@ -57,6 +57,11 @@ def test_recorded_runs_give_the_rate_of_the_best_whole_run(rank):
     assert carried_on(best(short), short, long, (44, 88, 700)) == best(whole)
 
 
+def test_where_all_rates_are_alike_none_is_the_last_that_was_tried():
+    found, _ = searched(lambda arm, rate, steps: 1.5)
+    assert weaknesses(found.values()) == []
+
+
 def test_a_higher_rate_is_never_carried_on_to():
     # The higher rate gains with the steps, but whether it survives a long run no short one shows.
     short, long = {1e-2: 1.0, 5e-3: 1.2, 2e-2: 1.05}, {1e-2: 0.8, 5e-3: 0.95}

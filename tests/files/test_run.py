@@ -4,7 +4,14 @@ from layerlens_core.files import run
 
 
 def test_the_files_of_a_complete_run_are_these():
-    assert run.FILES == ("profile.json", "directions.safetensors", "plan.json", "trace.jsonl", "recipe.json")
+    assert run.FILES == (
+        "profile.json",
+        "directions.safetensors",
+        "plan.json",
+        "trace.jsonl",
+        "recipe.json",
+        "gains.json",
+    )
     assert run.CHECKPOINT not in run.FILES
 
 

@@ -15,6 +15,7 @@ from layerlens_core.comparison.judging.curves import Times
 from layerlens_core.comparison.judging.judgement import Judged, Verdict
 from layerlens_core.comparison.judging.sentences import times
 from layerlens_core.comparison.rates import Curve
+from layerlens_core.values.gains import Gains
 
 _STYLES = {"better": "green", "worse": "red", "diverged": "red", "unmatched": "yellow"}
 
@@ -143,6 +144,22 @@ _COLUMNS = (
     _Column("uniform's\nparameters ×", _factor),
     _Column("accuracy", _accuracy),
 )
+
+
+def gains_table(gains: Gains) -> Group:
+    """How much each method gains by size.
+
+    gains: as a comparison measured them.
+    """
+    table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
+    table.add_column("method", no_wrap=True)
+    for heading in ("reaches", "half at notch", "±"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for method, curve in gains.curves.items():
+        spread = "" if curve.spread is None else f"{curve.spread:.1%}"
+        table.add_row(shown(method), f"{curve.ceiling:.1%}", f"{curve.half:.3g}", spread)
+    words = "of what the best method could gain on none at any size; 'layerlens allocate' plans by these curves"
+    return Group(table, Text(words, style="dim"))
 
 
 def rates_table(curves: Sequence[Curve]) -> Group:

@@ -103,11 +103,12 @@ def print_comparison(comparison: "Comparison", run: Path, *, as_json: bool, pict
     """
     from layerlens_core.comparison.compared import COMPARED
     from layerlens_core.comparison.jobs.store import COMPARISON
+    from layerlens_core.files.run import GAINS, RECIPE
 
     if as_json:
         result_json((run / COMPARISON / COMPARED).read_text(encoding="utf-8"))
     else:
-        from layerlens_core.cli.comparing.table import comparison_table, rates_table
+        from layerlens_core.cli.comparing.table import comparison_table, gains_table, rates_table
         from layerlens_core.cli.tables import results_console
 
         out = results_console()
@@ -117,9 +118,13 @@ def print_comparison(comparison: "Comparison", run: Path, *, as_json: bool, pict
             out.print(rates_table(comparison.curves))
         if comparison.verdict is not None:
             out.print(comparison_table(comparison.verdict, width=out.width))
+        if comparison.gains is not None:
+            out.print(gains_table(comparison.gains))
         for note in comparison.notes:
             say(note)
-        result(run / "recipe.json")
+        result(run / RECIPE)
+        if comparison.gains is not None:
+            result(run / GAINS)
     if picture is not None and comparison.verdict is not None:
         from layerlens_core.comparison.judging.picture import write_picture
 

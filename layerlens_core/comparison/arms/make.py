@@ -50,7 +50,7 @@ def make_arms(
     A name is that of a rule (`RULES`) or of a strategy; ``strategy:NAME``, ``metric:NAME`` or ``method:NAME`` of any
     provider; with ``+gradient`` or ``+random`` behind it, that arm with LoRA started so. No arm exceeds its budget,
     except ``full``, of which the budget's parameters hold none. Two arms that train the same are both kept, and the
-    later one's reason says so.
+    later one's reason says so. ``none`` is there once, at the first budget.
 
     names: of the arms; each once.
     budgets: as `Budget.parse` reads them, or ``r=4`` for ``params=r=4``.
@@ -73,6 +73,8 @@ def make_arms(
     for budget in dict.fromkeys(budgets):
         case = Case(profile=profile, plan=plan, budget=budget, seed=seed, registry=registry, eva=eva)
         for name, rule in rules.items():
+            if name == uniform.NOTHING and any(arm.name == name for arm in arms):
+                continue  # it takes nothing of any budget, so that once is enough
             try:
                 arms.append(attrs.evolve(rule(case), name=name))
             except (Unfit, BudgetError, PlanError) as error:
@@ -194,6 +196,7 @@ _BY_KIND: Mapping[str, Callable[[str, Profile, Registry], Rule]] = {
 RULES: Mapping[str, Rule] = {
     "plan": planned,
     "uniform": uniform.uniform,
+    "none": uniform.nothing,
     "shuffled": shuffled,
     "mlp-only": uniform.mlp_only,
     "attention-only": uniform.attention_only,

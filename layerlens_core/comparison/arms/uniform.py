@@ -9,6 +9,20 @@ from layerlens_core.comparison.arms.ground import Place, Unfit
 from layerlens_core.values.comparison import Arm, Start
 
 LORA = "lora"
+#: The arm that trains nothing but the task's head.
+NOTHING = "none"
+
+
+def nothing(case: Case) -> Arm:
+    """Nothing but the task's head: what all methods gain from."""
+    return Arm(
+        name=NOTHING,
+        budget=case.budget,
+        sizes={},
+        scale=float(case.plan.scale),
+        parameters=0,
+        reason="nothing trains but the task's head, where there is one",
+    )
 
 
 def uniform(case: Case, start: Start = "random") -> Arm:

@@ -108,7 +108,7 @@ class Bench:
         self, runs: Runs, base: Runs | None, difference: Difference | None, curve: Curve | None
     ) -> Factor | None:
         """In parameters of uniform; where uniform has not this budget, by the uniform arm of the nearest loss."""
-        if curve is None or runs.diverged or runs.arm.name == UNIFORM:
+        if curve is None or runs.diverged or runs.arm.name == UNIFORM or not runs.arm.parameters:
             return None
         if base is None:
             own = self.loss(runs, tuple(runs.results))

@@ -28,13 +28,13 @@ def picture(verdict: Verdict, *, axes: Sequence[Axis] = ("parameters",)) -> "alt
     differences are paired intervals over seeds and examples. The two differ on purpose: arms share seeds and examples,
     so that their difference is surer than either loss.
 
-    verdict: to be drawn; arms that diverged are left out.
+    verdict: to be drawn; arms that diverged are left out, and one without parameters, beside which others look alike.
     axes: what losses are drawn against; one of which nothing is known is left out.
 
     Raises `ComparisonError` where the extra ``report`` is not installed, or nothing has a loss.
     """
     alt = _altair()
-    drawn = [each for each in verdict.judged if each.loss is not None]
+    drawn = [each for each in verdict.judged if each.loss is not None and each.parameters]
     if not drawn:
         raise ComparisonError("there is nothing to draw: no arm has a finite loss")
     names = [UNIFORM, *dict.fromkeys(each.arm for each in drawn if each.arm != UNIFORM)]

@@ -117,7 +117,7 @@ class Alone:
         try:
             torch.manual_seed(job.seed)
             adalora = None
-            if job.arm.tuner == "full":
+            if job.arm.tuner == "full" or not job.arm.sizes:
                 kept = self._unfrozen(job)
             elif job.arm.tuner == "adalora":
                 adalora = self._adalora(job)
@@ -185,7 +185,7 @@ class Alone:
     def _unfrozen(self, job: Job) -> list[tuple[nn.Parameter, Tensor]]:
         """Let the weights of the arm's modules and of all heads train; returns them with copies."""
         kept = []
-        modules: list[Any] = [self.testbed.model.get_submodule(name) for name in job.arm.sizes["full"]]
+        modules: list[Any] = [self.testbed.model.get_submodule(name) for name in job.arm.sizes.get("full", ())]
         weights = [module.weight for module in modules]
         for head in self.testbed.inventory.heads:
             weights += self.testbed.model.get_submodule(head.name).parameters()

@@ -72,7 +72,7 @@ class Runner:
         together: dict[tuple[object, ...], list[Job]] = {}
         for job in jobs:
             seed = 0 if self.testbed.established.company == "padded" else job.seed
-            key = (job.schedule, job.arm.scale, seed, "" if self._stacks(job) else job.id)
+            key = (job.schedule, job.arm.scale, seed, self._idle(job), "" if self._stacks(job) else job.id)
             together.setdefault(key, []).append(job)
         blocks = []
         for same in together.values():
@@ -95,11 +95,14 @@ class Runner:
             self._apart[key] = why_not_stackable(self.testbed, arm)
         return self._apart[key] is None
 
+    def _idle(self, job: Job) -> bool:
+        """Whether a job trains nothing: it is judged, and lengthens nobody's batches."""
+        return not job.arm.sizes and not self.testbed.inventory.heads
+
     def _train(self, jobs: Sequence[Job]) -> list[Result]:
         testbed = self.testbed
-        block = (
-            Block.of(testbed, jobs, self.directions) if self._stacks(jobs[0]) else Alone(testbed, jobs, self.directions)
-        )
+        stacked = self._stacks(jobs[0]) or self._idle(jobs[0])
+        block = Block.of(testbed, jobs, self.directions) if stacked else Alone(testbed, jobs, self.directions)
         return Training(testbed=testbed, block=block, room=self._room(jobs), progress=self.progress).run()
 
     def _room(self, jobs: Sequence[Job]) -> Room:

@@ -72,6 +72,11 @@ class Training:
         return self.block.jobs
 
     @property
+    def trains(self) -> bool:
+        """Whether there is anything to train: an arm with nothing in a model without a head is that model."""
+        return any(job.arm.sizes for job in self.jobs) or bool(self.testbed.inventory.heads)
+
+    @property
     def device(self) -> torch.device:
         """Where the model takes its inputs."""
         return input_device(self.testbed.model)
@@ -85,7 +90,7 @@ class Training:
         orders = {seed: order(testbed.training, schedule, seed) for seed in sorted({job.seed for job in self.jobs})}
         rates = [job.rate for job in self.jobs]
         with self.block.attached(testbed.model, testbed.layers):
-            for step in range(schedule.steps):
+            for step in range(schedule.steps if self.trains else 0):
                 self.losses.append(self._step({seed: batches[step] for seed, batches in orders.items()}))
                 self.block.parameters.step(step, rates, schedule)
                 self.progress(step + 1, schedule.steps)
@@ -179,7 +184,7 @@ class Training:
         return {key: value.repeat(len(samples), *[1] * (value.dim() - 1)) for key, value in batch.items()}
 
     def _results(self, losses: Tensor, right: Tensor | None, seconds: float, peak: int) -> list[Result]:
-        trained = torch.stack(self.losses).T.double().cpu()
+        trained = torch.stack(self.losses).T.double().cpu() if self.losses else torch.zeros(len(self.jobs), 0)
         diverged = self.block.parameters.diverged.cpu() | ~losses.isfinite().all(dim=1)
         return [
             Result(

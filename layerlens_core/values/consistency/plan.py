@@ -56,9 +56,9 @@ def _check_request(request: Request) -> None:
     for method, penalty in request.penalties.items():
         if not 0 < penalty < math.inf:
             raise ValueError(f"the penalty of {method} is {penalty:g}")
-    for method, (ceiling, half) in request.gains.items():
-        if not (0 <= ceiling < math.inf and 0 < half < math.inf):
-            raise ValueError(f"the gain of {method} has a ceiling of {ceiling:g} and a half of {half:g}")
+    for method, curve in request.gains.items():
+        if not curve.sound:
+            raise ValueError(f"the gain of {method} has a ceiling of {curve.ceiling:g} and a half of {curve.half:g}")
     if request.methods is not None:
         once(request.methods, "the method")
 

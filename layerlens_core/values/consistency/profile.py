@@ -143,6 +143,8 @@ def _check_measured(profile: "Profile", layers: set[str]) -> None:
     if profile.evidence is not None:
         numbers = {"error": profile.evidence.error, "samples": profile.evidence.samples}
         at_least(0, numbers, "the evidence")
+        if not 0 <= profile.evidence.p <= 1:
+            raise ValueError(f"the evidence has a p of {profile.evidence.p:g}")
         if not math.isfinite(profile.evidence.advantage):
             raise ValueError(f"the evidence has an advantage of {profile.evidence.advantage:g}")
     for metric, value in (*profile.stability.items(), *profile.module_stability.items()):

@@ -1,5 +1,6 @@
 """Bottleneck adapters (Houlsby et al. 2019, arXiv 1902.00751) on what writes to the residual stream."""
 
+from layerlens_builtin.methods.curves import ADAPTER
 from layerlens_core.plugin import Layer, Target
 
 LARGEST_WIDTH = 256
@@ -7,7 +8,8 @@ LARGEST_WIDTH = 256
 
 class _Adapter:
     # A width of 4 on the two writers of a layer costs about what a LoRA rank on all its modules does.
-    notch, ceiling, half, penalty = 4, 0.85, 4.0, 1.2
+    notch, penalty = 4, 1.2
+    ceiling, half, _ = ADAPTER
     updates_weights = False
 
     def targets(self, layer: Layer) -> tuple[Target, ...]:

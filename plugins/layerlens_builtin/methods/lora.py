@@ -1,12 +1,14 @@
 """LoRA (Hu et al. 2021, arXiv 2106.09685): W + (α/r)·B·A with A of r × in and B of out × r."""
 
+from layerlens_builtin.methods.curves import LORA
 from layerlens_core.plugin import Layer, Target
 
 LARGEST_RANK = 64
 
 
 class _LoRA:
-    notch, ceiling, half, penalty = 1, 1.0, 8.0, 1.0
+    notch, penalty = 1, 1.0
+    ceiling, half, _ = LORA
     updates_weights = True
 
     def targets(self, layer: Layer) -> tuple[Target, ...]:

@@ -1,5 +1,6 @@
 """Gated prefixes (Li & Liang 2021, arXiv 2101.00190; gates as in arXiv 2303.16199) in every attention."""
 
+from layerlens_builtin.methods.curves import PREFIX
 from layerlens_core.plugin import Layer, Target
 
 LONGEST = 128
@@ -7,7 +8,8 @@ LONGEST = 128
 
 class _Prefix:
     # A length of 8 costs about what a LoRA rank does where keys and values are not grouped.
-    notch, ceiling, half, penalty = 8, 0.6, 2.0, 1.1
+    notch, penalty = 8, 1.1
+    ceiling, half, _ = PREFIX
     updates_weights = False
 
     def targets(self, layer: Layer) -> tuple[Target, ...]:

@@ -39,17 +39,24 @@ def test_every_arm_is_counted_exactly_and_keeps_to_its_budget(profile, rank, amo
     plan = allocate(profile, budget=f"params=r={rank}", strategy=data.draw(st.sampled_from(["threshold", "budget"])))
     budgets = (f"r={rank}", f"params={amount}")
     arms, dropped = make_arms(NAMES, budgets, profile=profile, plan=plan, seed=seed, eva=lambda r: _eva(profile, r))
-    assert len(arms) + len(dropped) == len(NAMES) * 2
+    assert len(arms) + len(dropped) == len(NAMES) * 2 - 1  # ``none`` is at the first budget alone
     assert all(each.reason for each in dropped)
     bounds = {budgets[0]: profile.inventory.lora_parameters(rank), budgets[1]: amount}
     for arm in arms:
         assert arm.parameters == counted(arm, profile.inventory)
-        assert arm.name == "full" or 0 < arm.parameters <= bounds[arm.budget]
+        assert arm.name == "full" or (arm.name != "none") <= arm.parameters <= bounds[arm.budget]
         assert all(size >= 1 for of in arm.sizes.values() for size in of.values())
         assert all(arm.sizes.values())
         assert arm.scale == plan.scale
     again = make_arms(NAMES, budgets, profile=profile, plan=plan, seed=seed, eva=lambda r: _eva(profile, r))
     assert again == (arms, dropped)
+
+
+def test_an_arm_that_trains_nothing_is_there_once():
+    arms, dropped = _made(["none", "uniform", "method:adapter"], ("r=1", "r=2"))
+    assert [key for key in arms if key.startswith("none")] == ["none r=1"]
+    assert (arms["none r=1"].sizes, arms["none r=1"].parameters) == ({}, 0)
+    assert dropped == {}
 
 
 def _eva(profile, rank):
@@ -65,7 +72,7 @@ def test_a_budget_of_memory_holds_every_arm(profile, rank, share):
     arms, _ = make_arms(NAMES, [f"memory={bound:.0f}B"], profile=profile, plan=plan)
     assert arms or share < 1
     for arm in arms:
-        assert 0 < arm.memory <= bound + 1
+        assert arm.name == "none" or 0 < arm.memory <= bound + 1
 
 
 def test_the_runs_plan_is_the_arm_at_its_own_budget_even_where_it_was_changed_by_hand():

@@ -50,6 +50,23 @@ def test_what_is_drawn_is_what_the_verdict_holds():
     assert len(spec["vconcat"]) == 1, "nothing is known of memory, so that it has no panel"
 
 
+@pytest.mark.usefixtures("drawn")
+def test_an_arm_without_parameters_is_judged_and_not_drawn():
+    results = runs(EFFECTS)
+    trained = next(each.job.arm for each in results if each.job.arm.key == "plan r=1")
+    empty = attrs.evolve(trained, name="none", sizes={}, parameters=0)
+    nothing = [
+        attrs.evolve(each, job=attrs.evolve(each.job, arm=empty))
+        for each in results
+        if each.job.arm.key == "plan r=1"
+    ]  # fmt: skip
+    found = verdict([*results, *nothing], LABELS)
+    (none,) = (each for each in found.judged if each.arm == "none")
+    assert none.loss is not None
+    assert none.factor is None
+    assert picture(found).to_dict() == picture(VERDICT).to_dict()
+
+
 def _values(panel):
     data = [panel.get("data"), *(layer.get("data") for layer in panel.get("layer", ()))]
     return [value for each in data if each for value in each["values"]]

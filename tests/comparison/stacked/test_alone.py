@@ -96,3 +96,34 @@ def test_a_model_in_few_bits_trains_all_weights_in_float32():
     found = results(testbed, full, still)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert found[full.id].training[-1] < found[still.id].training[-1]
+
+
+def nothing(testbed):
+    return evolve(arm(testbed.model, 1), name="none", sizes={}, parameters=0)
+
+
+def test_an_arm_that_trains_nothing_trains_the_head_alone_stacked_or_not(testbed, monkeypatch):
+    still, one = (job(nothing(testbed), rate=rate, schedule=SCHEDULE) for rate in (0.0, 2e-2))
+    before = snapshot(testbed.model)
+    found = results(testbed, still, one)
+    assert snapshot(testbed.model) == before
+    frozen = job(arm(testbed.model, 1), rate=0.0, schedule=SCHEDULE)
+    model_itself = results(testbed, frozen)[frozen.id]
+    assert found[still.id].losses == pytest.approx(model_itself.losses, rel=1e-5)
+    monkeypatch.setattr("layerlens_core.comparison.stacked.runner.why_not_stackable", lambda *_: "it is not to be")
+    alone = results(testbed, still, one)
+    assert snapshot(testbed.model) == before
+    for each in (still, one):
+        assert alone[each.id].losses == pytest.approx(found[each.id].losses, rel=1e-4)
+    if testbed.inventory.heads:
+        assert found[one.id].training[-1] < found[still.id].training[-1]
+    else:
+        assert found[one.id].losses == found[still.id].losses
+        assert found[one.id].training == ()
+
+
+def test_without_a_head_it_lengthens_nobodys_batches(testbed):
+    none, lora = (job(each, schedule=SCHEDULE) for each in (nothing(testbed), arm(testbed.model, 1)))
+    assert [len(block) for block in Runner(testbed=testbed).blocks([none, lora])] == (
+        [2] if testbed.inventory.heads else [1, 1]
+    )

@@ -1,0 +1,76 @@
+"""From the arms of a comparison to gain curves of methods: every layer by one method, at several sizes."""
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+
+from layerlens_core.allocation.gains import Measured, fit
+from layerlens_core.comparison.arms.uniform import LORA, NOTHING
+from layerlens_core.comparison.judging.judgement import UNIFORM, Verdict
+from layerlens_core.errors import PlanError, brief
+from layerlens_core.plugin.registry import Registry, default
+from layerlens_core.values.comparison import Arm, Setting
+from layerlens_core.values.gains import Gains
+
+#: Before the name of a method, the arm that is that method at one size in all layers.
+PREFIX = "method:"
+
+
+def measured(
+    arms: Sequence[Arm], verdict: Verdict, setting: Setting, registry: Registry | None = None
+) -> tuple[Gains | None, str | None]:
+    """The curves that a comparison gives, or why it gives none; neither where no method's arm was asked for.
+
+    Every arm counts with its mean loss over seeds at its best rate, beside the loss of ``none``; those that diverged
+    are left out. ``uniform`` is LoRA's arm where ``method:lora`` is not there.
+
+    arms: that were trained.
+    verdict: on them.
+    setting: of the comparison.
+    registry: of providers.
+    """
+    methods = {arm.name.removeprefix(PREFIX) for arm in arms if arm.name.startswith(PREFIX)}
+    if not methods:
+        return None, None
+    losses = {each.key: each.loss for each in verdict.judged}
+    nothing = next((losses.get(arm.key) for arm in arms if arm.name == NOTHING), None)
+    if nothing is None:
+        return None, f"no gain curves: there is no loss of {NOTHING}, which all methods gain from"
+    named = {f"{PREFIX}{method}": method for method in methods}
+    if LORA not in methods:
+        named[UNIFORM] = LORA
+    found = [
+        Measured(
+            method=named[arm.name],
+            notches=notches(arm, named[arm.name], registry),
+            loss=loss,
+            none=nothing,
+            setting=setting.id,
+        )
+        for arm in arms
+        if arm.name in named and (loss := losses.get(arm.key)) is not None
+    ]
+    seeds = min(len(each.seeds) for each in verdict.judged)
+    source = f"measured by {len(found)} arms of the comparison {setting.id}, means of {seeds} seed{'s' * (seeds > 1)}"
+    try:
+        curves = fit(found, source)
+    except PlanError as error:
+        return None, f"no gain curves: {brief(error)}"
+    return Gains(curves=curves, setting=setting.id), _single(methods - curves.keys())
+
+
+def notches(arm: Arm, method: str, registry: Registry | None = None) -> float:
+    """The size of an arm that trains one method everywhere, in notches of it: the mean over its places.
+
+    arm: of one method.
+    method: its name.
+    registry: of providers.
+    """
+    notch: int = (registry or default()).load("method", method).notch
+    sizes: Mapping[str, int] = arm.sizes[method]
+    return fmean(sizes.values()) / notch
+
+
+def _single(methods: set[str]) -> str | None:
+    if not methods:
+        return None
+    return f"no gain curve of {', '.join(sorted(methods))}: a curve takes two sizes or more with a finite loss"
