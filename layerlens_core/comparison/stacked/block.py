@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from layerlens_core.comparison.stacked.heads import StackedHead
-from layerlens_core.comparison.stacked.methods.beside import beside, hooks_told_apart
+from layerlens_core.comparison.stacked.methods.beside import beside
 from layerlens_core.comparison.stacked.methods.low_rank import LowRank
 from layerlens_core.comparison.stacked.methods.place import Pass, Place
 from layerlens_core.comparison.stacked.methods.stacked import STACKED, started
@@ -100,8 +100,6 @@ class Block:
         with ExitStack() as stack:
             for head in self.heads:
                 stack.enter_context(head.attached())
-            if layers:
-                stack.enter_context(hooks_told_apart())
             stack.enter_context(attached(model, ears, layers=layers))
             # After the ears, so that an adapter corrects what LoRA has added to.
             stack.enter_context(beside(model, sides))

@@ -30,6 +30,10 @@ Keep = Callable[[Tensor], Tensor]
 #: For how many lengths, masks and modes one layer's code may be compiled; for more it runs uncompiled.
 VARIANTS = 64
 
+#: Code runs only where modules have the hooks that they had when it was compiled. By default what was compiled without
+#: some runs where there are some, and leaves them out.
+TRACED: dict[str, object] = {"recompile_limit": VARIANTS, "skip_nnmodule_hook_guards": False}
+
 #: How layers are compiled. Listeners keep tensors, and recognise shared inputs by their memory; so no buffer that they
 #: may hold is written again.
 OPTIONS: dict[str, object] = {"options": {"allow_buffer_reuse": False, "inplace_buffers": False}}
@@ -173,7 +177,7 @@ def compiled(layers: Sequence[nn.Module], ears: Mapping[nn.Module, Ear], columns
             vars(module).update(anchor=anchor(module.weight.device, anchors), columns=columns)  # type: ignore[arg-type]
         for layer in layers:
             layer.compile(**OPTIONS)
-        with dynamo.patch(recompile_limit=VARIANTS), functorch.patch(RECOMPUTED):
+        with dynamo.patch(TRACED), functorch.patch(RECOMPUTED):
             yield
     finally:
         for layer, call in earlier:

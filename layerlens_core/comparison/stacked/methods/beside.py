@@ -29,12 +29,14 @@ _OPERATORS.define("receive(Tensor inputs, Tensor gradient, Tensor tag) -> (Tenso
 
 
 def _add(inputs: Tensor, output: Tensor, tag: Tensor) -> Tensor:
-    return _PLACES[tag.data_ptr()].add(inputs, output).detach()  # no view, as models may write to it in place
+    # No view, as models may write to it in place; and laid out as the compiler was told.
+    return _PLACES[tag.data_ptr()].add(inputs, output).contiguous().detach()
 
 
 def _receive(inputs: Tensor, gradient: Tensor, tag: Tensor) -> tuple[Tensor, Tensor]:
-    of_inputs = _PLACES[tag.data_ptr()].receive(inputs, gradient)
-    return torch.zeros_like(inputs) if of_inputs is None else of_inputs, gradient.new_zeros((), dtype=torch.float32)
+    found = _PLACES[tag.data_ptr()].receive(inputs, gradient)
+    of_inputs = inputs.new_zeros(inputs.shape) if found is None else found.contiguous()
+    return of_inputs, gradient.new_zeros((), dtype=torch.float32)
 
 
 _OPERATORS.impl("add", _add, "CompositeExplicitAutograd")
@@ -126,15 +128,3 @@ def beside(model: nn.Module, places: Sequence[tuple[str, Place]]) -> Iterator[No
         for attached in hosts:
             attached.detach()
         _PLACES.clear()
-
-
-@contextmanager
-def hooks_told_apart() -> Iterator[None]:
-    """What is compiled inside runs only where modules have the hooks that they had then.
-
-    By default code that was compiled for a block without adapters would run for the next one, which has some.
-    """
-    from torch._dynamo import config as dynamo  # the compiler takes long to import
-
-    with dynamo.patch(skip_nnmodule_hook_guards=False):
-        yield

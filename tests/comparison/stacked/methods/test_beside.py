@@ -30,13 +30,10 @@ def partitioned(monkeypatch):
 
 
 def blocks_of(model):
-    """One block after the other: the same LoRA is in both, and the second has side modules beside it."""
+    """One block after the other, of as many arms: the same LoRA is in both, and the second has side modules beside."""
     lora = job(arm(model, 2), rate=1e-2, schedule=SCHEDULE)
-    methods = ["prefix", "adapter"]
-    sides = [
-        job(mixed(model, size, methods=methods[::way]), rate=3e-2, schedule=SCHEDULE) for size, way in ((2, 1), (3, -1))
-    ]
-    return [lora, job(arm(model, 3), schedule=SCHEDULE)], [lora, *sides]
+    sides = job(mixed(model, 3, methods=["prefix", "adapter", "adapter"]), rate=3e-2, schedule=SCHEDULE)
+    return [lora, job(arm(model, 3), schedule=SCHEDULE)], [lora, sides]
 
 
 def results(testbed):
