@@ -7,10 +7,10 @@ from layerlens_core.values.profile import Profile
 
 #: By name: a strategy, its options, and the metrics that count alike.
 VARIANTS = {
-    "gora, τ = 1": ("tempered", {"temper": "1"}, ("gora",)),
-    "loss_change, τ = 1": ("tempered", {"temper": "1"}, ("loss_change",)),
+    "gora τ=1": ("tempered", {"temper": "1"}, ("gora",)),
+    "loss_change τ=1": ("tempered", {"temper": "1"}, ("loss_change",)),
     "gora + loss_change": ("tempered", {}, ("gora", "loss_change")),
-    "gora + loss_change, τ = 1": ("tempered", {"temper": "1"}, ("gora", "loss_change")),
+    "gora + loss_change τ=1": ("tempered", {"temper": "1"}, ("gora", "loss_change")),
     # The default before the study: a tenth of the layers frozen, one rank a layer.
     "earlier": ("threshold", {"quantiles": "0.1"}, ("weight_gradient",)),
 }
