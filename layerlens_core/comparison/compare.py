@@ -25,6 +25,7 @@ from layerlens_core.comparison.stacked.testbed import Testbed, prepare_testbed
 from layerlens_core.comparison.whole_runs import Done, at_found_rates, at_given_rates
 from layerlens_core.errors import ComparisonError, ModelError
 from layerlens_core.files import documents
+from layerlens_core.files.run import GAINS
 from layerlens_core.inspection.inspect import check_bare
 from layerlens_core.plugin.registry import Registry
 from layerlens_core.profiling.model.devices import input_device, on
@@ -158,6 +159,8 @@ def compare_with(
     save(recipe_of(comparison, plan), run)
     if gains is not None:
         gains.save(run)
+    elif why_none:
+        (run / GAINS).unlink(missing_ok=True)  # of an earlier comparison, which this one contradicts
     return comparison
 
 

@@ -13,6 +13,8 @@ from layerlens_core.values.gains import Gains
 
 #: Before the name of a method, the arm that is that method at one size in all layers.
 PREFIX = "method:"
+#: Times what a curve misses, a method has to gain at its best: else it cannot be told from one that gains nothing.
+CLEAR = 2
 
 
 def measured(
@@ -21,7 +23,8 @@ def measured(
     """The curves that a comparison gives, or why it gives none; neither where no method's arm was asked for.
 
     Every arm counts with its mean loss over seeds at its best rate, beside the loss of ``none``; those that diverged
-    are left out. ``uniform`` is LoRA's arm where ``method:lora`` is not there.
+    are left out, and so are methods whose curve misses as much as they gain. ``uniform`` is LoRA's arm where
+    ``method:lora`` is not there.
 
     arms: that were trained.
     verdict: on them.
@@ -52,10 +55,13 @@ def measured(
     seeds = min(len(each.seeds) for each in verdict.judged)
     source = f"measured by {len(found)} arms of the comparison {setting.id}, means of {seeds} seed{'s' * (seeds > 1)}"
     try:
-        curves = fit(found, source)
+        vague = {
+            name for name, curve in fit(found, source).items() if not curve.ceiling > CLEAR * (curve.spread or 0.0)
+        }
+        curves = fit([each for each in found if each.method not in vague], source)
     except PlanError as error:
         return None, f"no gain curves: {brief(error)}"
-    return Gains(curves=curves, setting=setting.id), _single(methods - curves.keys())
+    return Gains(curves=curves, setting=setting.id), _left_out(methods - curves.keys())
 
 
 def notches(arm: Arm, method: str, registry: Registry | None = None) -> float:
@@ -70,7 +76,10 @@ def notches(arm: Arm, method: str, registry: Registry | None = None) -> float:
     return fmean(sizes.values()) / notch
 
 
-def _single(methods: set[str]) -> str | None:
+def _left_out(methods: set[str]) -> str | None:
     if not methods:
         return None
-    return f"no gain curve of {', '.join(sorted(methods))}: a curve takes two sizes or more with a finite loss"
+    return (
+        f"no gain curve of {', '.join(sorted(methods))}: a curve takes two sizes or more and gains beyond its misses; "
+        "longer runs, or rates that are found (--lr auto), may give one"
+    )

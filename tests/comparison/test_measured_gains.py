@@ -70,7 +70,21 @@ def test_a_method_at_one_size_has_no_curve_and_it_is_said():
     fewer = [each for each in arms if each.name != "method:prefix" or each.budget == "r=4"]
     gains, note = measured(fewer, found, SETTING)
     assert gains.curves.keys() == {"lora"}
-    assert note == "no gain curve of prefix: a curve takes two sizes or more with a finite loss"
+    assert note.startswith("no gain curve of prefix: a curve takes two sizes or more")
+
+
+def test_a_method_that_cannot_be_told_from_nothing_has_no_curve_and_the_others_are_fitted_without_it():
+    arms, found = trained(["adapter", "prefix"], uniform=False)
+    # The adapter is now better than nothing, now worse; without it the prefix is the best there is.
+    worse = {"r=1": 5.0, "r=4": 1.0, "r=16": 5.0}
+    judged = [
+        attrs.evolve(each, loss=worse[each.budget]) if each.arm == "method:adapter" else each for each in found.judged
+    ]
+    gains, note = measured(arms, attrs.evolve(found, judged=tuple(judged)), SETTING)
+    assert gains.curves.keys() == {"prefix"}
+    assert gains.curves["prefix"].ceiling == 1.0
+    assert gains.curves["prefix"].half == pytest.approx(TRUTH["prefix"][1], rel=1e-2)
+    assert "no gain curve of adapter" in note
 
 
 def test_without_arms_of_methods_nothing_is_asked_for():

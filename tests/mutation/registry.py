@@ -20,4 +20,5 @@ READERS: Mapping[str, Callable[[Path], Reader]] = {
     "csv": rows.csv_reader,
     "parquet": rows.parquet_reader,
     "comparison": comparisons.comparison_reader,
+    "gains": comparisons.gains_reader,
 }
