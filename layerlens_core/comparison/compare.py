@@ -17,7 +17,8 @@ from layerlens_core.comparison.judging.judgement import Verdict
 from layerlens_core.comparison.judging.verdict import check_labels, verdict
 from layerlens_core.comparison.measured_gains import PREFIX, measured
 from layerlens_core.comparison.options import CompareOptions
-from layerlens_core.comparison.rates import Curve, find_rates, weaknesses
+from layerlens_core.comparison.rate_search import Curve
+from layerlens_core.comparison.rates import find_rates, weaknesses
 from layerlens_core.comparison.recipe import recipe_of, save
 from layerlens_core.comparison.setting import setting_of, split_off
 from layerlens_core.comparison.stacked.runner import Runner
@@ -142,7 +143,7 @@ def compare_with(
         )
         return means.execute(store, jobs, runner)
 
-    curves, found = _trained(arms, schedule, setting, options, done)
+    curves, found = _trained(arms, schedule, testbed, setting, options, done)
     gains, why_none = (None, None) if found is None else measured(arms, found, setting, means.registry)
     comparison = Comparison(
         setting=setting.id,
@@ -186,13 +187,19 @@ def testbed_of(
 
 
 def _trained(
-    arms: Sequence[Arm], schedule: Schedule, setting: Setting, options: CompareOptions, done: Done
+    arms: Sequence[Arm], schedule: Schedule, testbed: Testbed, setting: Setting, options: CompareOptions, done: Done
 ) -> tuple[Mapping[str, Curve], Verdict | None]:
     """How rates were found, where they were, and the verdict, where more than rates was asked for."""
     curves: Mapping[str, Curve] = {}
     if options.rates == "auto":
         curves = find_rates(
-            arms, schedule, setting.id, lambda jobs: done("learning rates", jobs), setting.labels, seed=options.seed
+            arms,
+            schedule,
+            setting.id,
+            lambda jobs: done("learning rates", jobs),
+            setting.labels,
+            seed=options.seed,
+            new_head=bool(testbed.inventory.heads),
         )
     if options.only is not None:
         return curves, None

@@ -4,7 +4,7 @@ from attrs import frozen
 
 from layerlens_core.comparison.arms.make import Dropped
 from layerlens_core.comparison.judging.judgement import Verdict
-from layerlens_core.comparison.rates import Curve
+from layerlens_core.comparison.rate_search import Curve
 from layerlens_core.values.comparison import Arm, Schedule
 from layerlens_core.values.gains import Gains
 

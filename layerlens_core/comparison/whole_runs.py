@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from layerlens_core.comparison.options import CompareOptions
-from layerlens_core.comparison.rates import Curve
+from layerlens_core.comparison.rate_search import Curve
 from layerlens_core.values.comparison import Arm, Job, Result, Schedule, Setting
 
 #: How often a rate is halved at which a whole run falls off the cliff that no short run showed.

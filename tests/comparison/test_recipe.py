@@ -6,7 +6,7 @@ import pytest
 from bert_profile import bert_profile
 from layerlens_core.allocation.allocate import allocate
 from layerlens_core.comparison.compared import Comparison
-from layerlens_core.comparison.rates import Curve
+from layerlens_core.comparison.rate_search import Curve
 from layerlens_core.comparison.recipe import recipe_of, save
 from layerlens_core.files.lock import BusyError
 from layerlens_core.values.comparison import Arm, Schedule

@@ -14,7 +14,7 @@ from layerlens_core.cli.terminal import shown
 from layerlens_core.comparison.judging.curves import Times
 from layerlens_core.comparison.judging.judgement import Judged, Verdict
 from layerlens_core.comparison.judging.sentences import times
-from layerlens_core.comparison.rates import Curve
+from layerlens_core.comparison.rate_search import Curve
 from layerlens_core.values.gains import Gains
 
 _STYLES = {"better": "green", "worse": "red", "diverged": "red", "unmatched": "yellow"}

@@ -60,7 +60,8 @@ def main(arguments):
         print(f"{stage}: {len(jobs)} runs of {steps} steps in {took:.0f} s", flush=True)
         return results
 
-    curves = find_rates(arms, schedule, setting.id, lambda jobs: done("rates", jobs), setting.labels)
+    new_head = bool(testbed.inventory.heads)
+    curves = find_rates(arms, schedule, setting.id, lambda jobs: done("rates", jobs), setting.labels, new_head=new_head)
     (out / "curves.jsonl").write_text("".join(json.dumps(attrs.asdict(curve)) + "\n" for curve in curves.values()))
     for key, curve in curves.items():
         print(f"{key}: {curve.rate:g} for {curve.share:.2f} of a run", flush=True)
