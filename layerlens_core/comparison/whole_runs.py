@@ -2,12 +2,17 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+import attrs
+
 from layerlens_core.comparison.options import CompareOptions
 from layerlens_core.comparison.rate_search import Curve
+from layerlens_core.comparison.rates import JUDGED
 from layerlens_core.values.comparison import Arm, Job, Result, Schedule, Setting
 
 #: How often a rate is halved at which a whole run falls off the cliff that no short run showed.
 HALVINGS = 3
+#: The share by which a loss is clearly worse than another.
+CLEARLY = 0.1
 
 #: Does jobs of a stage of the work.
 Done = Callable[[str, Sequence[Job]], list[Result]]
@@ -58,7 +63,7 @@ def at_found_rates(
     for _ in range(HALVINGS + 1):
         new = done("arms", [job for arm in left for job in _seeds(arm, rates[arm.key], schedule, setting, options)])
         results += new
-        fallen = {result.job.arm.key for result in new if _fell_off(result, curves[result.job.arm.key], setting.labels)}
+        fallen = {result.job.arm.key for result in new if fell_off(result, curves[result.job.arm.key], setting.labels)}
         left = [arm for arm in left if arm.key in fallen]
         if not left:
             break
@@ -68,12 +73,18 @@ def at_found_rates(
     return results, rates
 
 
-def _fell_off(result: Result, curve: Curve, labels: tuple[int, ...]) -> bool:
-    """Whether a whole run ended worse than the best of the short ones, as it does beyond the cliff.
+def fell_off(result: Result, curve: Curve, labels: tuple[int, ...]) -> bool:
+    """Whether a whole run ended clearly worse than the best of the short ones, as it does beyond the cliff.
 
-    Where nothing trains, whole runs are no better than short ones at any rate.
+    A little worse is no cliff: a whole run may learn its training samples by heart, or nothing at all.
+
+    result: of the whole run.
+    curve: of its arm.
+    labels: of every held-out sample; those count that judged the short runs.
     """
-    return result.diverged if not result.job.arm.sizes else not result.loss(labels) < curve.least
+    if result.diverged:
+        return True
+    return not attrs.evolve(result, losses=result.losses[:JUDGED]).loss(labels) <= (1 + CLEARLY) * curve.least
 
 
 def _seeds(arm: Arm, rate: float, schedule: Schedule, setting: Setting, options: CompareOptions) -> list[Job]:
