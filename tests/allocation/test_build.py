@@ -10,6 +10,7 @@ from layerlens_builtin.methods.none import METHOD as NONE
 from layerlens_core.allocation.build import Findings, Terms, build_unit, coverage
 from layerlens_core.demo.scenarios import bert_layer
 from layerlens_core.values.costs import Cost, Training
+from layerlens_core.values.gains import GainCurve
 
 LAYER = bert_layer(0, width=24)
 METHODS = {"none": NONE, "adapter": ADAPTER, "lora": LORA}
@@ -41,12 +42,14 @@ def test_a_gain_is_the_utility_times_the_coverage_over_the_penalty():
 
 
 def test_coverage_is_concave_and_below_its_ceiling():
-    shares = [coverage(LORA, rank) for rank in range(65)]
+    curve = GainCurve(ceiling=0.9, half=8.0, spread=None, source="")
+    shares = [coverage(LORA, rank, curve) for rank in range(65)]
     steps = [high - low for low, high in pairwise(shares)]
     assert shares[0] == 0
     assert steps == sorted(steps, reverse=True)
-    assert shares[-1] < LORA.ceiling
-    assert coverage(LORA, int(LORA.half)) == LORA.ceiling / 2
+    assert shares[-1] < curve.ceiling
+    assert coverage(LORA, 8, curve) == curve.ceiling / 2
+    assert coverage(LORA, 1) == LORA.ceiling / (1 + LORA.half)
 
 
 def test_a_spectrum_that_was_profiled_takes_the_place_of_the_assumption():

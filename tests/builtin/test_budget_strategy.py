@@ -17,6 +17,8 @@ from layerlens_core.plugin.registry import Registry
 from layerlens_core.values.candidates import Candidate, CandidateSet, Target, Unit
 from layerlens_core.values.costs import RESOURCES, Cost, Limits, Training
 
+#: Curves far enough apart that methods share the layers.
+APART = {"lora": (1.0, 8.0), "adapter": (0.85, 4.0), "prefix": (0.6, 2.0)}
 STRATEGIES = ("threshold", "cost-benefit", "budget")
 METHODS = ("none", "adapter", "lora")
 TRAINING = Training(batch=1, length=2, dtype="float32")
@@ -174,7 +176,7 @@ def test_wide_utilities_give_sensible_plans(make_profile, strategy, scores):
 def test_a_margin_flips_the_decision_and_less_does_not(make_profile, strategy):
     methods = ("none", "prefix", "adapter", "lora")
     scores = [0.81, 0.07, 0.44, 0.29, 0.98, 0.13]
-    arguments = {"strategy": strategy, "budget": Budget(params="r=4"), "methods": methods}
+    arguments = {"strategy": strategy, "budget": Budget(params="r=4"), "methods": methods, "gains": APART}
     plan = allocate(make_profile(scores), margins=True, **arguments)
     assert sum(d.margin is not None for d in plan.decisions) >= 3
     problem = pose(make_profile(scores), plan.request)
@@ -199,7 +201,7 @@ def test_a_margin_flips_the_decision_and_less_does_not(make_profile, strategy):
 def test_flips_by_penalty_and_by_budget_are_real(make_profile, strategy):
     methods = ("none", "prefix", "adapter", "lora")
     profile = make_profile([0.81, 0.07, 0.44, 0.29, 0.98, 0.13])
-    arguments = {"strategy": strategy, "methods": methods}
+    arguments = {"strategy": strategy, "methods": methods, "gains": APART}
     plan = allocate(profile, budget=Budget(params="r=4"), **arguments)
     problem = pose(profile, plan.request)
     seen = 0
@@ -219,7 +221,7 @@ def test_flips_by_penalty_and_by_budget_are_real(make_profile, strategy):
 
 
 def test_penalties_shift_the_choice(make_profile):
-    arguments = {"strategy": "budget", "budget": Budget(params="r=4"), "methods": ("lora", "prefix")}
+    arguments = {"strategy": "budget", "budget": Budget(params="r=4"), "methods": ("lora", "prefix"), "gains": APART}
     profile = make_profile([1, 2, 3, 4, 5, 6])
 
     def share(**penalties):

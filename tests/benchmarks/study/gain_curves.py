@@ -2,7 +2,7 @@
 
     python tests/benchmarks/study/gain_curves.py PATH [PATH …]
 
-A PATH is what ``run.py`` was given as ``--out``, or a file of its rows. ``run.py`` has to train ``none``,
+A PATH is what ``run.py`` was given as ``--out``, or a file of its rows. ``run.py`` has to train ``none``, ``uniform`` or
 ``method:lora``, ``method:adapter`` and ``method:prefix`` (``--arms``) at several ranks. Every arm counts at its best
 rate with its mean loss over seeds. Sizes follow from the parameters and the profile beside the rows; of a file without
 one the budget's rank stands for notches, which is near, as a notch of one method costs about what one of another does.
@@ -20,6 +20,8 @@ from layerlens_core.plugin.registry import default
 from layerlens_core.values.profile import Profile
 
 PREFIX, NOTHING = "method:", "none"
+#: The arm that is LoRA of one size everywhere too.
+UNIFORM = "uniform"
 
 
 def read(paths):
@@ -44,8 +46,11 @@ def best_losses(rows):
     by_rate = {}
     for row in rows:
         if row["steps"] == whole:
-            key = row["arm"], row["budget"], row["parameters"]
-            by_rate.setdefault(key, {}).setdefault(row["rate"], {})[row["seed"]] = row["loss"]
+            arm = f"{PREFIX}lora" if row["arm"] == UNIFORM else row["arm"]
+            loss = math.inf if row["loss"] is None else row["loss"]
+            by_rate.setdefault((arm, row["budget"], row["parameters"]), {}).setdefault(row["rate"], {})[row["seed"]] = (
+                loss
+            )
     found = {}
     for (arm, budget, parameters), rates in by_rate.items():
         most = max(map(len, rates.values()))

@@ -2,8 +2,10 @@
 
     python tests/benchmarks/study/summary.py DIR [DIR …]
 
-A DIR is what ``run.py`` was given as ``--out``. Arms are judged at the rate that the sweep found, halved where a seed
-fell off the cliff there, as `compare` does; seeds that an arm lacks are left out for uniform too.
+A DIR is what ``run.py`` was given as ``--out``; where an arm is in several, the first counts. Arms are judged at the rate
+that the sweep found, halved where a seed fell off the cliff there, as `compare` does; seeds that an arm lacks are left
+out for uniform too. *alike* counts each task alike; *by precision* weighs each by the inverse of its squared standard
+error (DerSimonian and Laird's random effects, with Hartung and Knapp's interval, no narrower than the plain one).
 """
 
 import json
@@ -13,16 +15,19 @@ from pathlib import Path
 
 import attrs
 import numpy as np
+from scipy import stats
 
 from layerlens_core.comparison.jobs.store import RESULT_SCHEMA, SETTING_SCHEMA, VERSION
 from layerlens_core.comparison.judging.judgement import UNIFORM
 from layerlens_core.comparison.judging.statistics import Pair, holm, pooled
+from layerlens_core.comparison.rate_search import Curve, Point
+from layerlens_core.comparison.whole_runs import fell_off
 from layerlens_core.files import documents
 from layerlens_core.values.comparison import Result, Setting
 
 
 def read(folders):
-    """By task: the setting, whole runs by (arm, budget, rate, seed), and the sweeps' points by (arm, budget)."""
+    """By task and folder: the setting, whole runs by (arm, budget, rate, seed), and curves by (arm, budget)."""
     found = {}
     for folder in folders:
         for task in sorted(path for path in folder.iterdir() if (path / "results.jsonl").exists()):
@@ -31,27 +36,32 @@ def read(folders):
             for line in (task / "results.jsonl").read_text().splitlines():
                 row = json.loads(line)
                 rows[row["arm"], row["budget"], row["rate"], row["seed"], row["steps"]] = row
-            runs, curves = found.setdefault(task.name, (setting, {}, {}))[1:]
-            whole = max(row["steps"] for row in rows.values())
-            results = {}
+            curves = {}
+            for line in (task / "curves.jsonl").read_text().splitlines():
+                curve = json.loads(line)
+                curves[tuple(curve["arm"].rsplit(" ", 1))] = curve
+            whole = next(iter(curves.values()))["steps"]
+            runs, results = {}, {}
             for (arm, budget, rate, seed, steps), row in rows.items():
                 path = task / "compare" / "results" / f"{row['job']}.json"
                 if steps == whole and path.exists():
                     if row["job"] not in results:
                         results[row["job"]] = documents.read(path, Result, schema=RESULT_SCHEMA, version=VERSION)
-                    runs[arm, budget, rate, seed] = results[row["job"]], row["parameters"]
-            for line in (task / "curves.jsonl").read_text().splitlines():
-                curve = json.loads(line)
-                curves[tuple(curve["arm"].rsplit(" ", 1))] = curve
+                    runs[arm, budget, rate, seed] = results[row["job"]]
+            if runs:
+                found.setdefault(task.name, []).append((setting, runs, curves))
     return found
 
 
 def judged(runs, curve, labels, key):
     """The rate of an arm, and its runs by seed: the sweep's, halved while a seed falls off."""
-    rate, least = curve["rate"], min(p["loss"] for p in curve["points"] if p["loss"] is not None)
+    rate = curve["rate"]
+    least = min(p["loss"] for p in curve["points"] if p["loss"] is not None)
+    points = (Point(rate=rate, steps=1, batch=1, loss=least),)
+    known = Curve(arm=" ".join(key), points=points, rate=rate, steps=1, batch=1)
     for _ in range(4):
-        here = {seed: run for (arm, budget, at, seed), (run, _) in runs.items() if (arm, budget, at) == (*key, rate)}
-        if here and all(run.loss(labels) < least for run in here.values()):
+        here = {seed: run for (arm, budget, at, seed), run in runs.items() if (arm, budget, at) == (*key, rate)}
+        if here and not any(fell_off(run, known, labels) for run in here.values()):
             return rate, here
         rate /= 2
     return None, {}
@@ -62,14 +72,14 @@ def rates_table(tasks):
     print("| task | r | chosen | best of whole runs | NLL at the chosen | costs | steps of a run |")
     print("|---|---|---|---|---|---|---|")
     costs = []
-    for name, (setting, runs, curves) in tasks.items():
+    for name, (setting, runs, curves) in ((name, part) for name, parts in tasks.items() for part in parts):
         for (arm, budget), curve in sorted(curves.items(), key=lambda item: int(item[0][1][2:])):
             grid = {
                 at: run.loss(setting.labels)
-                for (a, b, at, seed), (run, _) in runs.items()
+                for (a, b, at, seed), run in runs.items()
                 if (a, b, seed) == (arm, budget, 0)
             }
-            if arm != UNIFORM or len(grid) < 4:
+            if arm != UNIFORM or len(grid) < 4 or curve["rate"] not in grid:
                 continue
             best, chosen = min(grid, key=grid.get), curve["rate"]
             costs.append(grid[chosen] / grid[best] - 1)
@@ -80,38 +90,61 @@ def rates_table(tasks):
     print(f"median {statistics.median(costs):.2%}, largest {max(costs):.1%}, {within} of {len(costs)} within 1 %\n")
 
 
-def pairs_of(arm, setting, runs, curves):
-    """An arm beside uniform at each budget where the two differ, all with the same seeds."""
-    found = []
-    for budget in sorted({budget for a, budget in curves if a == arm}, key=lambda text: int(text[2:])):
-        _, base = judged(runs, curves[UNIFORM, budget], setting.labels, (UNIFORM, budget))
-        _, mine = judged(runs, curves[arm, budget], setting.labels, (arm, budget))
-        seeds = sorted(base.keys() & mine.keys())
-        if seeds and any(mine[seed].losses != base[seed].losses for seed in seeds):
-            losses, theirs = (np.array([each[seed].losses for seed in seeds]) for each in (mine, base))
-            found.append(Pair(arm=losses, base=theirs, weights=np.array(setting.labels, float), relative=True))
-    if any(len(pair.arm) > 1 for pair in found):  # of one seed nothing is known of how seeds differ
-        found = [pair for pair in found if len(pair.arm) > 1]
-    least = min((len(pair.arm) for pair in found), default=0)
-    return [attrs.evolve(pair, arm=pair.arm[:least], base=pair.base[:least]) for pair in found]
+def pairs_of(arm, parts):
+    """An arm beside uniform at each budget where the two differ, by the first folder that holds both."""
+    for setting, runs, curves in parts:
+        found = []
+        for budget in sorted({budget for a, budget in curves if a == arm}, key=lambda text: int(text[2:])):
+            _, base = judged(runs, curves[UNIFORM, budget], setting.labels, (UNIFORM, budget))
+            _, mine = judged(runs, curves[arm, budget], setting.labels, (arm, budget))
+            seeds = sorted(base.keys() & mine.keys())
+            if seeds and any(mine[seed].losses != base[seed].losses for seed in seeds):
+                losses, theirs = (np.array([each[seed].losses for seed in seeds]) for each in (mine, base))
+                found.append(Pair(arm=losses, base=theirs, weights=np.array(setting.labels, float), relative=True))
+        if any(len(pair.arm) > 1 for pair in found):  # of one seed nothing is known of how seeds differ
+            found = [pair for pair in found if len(pair.arm) > 1]
+        if found:
+            least = min(len(pair.arm) for pair in found)
+            return [attrs.evolve(pair, arm=pair.arm[:least], base=pair.base[:least]) for pair in found]
+    return []
 
 
 def arms_table(tasks):
     """Every arm against uniform: change of NLL, negative is better, by task and over all tasks with several seeds."""
-    print("| arm | " + " | ".join(tasks) + " | all | p | p (Holm) |")
-    print("|---|" + "---|" * (len(tasks) + 3))
+    print("| arm | " + " | ".join(tasks) + " | alike | p | by precision | p | p (Holm) |")
+    print("|---|" + "---|" * (len(tasks) + 5))
     rows = []
-    for arm in sorted({arm for _, runs, _ in tasks.values() for arm, *_ in runs} - {UNIFORM}):
+    names = {arm for parts in tasks.values() for _, runs, _ in parts for arm, *_ in runs}
+    for arm in sorted(names - {UNIFORM}):
         cells, several = [], []
-        for setting, runs, curves in tasks.values():
-            pairs = pairs_of(arm, setting, runs, curves)
+        for parts in tasks.values():
+            pairs = pairs_of(arm, parts)
             cells.append(told(pooled([pairs])) + f", {len(pairs)} × {len(pairs[0].arm)}" if pairs else "–")
             several += [pairs] if pairs and len(pairs[0].arm) > 1 else []
-        rows.append((arm, cells, pooled(several) if several else None))
-    corrected = holm([1.0 if overall is None else overall.p for *_, overall in rows])
-    for (arm, cells, overall), p in zip(rows, corrected, strict=True):
+        rows.append((arm, cells, pooled(several) if several else None, by_precision(several)))
+    corrected = holm([1.0 if weighed is None else weighed[-1] for *_, weighed in rows])
+    for (arm, cells, overall, weighed), p in zip(rows, corrected, strict=True):
         said = "– | –" if overall is None else f"{told(overall)} | {overall.p:.3f}"
-        print(f"| {arm} | {' | '.join(cells)} | {said} | {p:.3f} |")
+        said += " | – | – | –" if weighed is None else " | {:+.2%} ({:+.2%} to {:+.2%}) | {:.3f}".format(*weighed)
+        print(f"| {arm} | {' | '.join(cells)} | {said}" + (f" | {p:.3f} |" if weighed is not None else " |"))
+
+
+def by_precision(tasks):
+    """Mean, 95 % interval and p of random effects over tasks; None of fewer than two."""
+    if len(tasks) < 2:
+        return None
+    found = [pooled([pairs]) for pairs in tasks]
+    means = np.array([each.estimate for each in found])
+    variances = np.array([((each.high - each.low) / 2 / stats.norm.ppf(0.975)) ** 2 for each in found])
+    weights, free = 1 / variances, len(found) - 1
+    fixed = weights @ means / weights.sum()
+    excess = weights @ (means - fixed) ** 2 - free
+    between = max(0.0, excess / (weights.sum() - (weights**2).sum() / weights.sum()))
+    weights = 1 / (variances + between)
+    mean = weights @ means / weights.sum()
+    error = np.sqrt(max(weights @ (means - mean) ** 2 / free, 1.0) / weights.sum())
+    half = stats.t.ppf(0.975, free) * error
+    return mean, mean - half, mean + half, 2 * stats.t.sf(abs(mean) / error, free)
 
 
 def told(difference):
