@@ -120,7 +120,7 @@ def _several(names: Sequence[str]) -> str:
 
 def _shortened(schedule: Schedule, share: float, fewest: int, divisor: int) -> Schedule:
     """A share of the samples, in so many times more steps of smaller batches."""
-    short = schedule.shortened(share, fewest=fewest, judged=JUDGED)
+    short = schedule.shortened(share, fewest=math.ceil(fewest / divisor), judged=JUDGED)
     batch = schedule.batch // divisor
     steps = short.steps * schedule.batch // batch
     return attrs.evolve(short, steps=steps, batch=batch, warmup=round(short.warmup * steps / short.steps))

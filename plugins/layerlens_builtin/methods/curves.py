@@ -14,8 +14,8 @@ class Curve(NamedTuple):
     source: str
 
 
-#: One setting's method of choice is another's last: LoRA is best on GSM8K (adapters 0.93 of it, prefixes 0.74), prefixes
-#: are on intents as classes, where a rank of 1 gains all there is. Hence the spread, and halves far below one notch.
+#: One setting's method of choice is another's last: LoRA is best on GSM8K (adapters 0.93 of it, prefixes 0.74), and
+#: prefixes on intents as classes, where a rank of 1 gains all there is. Hence the spread, and halves far below a notch.
 _FITTED = (
     "fitted to 18 arms: a Llama of 24 M parameters on an eighth of a run of GSM8K, MiniLM on whole runs of intents as "
     "classes (docs/evidence.md); ± {} of what can be gained"

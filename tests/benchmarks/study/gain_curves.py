@@ -2,8 +2,8 @@
 
     python tests/benchmarks/study/gain_curves.py PATH [PATH …]
 
-A PATH is what ``run.py`` was given as ``--out``, or a file of its rows. ``run.py`` has to train ``none``, ``uniform`` or
-``method:lora``, ``method:adapter`` and ``method:prefix`` (``--arms``) at several ranks. Every arm counts at its best
+A PATH is what ``run.py`` was given as ``--out``, or a file of its rows. ``run.py`` has to train ``none``, ``uniform``
+or ``method:lora``, ``method:adapter`` and ``method:prefix`` (``--arms``) at several ranks. Every arm counts at its best
 rate with its mean loss over seeds. Sizes follow from the parameters and the profile beside the rows; of a file without
 one the budget's rank stands for notches, which is near, as a notch of one method costs about what one of another does.
 """

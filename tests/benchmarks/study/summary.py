@@ -2,10 +2,11 @@
 
     python tests/benchmarks/study/summary.py DIR [DIR …]
 
-A DIR is what ``run.py`` was given as ``--out``; where an arm is in several, the first counts. Arms are judged at the rate
-that the sweep found, halved where a seed fell off the cliff there, as `compare` does; seeds that an arm lacks are left
-out for uniform too. *alike* counts each task alike; *by precision* weighs each by the inverse of its squared standard
-error (DerSimonian and Laird's random effects, with Hartung and Knapp's interval, no narrower than the plain one).
+A DIR is what ``run.py`` was given as ``--out``; where an arm is in several, the first counts. Arms are judged at the
+rate that the sweep found, halved where a seed fell off the cliff there, as `compare` does; seeds that an arm lacks are
+left out for uniform too. *alike* counts each task alike; *by precision* weighs each by the inverse of its squared
+standard error (DerSimonian and Laird's random effects, with Hartung and Knapp's interval, no narrower than the plain
+one).
 """
 
 import json
