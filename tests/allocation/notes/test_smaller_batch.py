@@ -129,6 +129,12 @@ def test_where_other_bounds_freeze_too_nothing_is_said():
     assert said(plan(of, [memory, f"flops={whole.cost.flops:.0f}"])) > 0
 
 
+def test_what_a_strategy_freezes_by_itself_is_not_put_down_to_memory():
+    planned = plan(profile(), "memory=1TiB", strategy="threshold", options={"thresholds": "1e9"}, methods="lora")
+    assert frozen(planned) == 8
+    assert said(planned) is None
+
+
 def test_what_takes_more_flops_in_smaller_steps_is_held_to_its_bound_there(monkeypatch):
     from layerlens_core.allocation.notes import smaller_batch
 

@@ -99,7 +99,7 @@ def test_at_other_parameters_the_plan_keeps_its_other_bounds_and_elsewhere_the_b
     assert bounds_at(plan, ["params=9k"]) == ("params=9k", TIGHT)
     assert bounds_at(plan, ["memory=9GiB"]) == ("memory=9GiB",)
     assert bounds_at(plan, ["params=9k", "memory=9GiB"]) == ("params=9k", "memory=9GiB")
-    _, arms, _ = made(plan, "params=r=4,memory=9GiB")
+    _, arms, _ = made(plan, "params=r=4;memory=9GiB")
     assert told_of_bounds(plan, arms) == ()  # which bounds all of them alike
 
 
