@@ -8,8 +8,9 @@ from layerlens_core import tracing
 from layerlens_core.allocation.budget import Budget
 from layerlens_core.allocation.gains import curves_for, told_of_gains
 from layerlens_core.allocation.margins import lacks_margins, too_many, with_margins
+from layerlens_core.allocation.notes.smaller_batch import smaller_batch
+from layerlens_core.allocation.notes.unused import unused
 from layerlens_core.allocation.problem import Problem, pose
-from layerlens_core.allocation.unused import unused
 from layerlens_core.errors import ScoreError
 from layerlens_core.plugin.discovery import OURS
 from layerlens_core.plugin.registry import Registry, default
@@ -142,6 +143,7 @@ def plan_for(
         abstained=problem.abstained,
         notes=(
             *selection.notes,
+            *smaller_batch(problem, profile, selection.decisions),
             *unused(problem.candidates, problem.limits, selection.decisions, cost),
             *told_of_gains(problem.request, problem.candidates, registry),
         ),

@@ -131,6 +131,11 @@ class Budget:
         spelling, number = _parse("params", self.params) if self.params is not None else ("", 0.0)
         return int(number) if spelling == "rank" else None
 
+    @property
+    def memory_follows_step(self) -> bool:
+        """Whether memory is bounded by a share or a rank, whose bytes depend on the step that they are counted for."""
+        return self.memory is not None and _parse("memory", self.memory)[0] != "amount"
+
     def texts(self) -> list[str]:
         """The budget as `parse` reads it, one text for each kind."""
         return [f"{kind}={getattr(self, kind)}" for kind in RESOURCES if getattr(self, kind) is not None]

@@ -117,16 +117,27 @@ def _reads_encoder(layer: Layer) -> float:
 def depth_costs(inventory: Inventory, training: Training, activations: Activations | None) -> tuple[Cost, ...]:
     """The frozen model's cost by lowest trained layer; the last entry is for a plan that trains none.
 
-    Memory is that of the weights in the training's dtype, packed ones as they lie, of task heads beside them, which
-    train in full, of what is kept from the lowest trained layer up, and of the head's peak. Without measured
-    activations it is the weights' and heads' alone, as transformers' ``get_memory_footprint`` counts them: without what
-    bitsandbytes keeps beside its parameters. CUDA's context and the allocator's fragmentation come on top.
-
     inventory: of the model.
     training: the step that FLOPs and memory are counted for.
     activations: what the forward pass keeps, where that was measured.
     """
     flops = depth_flops(inventory, training.length)
+    memory = depth_memory(inventory, training, activations)
+    return tuple(Cost(flops=f, memory=m) for f, m in zip(flops, memory, strict=True))
+
+
+def depth_memory(inventory: Inventory, training: Training, activations: Activations | None) -> tuple[float, ...]:
+    """Bytes of the frozen model by lowest trained layer; the last entry is for a plan that trains none.
+
+    They are the weights in the training's dtype, packed ones as they lie, task heads beside them, which train in full,
+    what is kept from the lowest trained layer up, and the head's peak. Without measured activations it is the weights
+    and heads alone, as transformers' ``get_memory_footprint`` counts them: without what bitsandbytes keeps beside its
+    parameters. CUDA's context and the allocator's fragmentation come on top.
+
+    inventory: of the model.
+    training: the step that memory is counted for.
+    activations: what the forward pass keeps, where that was measured.
+    """
     heads = sum(head.parameters for head in inventory.heads)
     plain = (inventory.parameters - inventory.packed) * training.activation_bytes
     packed = inventory.packed_bytes - (0 if activations else inventory.state_bytes)
@@ -137,4 +148,4 @@ def depth_costs(inventory: Inventory, training: Training, activations: Activatio
     head = activations.head if activations else 0.0
     memory = [weights + (amount + head) * training.tokens for amount in reversed(kept)]
     memory[-1] = weights
-    return tuple(Cost(flops=f, memory=m) for f, m in zip(flops, memory, strict=True))
+    return tuple(memory)

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from attrs import field, frozen
 from transformers import PreTrainedModel
 
+from layerlens_core.comparison.arms.budgets import BOUND_UNIFORM, other_bounds, own_budget, told_of_bounds
 from layerlens_core.comparison.arms.eva import eva_ranks
 from layerlens_core.comparison.arms.make import Dropped, make_arms
 from layerlens_core.comparison.arms.uniform import NOTHING
@@ -153,7 +154,7 @@ def compare_with(
         dropped=dropped,
         curves=tuple(curves.values()),
         verdict=found,
-        notes=(*notes, *weaknesses(curves.values()), *([why_none] if why_none else [])),
+        notes=(*notes, *told_of_bounds(plan, arms), *weaknesses(curves.values()), *([why_none] if why_none else [])),
         gains=gains,
     )
     documents.write(store.directory / COMPARED, comparison, schema=SCHEMA, version=VERSION)
@@ -216,15 +217,16 @@ def _arms(
     options: CompareOptions, planned: tuple[Plan, Profile], means: Means, testbed: Testbed
 ) -> tuple[tuple[Arm, ...], tuple[Dropped, ...]]:
     plan, profile = planned
-    own = plan.request.params_budget
+    own = own_budget(plan)
     budgets = options.budgets or ((own,) if own else ())
     if not budgets:
-        raise ComparisonError(
-            "the plan has no budget of parameters, at which it could be compared with uniform; give --budgets"
-        )
+        raise ComparisonError("the plan trains nothing that could be compared with uniform; give --budgets")
     names = tuple(dict.fromkeys(("uniform", *options.arms)))
-    if options.only is None and any(name.startswith(PREFIX) for name in names):
-        names = tuple(dict.fromkeys((*names, NOTHING)))
+    if options.only is None:
+        more = [NOTHING] if any(name.startswith(PREFIX) for name in names) else []
+        if "plan" in names and other_bounds(plan) and not options.budgets:
+            more.append(BOUND_UNIFORM)
+        names = tuple(dict.fromkeys((*names, *more)))
     arms, dropped = make_arms(
         names,
         budgets,

@@ -11,8 +11,9 @@ from layerlens_core.values.comparison import Schedule
 class CompareOptions:
     """What is compared, and how long arms train.
 
-    arms: names, as `make_arms` takes them; ``uniform`` is always one, and ``none`` beside any ``method:NAME``.
-    budgets: as typed; by default the plan's own.
+    arms: names, as `make_arms` takes them; ``uniform`` is always one, ``none`` beside any ``method:NAME``, and
+        ``strategy:uniform`` beside a plan that more than parameters bounds, at its own budget.
+    budgets: as typed; by default the plan's own (`layerlens_core.comparison.arms.budgets.own_budget`).
     seeds: how many runs every arm has.
     rates: ``auto``, or one or several rates, of which each arm gets its best.
     epochs: through the training samples, where ``steps`` is not given.

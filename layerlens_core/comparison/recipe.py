@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from layerlens_core.comparison.arms.case import budget_of
+from layerlens_core.comparison.arms.budgets import budget_of, is_own, own_budget
 from layerlens_core.comparison.compared import Comparison
 from layerlens_core.comparison.judging.judgement import PLANNED, UNIFORM
 from layerlens_core.files.lock import BusyError
@@ -40,8 +40,7 @@ def recipe_of(comparison: Comparison, plan: Plan) -> Recipe:
     plan: of the run.
     """
     rates = {arm.key: rate for arm in comparison.arms if (rate := comparison.rate(arm.key)) is not None}
-    budget = plan.request.params_budget
-    own = [arm for arm in comparison.arms if budget_of(arm.budget).texts() == [budget]]
+    own = [arm for arm in comparison.arms if is_own(plan, budget_of(arm.budget).texts())]
     rated = next((arm.key for name in (PLANNED, UNIFORM) for arm in own if arm.name == name), None)
     found = comparison.verdict
     return Recipe(
@@ -53,6 +52,6 @@ def recipe_of(comparison: Comparison, plan: Plan) -> Recipe:
         schedule=comparison.schedule,
         epochs=comparison.schedule.steps * comparison.schedule.batch / comparison.samples,
         recommended={each.budget: each.arm for each in found.recommended} if found else {},
-        budget=budget or "",
+        budget=own_budget(plan) or "",
         sentence=" ".join(found.summary) if found else "rates were looked for; nothing was trained in full",
     )

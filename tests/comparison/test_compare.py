@@ -202,3 +202,22 @@ def test_a_recipe_of_another_plan_does_not_count(made, run):
     attrs.evolve(recipe, rate=-1.0).save(run)
     with pytest.raises(FileError, match="is damaged: a rate of -1"):
         Recipe.load(run, plan=plan.id)
+
+
+def test_a_plan_that_memory_bounds_too_is_compared_as_it_is_beside_uniform_of_both_kinds(made, run):
+    model, samples, _ = made
+    profile = Profile.load(run)
+    whole = Plan.load(run).cost.memory
+    plan = ll.allocate(profile, budget=["params=r=2", f"memory={0.9 * whole:.0f}B"], abstain=False)
+    assert any(decision.method == "none" for decision in plan.decisions)
+    plan.save(run)
+    found = ll.compare(model, run, samples[10:], samples[:10], rates=(1e-2,), **SHORT)
+    (budget,) = {arm.budget for arm in found.arms}
+    by_name = {arm.name: arm for arm in found.arms}
+    assert by_name["plan"].sizes["lora"] == plan.sizes("lora")
+    assert set(by_name) == {"uniform", "plan", "strategy:uniform"}
+    assert by_name["uniform"].memory > plan.limits.memory >= by_name["strategy:uniform"].memory
+    assert [note for note in found.notes if note.startswith(f"uniform {budget} is not held to memory=")]
+    recipe = Recipe.load(run, plan=plan.id)
+    assert recipe is not None
+    assert (recipe.budget, recipe.rate) == (budget, 1e-2)

@@ -41,10 +41,12 @@ def test_without_the_plan_it_is_that_of_uniform_at_the_plan_s_budget():
     assert recipe_of(compared(("uniform", "r=4", 1e-2), ("gora", "r=2", 2e-2)), PLAN).rate is None
 
 
-def test_a_plan_without_a_budget_of_parameters_has_no_rate():
+def test_a_plan_without_a_budget_of_parameters_is_compared_at_what_it_trains():
     plan = attrs.evolve(PLAN, request=attrs.evolve(PLAN.request, budget=("memory=90%",)))
-    recipe = recipe_of(compared(("uniform", "r=4", 1e-2), ("plan", "r=4", 2e-2)), plan)
-    assert (recipe.rate, recipe.budget) == (None, "")
+    budget = f"params={plan.parameters}"
+    recipe = recipe_of(compared(("uniform", "r=2", 1e-2), ("plan", budget, 2e-2)), plan)
+    assert (recipe.rate, recipe.budget) == (2e-2, budget)
+    assert recipe_of(compared(("uniform", "r=2", 1e-2), ("plan", "r=2", 2e-2)), plan).rate is None
 
 
 def test_a_process_that_ends_at_the_same_time_is_waited_for(tmp_path, monkeypatch):

@@ -1,7 +1,6 @@
 """What a rule makes an arm from: a profile, a plan, one budget and a seed."""
 
 import random
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
@@ -9,8 +8,8 @@ import attrs
 from attrs import field, frozen
 
 from layerlens_core.allocation.allocate import DEFAULT_STRATEGY, plan_for
-from layerlens_core.allocation.budget import Budget
 from layerlens_core.allocation.problem import pose
+from layerlens_core.comparison.arms.budgets import bounds_at, budget_of, is_own
 from layerlens_core.comparison.arms.ground import Ground, Sizes
 from layerlens_core.plugin.registry import Registry
 from layerlens_core.values.comparison import Arm, Start, Tuner
@@ -18,23 +17,10 @@ from layerlens_core.values.plan import Plan
 from layerlens_core.values.profile import Profile
 from layerlens_core.values.request import Request
 
-_RANK = re.compile(r"(params\s*=\s*)?r\s*=\s*(\d{1,9})", re.IGNORECASE)
 _Item = TypeVar("_Item")
 
 #: EVA's rank of each module where uniform LoRA has this one: `layerlens_core.comparison.arms.eva.eva_ranks` of a model.
 EvaRanks = Callable[[int], Mapping[str, int]]
-
-
-def budget_of(text: str) -> Budget:
-    """A comparison's budget: as `Budget.parse` reads it, or ``r=4`` for ``params=r=4``. Raises `BudgetError`."""
-    match = _RANK.fullmatch(text.strip())
-    return Budget(params=f"r={match[2]}") if match else Budget.parse(text)
-
-
-def rank_of(text: str) -> int | None:
-    """The rank of a budget that is what uniform LoRA takes, ``r=4``; None for any other."""
-    match = _RANK.fullmatch(text.strip())
-    return int(match[2]) if match else None
 
 
 @frozen(kw_only=True, eq=False)
@@ -74,12 +60,14 @@ class Case:
 
     def planned(self) -> Plan:
         """The run's plan at its own budget; at another what the same request gives with that budget."""
-        own = self.plan.request
-        return self.plan if self.texts == own.budget else self.plan_of(own)
+        return self.plan if is_own(self.plan, self.texts) else self.plan_of(self.plan.request)
 
     def plan_of(self, request: Request) -> Plan:
-        """The plan of a request at this budget. Raises what `layerlens_core.allocate` raises."""
-        request = attrs.evolve(request, budget=self.texts)
+        """The plan of a request at this budget, and within the run's other bounds where this is one of parameters.
+
+        Raises what `layerlens_core.allocate` raises.
+        """
+        request = attrs.evolve(request, budget=bounds_at(self.plan, self.texts))
         key = repr(request)
         if key not in self._plans:
             self._plans[key] = plan_for(self.profile, request, margins=False, registry=self.registry)

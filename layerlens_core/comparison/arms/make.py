@@ -7,7 +7,8 @@ import attrs
 from attrs import frozen
 
 from layerlens_core.comparison.arms import peers, uniform
-from layerlens_core.comparison.arms.case import Case, EvaRanks, budget_of, with_strategy
+from layerlens_core.comparison.arms.budgets import budget_of
+from layerlens_core.comparison.arms.case import Case, EvaRanks, with_strategy
 from layerlens_core.comparison.arms.ground import Unfit
 from layerlens_core.comparison.arms.of_plan import arm_of_plan
 from layerlens_core.comparison.arms.shuffled import shuffled

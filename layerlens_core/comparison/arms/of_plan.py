@@ -3,7 +3,8 @@
 from attrs import evolve
 
 from layerlens_core.allocation.budget import Budget
-from layerlens_core.comparison.arms.case import budget_of, ground_for
+from layerlens_core.comparison.arms.budgets import budget_of
+from layerlens_core.comparison.arms.case import ground_for
 from layerlens_core.comparison.arms.ground import Unfit
 from layerlens_core.errors import PlanError
 from layerlens_core.plugin.registry import Registry, default

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 import attrs
 
 from layerlens_core.allocation.budget import References
-from layerlens_core.comparison.arms.case import Case, budget_of, rank_of
+from layerlens_core.comparison.arms.budgets import budget_of, rank_of
+from layerlens_core.comparison.arms.case import Case
 from layerlens_core.comparison.arms.fitting import fill, largest, level, too_small
 from layerlens_core.comparison.arms.ground import Ground, Unfit
 from layerlens_core.comparison.arms.uniform import LORA, uniform

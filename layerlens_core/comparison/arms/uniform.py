@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
-from layerlens_core.comparison.arms.case import Case, rank_of
+from layerlens_core.comparison.arms.budgets import rank_of
+from layerlens_core.comparison.arms.case import Case
 from layerlens_core.comparison.arms.fitting import fill, level
 from layerlens_core.comparison.arms.ground import Place, Unfit
 from layerlens_core.values.comparison import Arm, Start

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bert_profile import bert_profile
 from comparison.arms.random_profiles import counted, profiles
 from layerlens_core.allocation.allocate import allocate
-from layerlens_core.comparison.arms.case import budget_of, with_strategy
+from layerlens_core.comparison.arms.case import with_strategy
 from layerlens_core.comparison.arms.make import RULES, make_arms
 from layerlens_core.errors import BudgetError, PlanError, PluginError
 from layerlens_core.values.comparison import Arm, Job, Schedule
@@ -165,11 +165,6 @@ def test_what_cannot_be_read_or_does_not_belong_together_is_refused():
         _made(["plan"], ["r=4", "r4"])
     with pytest.raises(PlanError, match="not made from this profile"):
         _made(["plan"], profile=bert_profile([1.0, 2.0], granularity="module"))
-
-
-def test_r_is_what_uniform_lora_takes():
-    assert budget_of("r=4") == budget_of(" R = 4 ") == budget_of("params=r=4")
-    assert budget_of("memory=r=4").params is None
 
 
 def test_every_rule_is_documented():

@@ -1,0 +1,1 @@
+"""Sentences that a plan says of itself as a whole."""
