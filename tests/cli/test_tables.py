@@ -45,7 +45,8 @@ def test_spending_says_what_was_asked_allowed_and_planned(plan):
     first, *rest = spending(plan).splitlines()
     share = f"({plan.parameters / plan.limit:.1%})"
     assert first == f"{plan.parameters:,} trainable parameters planned of {plan.limit:,} allowed by params=r=4 {share}"
-    assert rest == []
+    assert rest == list(plan.notes)
+    assert rest == ["gain curves of prefix 0.6·n/(n + 2), adapter 0.85·n/(n + 4), lora 1·n/(n + 8): given"]
 
 
 def test_spending_tells_of_heads_certificates_and_other_limits(plan):
@@ -56,6 +57,7 @@ def test_spending_tells_of_heads_certificates_and_other_limits(plan):
         certificate=Certificate(value=0.5, bound=0.625),
         limits=Limits(memory=2.0**31),
         cost=cost,
+        notes=(),
     )
     first, gain, memory = spending(more).splitlines()
     assert first.endswith("planned; the head (score) adds 1,234")

@@ -20,7 +20,9 @@ def compared(*arms):
         samples=100,
         schedule=Schedule(steps=30, batch=10),
         arms=tuple(Arm(name=name, budget=budget, sizes={}, scale=2, parameters=1) for name, budget, _ in arms),
-        curves=tuple(Curve(arm=f"{name} {budget}", points=(), rate=rate, steps=30) for name, budget, rate in arms),
+        curves=tuple(
+            Curve(arm=f"{name} {budget}", points=(), rate=rate, steps=30, batch=4) for name, budget, rate in arms
+        ),
     )
 
 

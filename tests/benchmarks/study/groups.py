@@ -48,9 +48,8 @@ def main(arguments):
     for size in SIZES:
         rank = stats.spearmanr(shares[size], shares[SAMPLES])[0]
         log = np.corrcoef(shares[size], shares[SAMPLES])[0, 1]
-        print(
-            f"groups of {size:3d}: rank correlation {rank:.3f}, of logarithms {log:.3f}; spread {shares[size].std():.2f}"
-        )
+        spread = shares[size].std()
+        print(f"groups of {size}: rank correlation {rank:.3f}, of logarithms {log:.3f}; spread {spread:.2f}")
 
 
 if __name__ == "__main__":
