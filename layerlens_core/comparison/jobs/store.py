@@ -75,8 +75,9 @@ class ResultStore:
         if overwrite:
             store._drop()
         make_directory(store._results)
+        held = any(name.endswith(".json") for name in store._names())  # first: another process may write both just now
         if not (store.directory / SETTING).exists():
-            if any(path.suffix == ".json" for path in store._results.iterdir()):
+            if held:
                 raise FileError(f"{store.directory} holds results without their {SETTING}; {_advice(store.directory)}")
             store._write_setting()
         store._check_setting()
@@ -97,10 +98,7 @@ class ResultStore:
 
     def lacking(self, jobs: Iterable[str]) -> list[str]:
         """As `missing`, of digests: those of many jobs take a while, and so are made once by whoever looks often."""
-        try:
-            there = set(os.listdir(self._results))
-        except OSError as error:
-            raise FileError(f"{self._results} cannot be read: {reason(error)}; run the comparison again") from None
+        there = self._names()
         left = []
         for job in jobs:
             if _name(job) in there:
@@ -158,6 +156,12 @@ class ResultStore:
     def _results(self) -> Path:
         return self.directory / "results"
 
+    def _names(self) -> set[str]:
+        try:
+            return set(os.listdir(self._results))
+        except OSError as error:
+            raise FileError(f"{self._results} cannot be read: {reason(error)}; run the comparison again") from None
+
     def _check(self, result: Result, path: Path) -> None:
         """Refuse what is no result of this comparison."""
         if result.job.setting != self.setting.id:
@@ -175,9 +179,12 @@ class ResultStore:
         """Write the setting, unless another process is first."""
         path = self.directory / SETTING
         draft = self.directory / f".{SETTING}.{secrets.token_hex(4)}"
-        documents.write(draft, self.setting, schema=SETTING_SCHEMA, version=VERSION)
         try:
+            documents.write(draft, self.setting, schema=SETTING_SCHEMA, version=VERSION)
             os.link(draft, path)
+        except FileError:
+            if not path.exists():  # whoever was first may have tidied up
+                raise
         except OSError:
             if not path.exists():  # a file system without hard links
                 os.replace(draft, path)
