@@ -79,7 +79,7 @@ class ResultStore:
         if not (store.directory / SETTING).exists():
             if held:
                 raise FileError(f"{store.directory} holds results without their {SETTING}; {_advice(store.directory)}")
-            store._write_setting()
+            _write_first(store.directory / SETTING, setting, schema=SETTING_SCHEMA)
         store._check_setting()
         return store
 
@@ -136,18 +136,13 @@ class ResultStore:
         """
         path = self._results / _name(result.job.id)
         self._check(result, path)
-        if path.exists():
-            return
-        try:
-            documents.write(path, result, schema=RESULT_SCHEMA, version=VERSION)
-        except FileError:
-            if not path.exists():  # another process that had the same job may have tidied up
-                raise
+        if not path.exists():
+            _write_first(path, result, schema=RESULT_SCHEMA)
 
     def tidy(self, jobs: Sequence[Job]) -> None:
         """Take away what killed processes left of jobs whose results are there."""
         names = {_name(job.id) for job in jobs}
-        left = [path for path in self._results.glob(".*.json.*") if path.name[1:].rpartition(".")[0] in names]
+        left = [path for path in self._results.glob(".*.json.*") if _name(_job_of(path)) in names]
         for path in (*left, *self.directory.glob(f".*{SETTING}.*")):
             with suppress(OSError):
                 path.unlink()
@@ -175,22 +170,6 @@ class ResultStore:
                 f"{expected} held-out samples that it is judged on; remove it, and run again"
             )
 
-    def _write_setting(self) -> None:
-        """Write the setting, unless another process is first."""
-        path = self.directory / SETTING
-        draft = self.directory / f".{SETTING}.{secrets.token_hex(4)}"
-        try:
-            documents.write(draft, self.setting, schema=SETTING_SCHEMA, version=VERSION)
-            os.link(draft, path)
-        except FileError:
-            if not path.exists():  # whoever was first may have tidied up
-                raise
-        except OSError:
-            if not path.exists():  # a file system without hard links
-                os.replace(draft, path)
-        finally:
-            draft.unlink(missing_ok=True)
-
     def _check_setting(self) -> None:
         """Refuse a directory of another setting, by what differs."""
         found = documents.read(self.directory / SETTING, Setting, schema=SETTING_SCHEMA, version=VERSION)
@@ -214,6 +193,35 @@ class ResultStore:
 
 def _name(job: str) -> str:
     return f"{job}.json"
+
+
+def _job_of(path: Path) -> str:
+    """The job of a result that was being written."""
+    return path.name.lstrip(".").partition(".")[0]
+
+
+def _write_first(path: Path, value: object, *, schema: str) -> None:
+    """Write a document, unless another process is first. Raises `FileError`."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        documents.write(draft, value, schema=schema, version=VERSION)
+        os.link(draft, path)
+    except FileError as error:
+        if not path.exists():  # whoever was first may have tidied up
+            raise FileError(str(error).replace(str(draft), str(path))) from None
+    except OSError:
+        if not path.exists():  # a file system without hard links
+            _replace(draft, path)
+    finally:
+        with suppress(OSError):
+            draft.unlink()
+
+
+def _replace(draft: Path, path: Path) -> None:
+    try:
+        os.replace(draft, path)
+    except OSError as error:
+        raise FileError(f"{path} cannot be written: {reason(error)}") from None
 
 
 def _figures(result: Result) -> Result:

@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from layerlens_core.comparison.jobs import leases as leases_of
 from layerlens_core.comparison.jobs.leases import Leases, leasing
+from layerlens_core.comparison.jobs.signs import listed
 from layerlens_core.errors import FileError
 from scripts import environment
 
@@ -186,19 +186,18 @@ HERE = socket.gethostname()
 @pytest.mark.parametrize("host", [HERE, "elsewhere"], ids=["here", "elsewhere"])
 @pytest.mark.parametrize("use", ["forget", "take", "drop", "clear", "at_work"])
 def test_what_is_taken_away_between_a_look_and_a_use_is_of_the_dead(tmp_path, monkeypatch, host, use):
-    look = leases_of.listed
     with leasing(tmp_path) as leases:
         leases.take("own")
         foreign(tmp_path, "job", host=host)
 
         def vanishing(directory):
-            names = look(directory)
+            names = listed(directory)
             for name in names:
                 if name != leases.name:
                     (directory / name).unlink()
             return names
 
-        monkeypatch.setattr(leases_of, "listed", vanishing)
+        monkeypatch.setattr("layerlens_core.comparison.jobs.leases.listed", vanishing)
         if use == "at_work":
             assert Leases.at_work(tmp_path)  # this one is
         elif use == "forget":
