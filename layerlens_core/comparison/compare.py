@@ -11,7 +11,8 @@ from layerlens_core.comparison.arms.budgets import BOUND_UNIFORM, other_bounds, 
 from layerlens_core.comparison.arms.eva import eva_ranks
 from layerlens_core.comparison.arms.make import Dropped, make_arms
 from layerlens_core.comparison.arms.uniform import NOTHING
-from layerlens_core.comparison.compared import COMPARED, SCHEMA, VERSION, Comparison
+from layerlens_core.comparison.compared import Comparison
+from layerlens_core.comparison.ending import save
 from layerlens_core.comparison.jobs.local import run_local
 from layerlens_core.comparison.jobs.store import ResultStore
 from layerlens_core.comparison.judging.judgement import Verdict
@@ -20,14 +21,12 @@ from layerlens_core.comparison.measured_gains import PREFIX, measured
 from layerlens_core.comparison.options import CompareOptions
 from layerlens_core.comparison.rate_search import Curve
 from layerlens_core.comparison.rates import find_rates, weaknesses
-from layerlens_core.comparison.recipe import recipe_of, save
+from layerlens_core.comparison.recipe import recipe_of
 from layerlens_core.comparison.setting import setting_of, split_off
 from layerlens_core.comparison.stacked.runner import Runner
 from layerlens_core.comparison.stacked.testbed import Testbed, prepare_testbed
 from layerlens_core.comparison.whole_runs import Done, at_found_rates, at_given_rates
 from layerlens_core.errors import ComparisonError, ModelError
-from layerlens_core.files import documents
-from layerlens_core.files.run import GAINS
 from layerlens_core.inspection.inspect import check_bare
 from layerlens_core.plugin.registry import Registry
 from layerlens_core.profiling.model.devices import input_device, on
@@ -157,12 +156,7 @@ def compare_with(
         notes=(*notes, *told_of_bounds(plan, arms), *weaknesses(curves.values()), *([why_none] if why_none else [])),
         gains=gains,
     )
-    documents.write(store.directory / COMPARED, comparison, schema=SCHEMA, version=VERSION)
-    save(recipe_of(comparison, plan), run)
-    if gains is not None:
-        gains.save(run)
-    elif why_none:
-        (run / GAINS).unlink(missing_ok=True)  # of an earlier comparison, which this one contradicts
+    save(comparison, recipe_of(comparison, plan), run, contradicted=bool(why_none))
     return comparison
 
 

@@ -1,36 +1,10 @@
 """From a comparison to the run's recipe."""
 
-import time
-from pathlib import Path
-
 from layerlens_core.comparison.arms.budgets import budget_of, is_own, own_budget
 from layerlens_core.comparison.compared import Comparison
 from layerlens_core.comparison.judging.judgement import PLANNED, UNIFORM
-from layerlens_core.files.lock import BusyError
 from layerlens_core.values.plan import Plan
 from layerlens_core.values.recipe import Recipe
-
-#: Seconds for which another process is waited for that writes into the run.
-PATIENCE = 30.0
-
-
-def save(recipe: Recipe, run: Path) -> None:
-    """Write the recipe of a run; processes that share a comparison end together, and so may wait for each other.
-
-    recipe: to write.
-    run: its directory.
-
-    Raises `FileError`, where another process writes there for longer than `PATIENCE`.
-    """
-    until = time.monotonic() + PATIENCE
-    while True:
-        try:
-            recipe.save(run)
-            return
-        except BusyError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.05)
 
 
 def recipe_of(comparison: Comparison, plan: Plan) -> Recipe:

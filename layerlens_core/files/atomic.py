@@ -23,7 +23,9 @@ from layerlens_core.files.lock import BusyError, is_held, locked
 
 NEW, DONE, GONE = ".layerlens-new", ".layerlens-done", ".layerlens-gone"
 #: How `replacing` names a file that is not complete.
-_HALF = re.compile(r"\.(profile\.json|plan\.json|trace\.jsonl|directions\.safetensors|profile\.partial.*)\.\w{8}")
+_HALF = re.compile(
+    r"\.((profile|plan|recipe|gains)\.json|trace\.jsonl|directions\.safetensors|profile\.partial.*)\.\w{8}"
+)
 #: What the system says where a disk is full, broken or read-only.
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM}
 #: Seconds to wait for another process that is just renaming its files.

@@ -68,7 +68,7 @@ class Commands:
         """Plan, so that modules differ in rank."""
         given = (str(self.root / "model"), "--data", str(self.root / "data.jsonl"), "--budget", "params=r=2")
         if status(self._started("plan", *given, "--no-abstain", "--out", str(run), said=run.with_suffix(".said"))):
-            raise RuntimeError(last_line(run))
+            raise RuntimeError(errors(run))
 
     def _started(self, *arguments: str, said: Path, anew: bool = False) -> ForkProcess:
         process = get_context("fork").Process(target=_command, args=(arguments, said, anew))
@@ -187,13 +187,13 @@ class Kills:
         if -signal.SIGKILL not in ended:
             seen.stages[-1] = "too late"
         if wrong := [each for each in ended if each not in (0, -signal.SIGKILL)]:
-            seen.wrong.append(f"beside a kill a process ended with {wrong}: {last_line(run)}")
+            seen.wrong.append(f"beside a kill a process ended with {wrong}: {errors(run)}")
 
     def _ended(self, run: Path, options: Sequence[str], count: int, seen: Seen) -> None:
         processes = [self.commands.start(run, *options) for _ in range(count)]
         ended = [status(process) for process in processes]
         if any(ended):
-            seen.wrong.append(f"what went on did not end well: {last_line(run)}")
+            seen.wrong.append(f"what went on did not end well: {errors(run)}")
             return
         found = Found.of(run)
         if found.results.keys() != self.whole.results.keys():
@@ -249,9 +249,10 @@ def left_over(run: Path) -> list[str]:
     ]
 
 
-def last_line(run: Path) -> str:
-    """What its processes said last."""
-    return (run.with_suffix(".said").read_text(errors="replace").splitlines() or [""])[-1]
+def errors(run: Path) -> str:
+    """What its processes said of errors, or else what they said last: one may have ended well after another."""
+    lines = run.with_suffix(".said").read_text(errors="replace").splitlines() or [""]
+    return "; ".join([line for line in lines if "Error" in line][-3:]) or lines[-1]
 
 
 def _read(path: Path) -> Any:
@@ -287,7 +288,7 @@ def main(comparisons: int, seed: int) -> int:
             shutil.copytree(root / "planned", root / name)
             began = time.monotonic()
             if status(commands.start(root / name, anew=anew)):
-                raise RuntimeError(last_line(root / name))
+                raise RuntimeError(errors(root / name))
             seconds.append(time.monotonic() - began)
         kills = Kills(commands, root / "planned", Found.of(root / "whole"), *seconds)
         print(f"left alone: {len(kills.whole.results)} jobs, {seconds[0]:.1f} s, {seconds[1]:.1f} s anew", flush=True)

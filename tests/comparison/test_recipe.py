@@ -7,10 +7,8 @@ from bert_profile import bert_profile
 from layerlens_core.allocation.allocate import allocate
 from layerlens_core.comparison.compared import Comparison
 from layerlens_core.comparison.rate_search import Curve
-from layerlens_core.comparison.recipe import recipe_of, save
-from layerlens_core.files.lock import BusyError
+from layerlens_core.comparison.recipe import recipe_of
 from layerlens_core.values.comparison import Arm, Schedule
-from layerlens_core.values.recipe import Recipe
 
 
 def compared(*arms):
@@ -49,21 +47,3 @@ def test_a_plan_without_a_budget_of_parameters_is_compared_at_what_it_trains():
     recipe = recipe_of(compared(("uniform", "r=2", 1e-2), ("plan", budget, 2e-2)), plan)
     assert (recipe.rate, recipe.budget) == (2e-2, budget)
     assert recipe_of(compared(("uniform", "r=2", 1e-2), ("plan", "r=2", 2e-2)), plan).rate is None
-
-
-def test_a_process_that_ends_at_the_same_time_is_waited_for(tmp_path, monkeypatch):
-    recipe, write, calls = recipe_of(compared(("plan", "r=2", 1e-2)), PLAN), Recipe.save, []
-
-    def busy_twice(self, run):
-        calls.append(run)
-        if len(calls) < 3:
-            raise BusyError("another process writes there")
-        return write(self, run)
-
-    monkeypatch.setattr(Recipe, "save", busy_twice)
-    save(recipe, tmp_path)
-    assert Recipe.load(tmp_path, plan=PLAN.id) == recipe
-    monkeypatch.setattr("layerlens_core.comparison.recipe.PATIENCE", -1.0)
-    calls.clear()
-    with pytest.raises(BusyError):
-        save(recipe, tmp_path)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from attrs import define
 
 from layerlens_core.comparison.jobs.leases import LEASE_SECONDS, Leases, leasing
-from layerlens_core.comparison.jobs.local import Taken, are_done, tidy
+from layerlens_core.comparison.jobs.local import FILLING, Taken, are_done, tidy
 from layerlens_core.comparison.jobs.queue import Queue
 from layerlens_core.comparison.jobs.runner import Progress, Runner, blocks, distinct
 from layerlens_core.comparison.jobs.store import ResultStore
@@ -14,8 +14,6 @@ from layerlens_core.values.comparison import Job, Result
 
 #: The journal of the queue, beside the leases.
 JOURNAL = "journal.log"
-#: The lease under which one process fills the queue.
-_FILLING = "filling"
 
 
 def run_joined(
@@ -89,13 +87,13 @@ class _Waiting:
 
 def _filled(store: ResultStore, jobs: Mapping[str, Job], leases: Leases) -> Queue:
     """The queue, with all jobs in it."""
-    while not leases.take(_FILLING):
+    while not leases.take(FILLING):
         time.sleep(0.05)
     try:
         queue = Queue.open(store.leases / JOURNAL, store.setting.labels)
         queue.enqueue(jobs)
     finally:
-        leases.drop(_FILLING)
+        leases.drop(FILLING)
     return queue
 
 

@@ -6,6 +6,8 @@ N + 1, which again only one can make; so no lease has to be taken from anybody. 
 longer locked, which processes of its own host see at once, or was not renewed for long. Ages are differences of times
 that the disk's own clock gave, so clocks of hosts may differ.
 
+A file that another process took away between a look and a use is one of a process that has ended.
+
 A lease says only who computes. An owner that was stopped for long and goes on computes a job a second time, which
 changes nothing: results are pure, and the first one stays.
 """
@@ -13,20 +15,16 @@ changes nothing: results are pure, and the first one stays.
 import os
 import secrets
 import socket
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
 
 from attrs import define, field
 
+from layerlens_core.comparison.jobs.signs import is_away, is_unlocked, listed, made_locked, remove
 from layerlens_core.errors import FileError
 from layerlens_core.files.folders import make_directory, reason
-
-if sys.platform != "win32":
-    import fcntl
 
 #: Seconds without a sign of life after which another process takes a job over.
 LEASE_SECONDS = 60.0
@@ -50,7 +48,7 @@ class Leases:
     @classmethod
     def left(cls, directory: Path) -> bool:
         """Whether anything lies there, of processes at work or killed."""
-        return bool(_listed(directory / "workers") or _listed(directory / "leases"))
+        return bool(listed(directory / "workers") or listed(directory / "leases"))
 
     @classmethod
     def at_work(cls, directory: Path) -> bool:
@@ -58,7 +56,7 @@ class Leases:
         if not cls.left(directory):
             return False
         with leasing(directory) as own:
-            return any(not own._has_died(name) for name in _listed(directory / "workers") if name != own.name)
+            return any(not own._has_died(name) for name in listed(directory / "workers") if name != own.name)
 
     def take(self, job: str) -> bool:
         """Take a job's lease; whether it is this process's now.
@@ -78,24 +76,35 @@ class Leases:
             return False
         except OSError as error:
             raise FileError(f"{path} cannot be written: {reason(error)}") from None
+        # Two that looked while leases were given back may have taken different numbers: whoever sees the other yields.
+        if any(other != number and not self._is_over(self._path(job, other)) for other in self._of(job)):
+            remove(path)
+            return False
         self._held[job] = number
         return True
 
     def drop(self, job: str) -> None:
         """Give a job's lease back, and take away those of the dead before it."""
         mine = self._held.pop(job, 0)
+        if self._owner(self._path(job, mine)) != self.name:
+            return  # it was taken for a dead process's; what lies there is another's by now
         for number in self._of(job):
             if number <= mine:
-                self._path(job, number).unlink(missing_ok=True)
+                remove(self._path(job, number))
+
+    def clear(self, job: str) -> None:
+        """Take away what the dead left of a lease that nobody holds."""
+        if self._of(job) and self.take(job):
+            self.drop(job)
 
     def forget(self, jobs: set[str]) -> None:
         """Take away every lease of jobs that are done, and what processes that have died left of themselves."""
-        for name in _listed(self.directory / "leases"):
+        for name in listed(self.directory / "leases"):
             if name.rpartition(".")[0] in jobs:
-                (self.directory / "leases" / name).unlink(missing_ok=True)
-        for name in _listed(self.directory / "workers"):
+                remove(self.directory / "leases" / name)
+        for name in listed(self.directory / "workers"):
             if self._has_died(name) and not self._is_locked_here(name):  # one that was stopped may go on
-                (self.directory / "workers" / name).unlink(missing_ok=True)
+                remove(self.directory / "workers" / name)
 
     def renew(self) -> None:
         """Give a sign of life."""
@@ -110,40 +119,59 @@ class Leases:
 
     def _of(self, job: str) -> list[int]:
         """The numbers of a job's leases, in order."""
-        parts = (name.rpartition(".") for name in _listed(self.directory / "leases"))
+        parts = (name.rpartition(".") for name in listed(self.directory / "leases"))
         return sorted(int(number) for of, _, number in parts if of == job and number.isdecimal())
 
     def _is_over(self, lease: Path) -> bool:
         """Whether nobody computes under a lease any more."""
+        owner = self._owner(lease)
+        if owner == "":  # being written, unless its owner was killed just then
+            return self._is_old(lease)
+        return owner is None or self._has_died(owner)
+
+    def _owner(self, lease: Path) -> str | None:
+        """Who wrote a lease; None where it is away."""
         try:
-            owner, written = lease.read_text(encoding="utf-8", errors="replace"), lease.stat().st_mtime
-        except FileNotFoundError:
-            return True
-        if not owner:  # being written, unless its owner was killed just then
-            return self._now() - written > self.seconds
-        return self._has_died(owner)
+            return lease.read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            is_away(lease, error)
+            return None
 
     def _has_died(self, worker: str) -> bool:
+        """Whether a process has ended; owners make their files before leases, and remove them after those."""
         if worker == self.name:
             return False
-        try:
-            if self._is_here(worker) and not self._is_locked_here(worker):
-                return True
-            return self._now() - (self.directory / "workers" / worker).stat().st_mtime > self.seconds
-        except (FileNotFoundError, ValueError):  # owners make their files before leases, and remove them after those
+        if self._is_here(worker) and not self._is_locked_here(worker):
             return True
+        return self._is_old(self.directory / "workers" / worker)
+
+    def _is_old(self, path: Path) -> bool:
+        """Whether a file was not touched for long, or is away."""
+        now = self._now()
+        try:
+            return now - path.stat().st_mtime > self.seconds
+        except ValueError:  # no name that a file could have
+            return True
+        except OSError as error:
+            return is_away(path, error)
 
     def _is_here(self, worker: str) -> bool:
-        return worker.rsplit("-", 2)[0] == socket.gethostname()
+        """Whether a process is of this host; of one that had only begun there is a draft."""
+        return worker.removeprefix(".").rsplit("-", 2)[0] == socket.gethostname()
 
     def _is_locked_here(self, worker: str) -> bool:
         """Whether a process of this host goes on, as far as locks can tell: where there are none, it seems to."""
-        return self._is_here(worker) and not _is_unlocked(self.directory / "workers" / worker)
+        return self._is_here(worker) and not is_unlocked(self.directory / "workers" / worker)
 
     def _now(self) -> float:
         """What the disk's clock says."""
-        self.renew()
-        return self._own.stat().st_mtime
+        while True:
+            try:
+                self.renew()
+                return self._own.stat().st_mtime
+            except FileNotFoundError:  # another host took it for a dead process's
+                if not self._own.parent.exists():
+                    raise FileError(f"{self.directory} was removed while it was in use; run again") from None
 
 
 @contextmanager
@@ -158,13 +186,7 @@ def leasing(directory: Path, seconds: float = LEASE_SECONDS) -> Iterator[Leases]
     for folder in ("workers", "leases"):
         make_directory(directory / folder)
     own = Leases(directory, seconds)
-    draft = own._own.with_name(f".{own.name}")
-    try:
-        file = open(draft, "x")  # noqa: SIM115 - closed below, which ends its lock
-        _lock(file)
-        os.replace(draft, own._own)  # locked before anybody sees it
-    except OSError as error:
-        raise FileError(f"{own._own} cannot be written: {reason(error)}") from None
+    file = made_locked(own._own)
     ended = threading.Event()
     beating = threading.Thread(target=_beat, args=(own, ended), daemon=True)
     try:
@@ -174,7 +196,7 @@ def leasing(directory: Path, seconds: float = LEASE_SECONDS) -> Iterator[Leases]
         ended.set()
         if beating.ident is not None:
             beating.join()
-        with suppress(OSError):  # what stays is taken for a dead process's
+        with suppress(OSError, FileError):  # what stays is taken for a dead process's
             for job in list(own._held):
                 own.drop(job)
             own._own.unlink(missing_ok=True)
@@ -185,31 +207,3 @@ def _beat(own: Leases, ended: threading.Event) -> None:
     while not ended.wait(min(_BEAT, own.seconds / 5)):
         with suppress(OSError):  # a disk that is away for a moment
             own.renew()
-
-
-def _lock(file: TextIO) -> None:
-    """Lock a file until it is closed, where the system can."""
-    if sys.platform == "win32":
-        file.close()  # an open file could not be renamed
-        return
-    with suppress(OSError):  # some file systems of networks know no locks
-        fcntl.flock(file, fcntl.LOCK_EX)
-
-
-def _is_unlocked(path: Path) -> bool:
-    """Whether a process of this host that had made a file has ended; False where there are no locks."""
-    if sys.platform == "win32":
-        return False
-    with open(path) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return False
-    return True
-
-
-def _listed(directory: Path) -> list[str]:
-    try:
-        return sorted(os.listdir(directory))
-    except FileNotFoundError:
-        return []

@@ -12,6 +12,9 @@ from layerlens_core.errors import FileError
 from layerlens_core.files.lock import BusyError
 from layerlens_core.values.comparison import Job, Result
 
+#: The lease under which one process fills the queue that several share.
+FILLING = "filling"
+
 
 @frozen
 class Taken:
@@ -100,3 +103,4 @@ def tidy(store: ResultStore, jobs: Sequence[Job], leases: Leases) -> None:
     """Take away what killed processes left of jobs, once all of these are done."""
     store.tidy(jobs)
     leases.forget({job.id for job in jobs})
+    leases.clear(FILLING)

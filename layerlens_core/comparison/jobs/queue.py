@@ -5,7 +5,7 @@ may be removed while nobody is at work, and is made again.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +50,15 @@ class Queue:
             ) from None
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         queue = cls(path, labels)
+
         # The other lock, a symbolic link, is never taken over where the journal's path is relative.
+        class Lock(JournalFileOpenLock):  # type: ignore[misc]
+            def release(self) -> None:
+                with suppress(RuntimeError):  # it was slow, and another has taken its lock; lines are appended whole
+                    super().release()
+
         with queue._speaking():
-            lock = JournalFileOpenLock(str(path), grace_period=_LOCK_SECONDS)
+            lock = Lock(str(path), grace_period=_LOCK_SECONDS)
             queue._storage = optuna.storages.JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
             queue._study = optuna.create_study(storage=queue._storage, study_name=STUDY, load_if_exists=True)
         return queue

@@ -75,10 +75,11 @@ class ResultStore:
         if overwrite:
             store._drop()
         make_directory(store._results)
+        held = any(name.endswith(".json") for name in store._names())  # first: another process may write both just now
         if not (store.directory / SETTING).exists():
-            if any(path.suffix == ".json" for path in store._results.iterdir()):
+            if held:
                 raise FileError(f"{store.directory} holds results without their {SETTING}; {_advice(store.directory)}")
-            store._write_setting()
+            _write_first(store.directory / SETTING, setting, schema=SETTING_SCHEMA)
         store._check_setting()
         return store
 
@@ -97,10 +98,7 @@ class ResultStore:
 
     def lacking(self, jobs: Iterable[str]) -> list[str]:
         """As `missing`, of digests: those of many jobs take a while, and so are made once by whoever looks often."""
-        try:
-            there = set(os.listdir(self._results))
-        except OSError as error:
-            raise FileError(f"{self._results} cannot be read: {reason(error)}; run the comparison again") from None
+        there = self._names()
         left = []
         for job in jobs:
             if _name(job) in there:
@@ -138,18 +136,13 @@ class ResultStore:
         """
         path = self._results / _name(result.job.id)
         self._check(result, path)
-        if path.exists():
-            return
-        try:
-            documents.write(path, result, schema=RESULT_SCHEMA, version=VERSION)
-        except FileError:
-            if not path.exists():  # another process that had the same job may have tidied up
-                raise
+        if not path.exists():
+            _write_first(path, result, schema=RESULT_SCHEMA)
 
     def tidy(self, jobs: Sequence[Job]) -> None:
         """Take away what killed processes left of jobs whose results are there."""
         names = {_name(job.id) for job in jobs}
-        left = [path for path in self._results.glob(".*.json.*") if path.name[1:].rpartition(".")[0] in names]
+        left = [path for path in self._results.glob(".*.json.*") if _name(_job_of(path)) in names]
         for path in (*left, *self.directory.glob(f".*{SETTING}.*")):
             with suppress(OSError):
                 path.unlink()
@@ -157,6 +150,12 @@ class ResultStore:
     @property
     def _results(self) -> Path:
         return self.directory / "results"
+
+    def _names(self) -> set[str]:
+        try:
+            return set(os.listdir(self._results))
+        except OSError as error:
+            raise FileError(f"{self._results} cannot be read: {reason(error)}; run the comparison again") from None
 
     def _check(self, result: Result, path: Path) -> None:
         """Refuse what is no result of this comparison."""
@@ -170,19 +169,6 @@ class ResultStore:
                 f"{path} is damaged: it has {len(result.losses)} losses and {len(result.right)} answers of "
                 f"{expected} held-out samples that it is judged on; remove it, and run again"
             )
-
-    def _write_setting(self) -> None:
-        """Write the setting, unless another process is first."""
-        path = self.directory / SETTING
-        draft = self.directory / f".{SETTING}.{secrets.token_hex(4)}"
-        documents.write(draft, self.setting, schema=SETTING_SCHEMA, version=VERSION)
-        try:
-            os.link(draft, path)
-        except OSError:
-            if not path.exists():  # a file system without hard links
-                os.replace(draft, path)
-        finally:
-            draft.unlink(missing_ok=True)
 
     def _check_setting(self) -> None:
         """Refuse a directory of another setting, by what differs."""
@@ -207,6 +193,35 @@ class ResultStore:
 
 def _name(job: str) -> str:
     return f"{job}.json"
+
+
+def _job_of(path: Path) -> str:
+    """The job of a result that was being written."""
+    return path.name.lstrip(".").partition(".")[0]
+
+
+def _write_first(path: Path, value: object, *, schema: str) -> None:
+    """Write a document, unless another process is first. Raises `FileError`."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        documents.write(draft, value, schema=schema, version=VERSION)
+        os.link(draft, path)
+    except FileError as error:
+        if not path.exists():  # whoever was first may have tidied up
+            raise FileError(str(error).replace(str(draft), str(path))) from None
+    except OSError:
+        if not path.exists():  # a file system without hard links
+            _replace(draft, path)
+    finally:
+        with suppress(OSError):
+            draft.unlink()
+
+
+def _replace(draft: Path, path: Path) -> None:
+    try:
+        os.replace(draft, path)
+    except OSError as error:
+        raise FileError(f"{path} cannot be written: {reason(error)}") from None
 
 
 def _figures(result: Result) -> Result:

@@ -7,7 +7,6 @@ import attrs
 from attrs import field, frozen
 from hypothesis import strategies as st
 
-from layerlens_builtin.methods.lora import METHOD as LORA
 from layerlens_core.plugin import (
     Candidate,
     CandidateSet,
@@ -18,7 +17,6 @@ from layerlens_core.plugin import (
     Training,
     Unit,
     check_decisions,
-    coverage,
 )
 from layerlens_plugin_costbenefit.strategy import select
 
@@ -78,15 +76,20 @@ def unit(name: str, lora: Sizes, adapter: Sizes | None = None, *, utility: float
     )
 
 
+def reached(rank: int) -> float:
+    """The share of a unit's gain that a rank reaches in these instances; half at 8."""
+    return rank / (rank + 8)
+
+
 def lora_units(*utilities: float, most: int = 16, price: int = 4, **others: float) -> CandidateSet:
-    """Units as LayerLens builds them: LoRA whose gain is the utility times the coverage of the rank.
+    """Units as LayerLens builds them: LoRA whose gain is the utility times the share that the rank reaches.
 
     most: the largest rank.
     """
     return candidate_set(
         unit(
             f"L{i}",
-            ranks(*(utility * coverage(LORA, rank) for rank in range(1, most + 1)), price=price, **others),
+            ranks(*(utility * reached(rank) for rank in range(1, most + 1)), price=price, **others),
             utility=utility,
             depth=i,
         )

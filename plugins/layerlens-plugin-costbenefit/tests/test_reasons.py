@@ -2,9 +2,8 @@
 
 import pytest
 
-from costbenefit_instances import candidate_set, decide, lora_units, ranks, unit
-from layerlens_builtin.methods.lora import METHOD as LORA
-from layerlens_core.plugin import Cost, Limits, coverage
+from costbenefit_instances import candidate_set, decide, lora_units, ranks, reached, unit
+from layerlens_core.plugin import Cost, Limits
 
 
 @pytest.mark.parametrize("bounds", [Limits(), Limits(params=1_000)])
@@ -22,7 +21,7 @@ def test_the_reason_says_what_stopped_it_the_budget():
     (decision,) = decide(lora_units(1.0, price=10), Limits(params=25), cost=0.5)
     assert (decision.size, decision.parameters) == (2, 20)
     # The budget buys two ranks, and all gain is measured against theirs.
-    worth = 1 - coverage(LORA, 1) / coverage(LORA, 2)
+    worth = 1 - reached(1) / reached(2)
     assert decision.reason == (
         f"the last step's gain is worth {worth:.3g} and its cost {0.5 * 10 / 25:.3g}; "
         "stopped before lora of size 3: it does not fit into what is left of params"

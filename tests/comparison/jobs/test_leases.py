@@ -1,6 +1,8 @@
 """One owner a job, and owners that die."""
 
 import os
+import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -9,6 +11,7 @@ import time
 import pytest
 
 from layerlens_core.comparison.jobs.leases import Leases, leasing
+from layerlens_core.comparison.jobs.signs import listed
 from layerlens_core.errors import FileError
 from scripts import environment
 
@@ -175,3 +178,92 @@ def test_a_directory_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "leases").touch()
     with pytest.raises(FileError, match="leases"), leasing(tmp_path):
         pass
+
+
+HERE = socket.gethostname()
+
+
+@pytest.mark.parametrize("host", [HERE, "elsewhere"], ids=["here", "elsewhere"])
+@pytest.mark.parametrize("use", ["forget", "take", "drop", "clear", "at_work"])
+def test_what_is_taken_away_between_a_look_and_a_use_is_of_the_dead(tmp_path, monkeypatch, host, use):
+    with leasing(tmp_path) as leases:
+        leases.take("own")
+        foreign(tmp_path, "job", host=host)
+
+        def vanishing(directory):
+            names = listed(directory)
+            for name in names:
+                if name != leases.name:
+                    (directory / name).unlink()
+            return names
+
+        monkeypatch.setattr("layerlens_core.comparison.jobs.leases.listed", vanishing)
+        if use == "at_work":
+            assert Leases.at_work(tmp_path)  # this one is
+        elif use == "forget":
+            leases.forget({"job"})
+        else:
+            getattr(leases, use)("own" if use == "drop" else "job")
+    assert files(tmp_path / "leases") == []
+
+
+def test_of_two_that_looked_while_a_lease_was_given_back_one_gets_the_job(tmp_path, monkeypatch):
+    look, late = Leases._of, []
+    with leasing(tmp_path) as leases, leasing(tmp_path) as other:
+
+        def looks(self, job):
+            if self is leases and not late:
+                late.append(job)
+                assert other.take(job)
+                return [3]  # a dead owner's, as it was before it was given back
+            return look(self, job)
+
+        monkeypatch.setattr(Leases, "_of", looks)
+        assert not leases.take("job")
+        assert files(tmp_path / "leases") == ["job.1"]
+        assert other.take("job")
+
+
+def test_what_was_taken_over_in_the_meantime_is_not_given_back(tmp_path):
+    with leasing(tmp_path) as stopped, leasing(tmp_path) as other:
+        stopped.take("job")
+        (tmp_path / "leases" / "job.1").unlink()  # by one that took it over, and has ended
+        assert other.take("job")
+        stopped.drop("job")
+        assert not stopped.take("job")
+
+
+def test_a_lease_that_the_dead_left_is_cleared_and_no_other(tmp_path, owner):
+    make_old(foreign(tmp_path, "done"))
+    with leasing(tmp_path) as leases:
+        for job in ("done", "job", "none"):
+            leases.clear(job)
+    assert files(tmp_path / "leases") == ["job.1"]
+
+
+def test_a_process_that_was_killed_as_it_began_goes_away_at_once(tmp_path):
+    (tmp_path / "workers").mkdir()
+    (tmp_path / "workers" / f".{HERE}-1-abcd").touch()
+    assert not Leases.at_work(tmp_path)
+    with leasing(tmp_path) as leases:
+        leases.forget(set())
+        assert files(tmp_path) == [leases.name]
+
+
+def test_a_process_whose_own_file_was_taken_away_goes_on_and_takes_nobody_for_dead(tmp_path, monkeypatch):
+    foreign(tmp_path, "job")
+    renew, gone = Leases.renew, []
+    with leasing(tmp_path) as leases:
+
+        def taken_away(self):
+            renew(self)
+            if not gone:
+                gone.append(True)
+                (tmp_path / "workers" / self.name).unlink()
+
+        monkeypatch.setattr(Leases, "renew", taken_away)
+        assert not leases.take("job")
+        assert gone
+        shutil.rmtree(tmp_path / "workers")
+        with pytest.raises(FileError, match="was removed while it was in use"):
+            leases.take("job")

@@ -7,7 +7,7 @@ import pytest
 
 from layerlens_core.comparison.jobs import local
 from layerlens_core.comparison.jobs.leases import leasing
-from layerlens_core.comparison.jobs.local import run_local
+from layerlens_core.comparison.jobs.local import FILLING, run_local
 from layerlens_core.comparison.jobs.store import ResultStore
 from layerlens_core.errors import ModelError
 from layerlens_core.files.lock import BusyError
@@ -61,6 +61,7 @@ def test_what_a_process_left_that_was_killed_just_at_the_end_goes_away(store):
     (store.leases / "leases" / f"{JOBS[0].id}.1").write_text("elsewhere-1-abcd")
     half = store.directory / "results" / f".{JOBS[0].id}.json.abcdefgh"
     half.touch()
+    (store.leases / "leases" / f"{FILLING}.1").write_text("elsewhere-1-abcd")  # of one that had joined
     run_local(store, JOBS, stopping(0, AssertionError("was asked")))
     assert queue(store) == []
     assert not half.exists()

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from optuna.storages.journal._file import get_lock_file
 from optuna.trial import TrialState
 
 from layerlens_core.comparison.jobs.queue import Queue
@@ -82,6 +83,14 @@ def test_a_lock_that_a_killed_process_left_is_taken(queue, monkeypatch):
     queue.path.with_name("journal.log.lock").touch()
     Queue.open(queue.path, SETTING.labels).enqueue(distinct(JOBS[:1]))
     assert list(states(queue.path)) == [JOBS[0].id]
+
+
+def test_a_lock_that_was_taken_from_a_process_that_was_slow_changes_nothing(queue):
+    queue.enqueue(distinct(JOBS[:2]))
+    with get_lock_file(queue._storage._backend._lock):
+        queue.path.with_name("journal.log.lock").unlink()
+        Queue.open(queue.path, SETTING.labels).enqueue(distinct(JOBS))
+    assert list(states(queue.path)) == [job.id for job in JOBS]
 
 
 def test_without_optuna_the_message_says_what_to_install(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """Results as files: kept once, refused where they are another's."""
 
+import errno
 import json
 import os
 import threading
@@ -10,6 +11,7 @@ import pytest
 from layerlens_core.comparison.jobs.leases import leasing
 from layerlens_core.comparison.jobs.store import ResultStore, same
 from layerlens_core.errors import FileError
+from layerlens_core.files import documents
 from layerlens_core.files.lock import BusyError
 from scripts.comparing import SETTING, arm, content, pretended, some_jobs
 
@@ -48,6 +50,77 @@ def test_the_first_result_of_a_job_stays(store):
     store.add(pretended(job))
     store.add(attrs.evolve(pretended(job), seconds=9.0))
     assert store.results([job])[0].seconds == 0.0
+
+
+def beside(monkeypatch, then):
+    """Let another process act once a document is written and not yet in its place."""
+    write, acted = documents.write, []
+
+    def late(*given, **options):
+        write(*given, **options)
+        if not acted:
+            acted.append(True)
+            then()
+
+    monkeypatch.setattr(documents, "write", late)
+
+
+@pytest.mark.parametrize("tidied", [False, True])
+def test_the_first_of_two_results_that_are_written_at_once_stays(tmp_path, store, monkeypatch, tidied):
+    (job,), other = some_jobs(1), ResultStore.open(tmp_path, SETTING)
+
+    def first():
+        other.add(attrs.evolve(pretended(job), seconds=9.0))
+        if tidied:
+            other.tidy([job])
+
+    beside(monkeypatch, first)
+    store.add(pretended(job))
+    assert store.results([job])[0].seconds == 9.0
+    assert os.listdir(store.directory / "results") == [file_of(store, job).name]
+
+
+def test_a_setting_that_another_process_wrote_first_stays(tmp_path, monkeypatch):
+    jobs = some_jobs(1)
+
+    def first():
+        other = ResultStore.open(tmp_path, SETTING)
+        other.tidy(jobs)
+
+    beside(monkeypatch, first)
+    ResultStore.open(tmp_path, SETTING)
+    assert sorted(os.listdir(tmp_path / "compare")) == ["results", "setting.json"]
+
+
+def test_results_that_another_process_writes_with_their_setting_just_now_are_taken(tmp_path, monkeypatch):
+    names, looked = ResultStore._names, []
+
+    def late(self):
+        found = names(self)
+        if not looked:
+            looked.append(True)
+            ResultStore.open(tmp_path, SETTING).add(pretended(some_jobs(1)[0]))
+        return found
+
+    monkeypatch.setattr(ResultStore, "_names", late)
+    assert ResultStore.open(tmp_path, SETTING).missing(some_jobs(1)) == []
+
+
+def test_a_disk_without_hard_links_is_written_to_all_the_same(tmp_path, monkeypatch):
+    def refused(*_):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    store, jobs = ResultStore.open(tmp_path, SETTING), some_jobs(1)
+    store.add(pretended(jobs[0]))
+    assert store.results(jobs) == [pretended(jobs[0])]
+    assert sorted(os.listdir(tmp_path / "compare")) == ["results", "setting.json"]
+    monkeypatch.setattr(os, "replace", refused)
+    with pytest.raises(
+        FileError, match=rf"{some_jobs(2)[1].id}.json cannot be written: Operation not permitted"
+    ) as told:
+        store.add(pretended(some_jobs(2)[1]))
+    assert f".{some_jobs(2)[1].id}" not in str(told.value)
 
 
 def test_equality_leaves_out_what_was_measured_and_nothing_else():
@@ -148,11 +221,11 @@ def test_a_result_that_cannot_be_written_leaves_nothing(store):
 def test_tidying_takes_away_halves_of_its_own_jobs_alone(store):
     jobs = some_jobs(2)
     own, other = (store.directory / "results" / f".{job.id}.json.abcdefgh" for job in jobs)
-    draft = store.directory / ".setting.json.12345678"
-    for path in (own, other, draft):
+    halves = [own.with_name(f".{own.name}.abcd_fgh"), store.directory / ".setting.json.12345678"]
+    for path in (own, other, *halves):
         path.touch()
     store.tidy(jobs[:1])
-    assert [path.exists() for path in (own, other, draft)] == [False, True, False]
+    assert [path.exists() for path in (own, other, *halves)] == [False, True, False, False]
 
 
 def test_of_many_that_open_at_once_with_two_settings_one_setting_wins(tmp_path):
