@@ -179,7 +179,7 @@ def test_a_best_rate_at_the_end_of_what_was_tried_is_told():
     curves, _ = searched(lambda _arm, rate, _steps: 1 / rate)
     assert "is the last that was tried" in " ".join(weaknesses(curves.values()))
     short, _ = searched(lambda _arm, rate, _steps: abs(math.log(rate / 1e-2)) + 5, steps=30)
-    assert "took more steps than it has" in " ".join(weaknesses(short.values()))
+    assert "took more samples than it has" in " ".join(weaknesses(short.values()))
 
 
 def test_where_every_rate_diverges_there_is_none():

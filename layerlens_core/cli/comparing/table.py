@@ -177,7 +177,7 @@ def rates_table(curves: Sequence[Curve]) -> Group:
             first = (shown(curve.arm), f"{curve.rate:.3g}") if number == 0 else ("", "")
             table.add_row(*first, f"{steps} steps  {'  '.join(losses)}")
     share = max((curve.share for curve in curves), default=0.0)
-    return Group(table, Text(f"each found for {share:.2f} of a whole run's steps at most", style="dim"))
+    return Group(table, Text(f"each found for {share:.2f} of a whole run's samples at most", style="dim"))
 
 
 def _loss(loss: float | None) -> str:
