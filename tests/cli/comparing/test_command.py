@@ -46,7 +46,7 @@ def test_a_comparison_prints_rates_and_a_verdict_and_goes_on_where_it_was(layerl
 
 def test_rates_alone(layerlens, run, given):
     result = layerlens.ok("compare", run, *given, "--only", "lr", "--arms", "", *SHORT)
-    assert "of a whole run's steps" in result.stdout
+    assert "of a whole run's samples" in result.stdout
     assert json.loads((run / "recipe.json").read_text())["recommended"] == {}
 
 
