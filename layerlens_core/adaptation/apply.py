@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from peft import PeftModel, get_peft_model
@@ -22,7 +22,7 @@ from layerlens_core.plugin.registry import default
 from layerlens_core.values.plan import LORA_METHODS, Plan
 
 #: How the A of LoRA starts: as PEFT draws it, or along the leading directions of the profiled gradient.
-Init = Literal["random", "gradient"]
+Init = Literal["random", "gradient", "by-rank"]
 
 
 def apply(
@@ -42,7 +42,7 @@ def apply(
     model: the planned one, without adapters.
     plan: what to attach.
     init: ``"gradient"`` starts LoRA's A along the leading right singular vectors of the mean gradient, ``"random"`` as
-        PEFT draws it.
+        PEFT draws it, ``"by-rank"`` too, but times (mean rank / rank)^¼.
     directions: where these vectors are: a run's directory, or its directions.safetensors.
     one_rank: how ``save_pretrained`` writes a plan of LoRA alone: every tensor at the largest rank, padded with zeros,
         as servers want it, or each at its own. What trains is planned either way.
@@ -84,6 +84,10 @@ def apply(
             from layerlens_core.adaptation.initialisation import align
 
             align(wrapped, vectors)
+        if init == "by-rank":
+            from layerlens_core.adaptation.initialisation import scale_by_rank
+
+            scale_by_rank(wrapped)
     return wrapped
 
 
@@ -140,12 +144,10 @@ def _parameters(name: str, entry: Entry) -> int:
 
 def read_directions_of(plan: Plan, init: Init, directions: str | Path | None) -> Mapping[str, torch.Tensor] | None:
     """What `apply` starts LoRA along: nothing, or the directions of the plan's profile. Raises as `apply` does."""
-    if init == "random":
-        return None
+    if init not in (known := get_args(Init)):
+        raise PlanError(f"no init is named {init!r}; there are: {', '.join(known)}.{nearest(init, known)}")
     if init != "gradient":
-        raise PlanError(
-            f"no init is named {init!r}; there are: random, gradient.{nearest(init, ('random', 'gradient'))}"
-        )
+        return None
     if plan.directions is None:
         raise PlanError("the plan's profile holds no directions to start along; profile again with --directions")
     if directions is None:

@@ -1,12 +1,17 @@
-"""Start LoRA along the leading directions of the gradient that was profiled.
+"""Where LoRA starts, other than PEFT has it: along the gradient that was profiled, or scaled by the rank.
 
 At B = 0 the gradient of B is (α/r) G Aᵀ, so the first steps lose the part of the gradient that A projects away. With
 rows of A along the leading right singular vectors of G, the first step of B is the best that its rank allows. The base
 weights stay as they are, since B = 0; LoRA-GA (arXiv 2407.05000) starts B along left vectors, and must change them.
+
+The best rate of LoRA falls about as r^-½ with the rank (docs/evidence.md), and one rate trains all modules of a plan.
+The change of the weights by a step of B is in proportion to A, so rows of A in proportion to (r̄/r)^½ would bring modules
+of other ranks to their own best rate. (r̄/r)^¼ is half of that, as the evidence for any of it is mixed.
 """
 
 import math
 from collections.abc import Mapping
+from statistics import fmean
 
 import torch
 from peft import PeftModel
@@ -14,6 +19,8 @@ from torch import Tensor
 
 from layerlens_core.adaptation.attached import lora_layers
 
+#: Rows of A are scaled by this power of the mean rank over their own.
+BY_RANK = 0.25
 #: The norm of a row of A as PEFT draws it: in entries from U(−1/√in, 1/√in), each of variance 1/(3·in).
 ROW_NORM = 1 / math.sqrt(3)
 
@@ -42,3 +49,25 @@ def set_along(a: Tensor, directions: Tensor) -> None:
     """
     rows = directions[: len(a)]
     a[: len(rows)] = ROW_NORM * rows.to(a)
+
+
+@torch.no_grad()
+def scale_by_rank(model: PeftModel, adapter: str = "default") -> None:
+    """Scale every A by (r̄/r)^¼, r̄ the mean rank over the modules.
+
+    model: with LoRA attached.
+    adapter: name of the adapter to change.
+    """
+    layers = [layer for layer in lora_layers(model).values() if adapter in layer.lora_A]
+    mean = fmean(layer.r[adapter] for layer in layers) if layers else 1.0
+    for layer in layers:
+        layer.lora_A[adapter].weight.mul_(factor_by_rank(layer.r[adapter], mean))
+
+
+def factor_by_rank(rank: int, mean: float) -> float:
+    """(r̄/r)^¼.
+
+    rank: of a module.
+    mean: over the modules.
+    """
+    return math.pow(mean / rank, BY_RANK)

@@ -179,10 +179,10 @@ decision_options = _several(
 start_options = _several(
     click.option(
         "--init",
-        type=click.Choice(["random", "gradient"]),
+        type=click.Choice(["random", "gradient", "by-rank"]),
         default="random",
         show_default=True,
-        help="How LoRA's A starts: gradient takes the leading directions in RUN.",
+        help="How LoRA's A starts: gradient takes the leading directions in RUN, by-rank scales it by (mean/rank)^¼.",
     ),
     click.option("--seed", type=SEED, default=0, show_default=True, help="Of the adapters' initial weights."),
     trust_option,

@@ -110,7 +110,9 @@ def weaknesses(curves: Iterable[Curve]) -> list[str]:
             "a whole one: try half the rate too (--lr RATE,RATE)"
         )
     if flat := [curve.arm for curve in curves if curve.share > 1]:
-        told.append(f"the whole run is so short that finding the rate of {_several(flat)} took more samples than it has")
+        told.append(
+            f"the whole run is so short that finding the rate of {_several(flat)} took more samples than it has"
+        )
     return told
 
 

@@ -22,7 +22,7 @@ class ExportRequest:
     profile: of the run: the inventory, the task, the names of the classes.
     model: the planned model, a local directory or a hub id, as it was typed.
     out: the directory to write to; it may not exist yet.
-    init: how LoRA starts in the adapter, ``random`` or ``gradient``.
+    init: how LoRA starts in the adapter, ``random``, ``gradient`` or ``by-rank``.
     recipe: what a comparison found about training the plan, where there was one: `Recipe.keys` are its rate and
         schedule under the Trainer's names.
     adapter: loads the model, applies the plan and writes the initialised adapter into ``out``, whole or not at all;

@@ -10,8 +10,9 @@ from typing import Literal
 import attrs
 from attrs import field, frozen
 
-#: How LoRA starts: A as PEFT draws it, or along the leading directions of the profiled gradient.
-Start = Literal["random", "gradient"]
+#: How LoRA starts: A as PEFT draws it, along the leading directions of the profiled gradient, or drawn and then scaled
+#: by rank.
+Start = Literal["random", "gradient", "by-rank"]
 #: Who trains an arm: LayerLens on what it attached, PEFT's AdaLoRA, or every weight of the model.
 Tuner = Literal["layerlens", "adalora", "full"]
 

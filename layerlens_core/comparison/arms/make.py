@@ -49,9 +49,9 @@ def make_arms(
     """The arms of a comparison, budget by budget, and those that had to be dropped.
 
     A name is that of a rule (`RULES`) or of a strategy; ``strategy:NAME``, ``metric:NAME`` or ``method:NAME`` of any
-    provider; with ``+gradient`` or ``+random`` behind it, that arm with LoRA started so. No arm exceeds its budget,
-    except ``full``, of which the budget's parameters hold none. Two arms that train the same are both kept, and the
-    later one's reason says so. ``none`` is there once, at the first budget.
+    provider; with ``+gradient``, ``+by-rank`` or ``+random`` behind it, that arm with LoRA started so. No arm exceeds
+    its budget, except ``full``, of which the budget's parameters hold none. Two arms that train the same are both kept,
+    and the later one's reason says so. ``none`` is there once, at the first budget.
 
     names: of the arms; each once.
     budgets: as `Budget.parse` reads them, or ``r=4`` for ``params=r=4``.
@@ -104,7 +104,7 @@ def rule_of(name: str, profile: Profile, registry: Registry) -> Rule:
     known = [*RULES, *registry.names("strategy")]
     raise PluginError(
         f"no arm is named {name!r}; there are: {', '.join(dict.fromkeys(known))}, and strategy:NAME, metric:NAME, "
-        f"method:NAME, each with +gradient where LoRA is to start so.{nearest(name, known)}"
+        f"method:NAME, each with +gradient or +by-rank where LoRA is to start so.{nearest(name, known)}"
     )
 
 
@@ -186,7 +186,11 @@ def _with_twins_named(arms: Sequence[Arm]) -> tuple[Arm, ...]:
     return tuple(result)
 
 
-_STARTS: Mapping[Start, str] = {"random": "as PEFT draws it", "gradient": "along the profiled gradient"}
+_STARTS: Mapping[Start, str] = {
+    "random": "as PEFT draws it",
+    "gradient": "along the profiled gradient",
+    "by-rank": "as PEFT draws it, times (mean rank / rank)^¼",
+}
 _BY_KIND: Mapping[str, Callable[[str, Profile, Registry], Rule]] = {
     "strategy": _of_strategy,
     "metric": _of_metric,

@@ -17,13 +17,14 @@ from layerlens_core.adaptation.snapshot import remember
 from layerlens_core.adaptation.target_patterns import exactly
 from layerlens_core.comparison.arms.peers import adalora_ranks
 from layerlens_core.comparison.stacked.methods.place import Pass
-from layerlens_core.comparison.stacked.methods.stacked import STACKED, started
+from layerlens_core.comparison.stacked.methods.stacked import STACKED, scaled_by, started
 from layerlens_core.comparison.stacked.parameters import BETAS, EPSILON, WEIGHT_DECAY
 from layerlens_core.comparison.stacked.schedule import factor
 from layerlens_core.comparison.stacked.testbed import Testbed
 from layerlens_core.profiling.model.devices import input_device
 from layerlens_core.profiling.model.vocabulary_head import at_least_float32
 from layerlens_core.values.comparison import Job, Schedule
+from layerlens_core.values.plan import LORA_METHODS
 
 #: AdaLoRA trains all its ranks for the first, and only what is left of them for the last of these shares of the run.
 _ADALORA_FIRST, _ADALORA_LAST = 0.1, 0.3
@@ -169,6 +170,9 @@ class Alone:
                 parts = dict(layers[name].named_parameters())
                 for part, tensor in started(method, name, shape, job, self.directions).items():
                     parts[part].copy_(tensor)
+            if job.arm.start == "by-rank" and method in LORA_METHODS - STACKED.keys():
+                for name in [name for name, size in sizes.items() if size > 0]:
+                    layers[name].lora_A["default"].weight.mul_(scaled_by(job.arm, sizes[name]))
 
     def _adalora(self, job: Job) -> PeftModel:
         initial, target = adalora_ranks(job.arm)

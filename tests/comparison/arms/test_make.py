@@ -18,7 +18,16 @@ from layerlens_core.comparison.arms.make import RULES, make_arms
 from layerlens_core.errors import BudgetError, PlanError, PluginError
 from layerlens_core.values.comparison import Arm, Job, Schedule
 
-NAMES = (*RULES, "budget", "strategy:threshold", "metric:given", "method:adapter", "method:prefix", "plan+gradient")
+NAMES = (
+    *RULES,
+    "budget",
+    "strategy:threshold",
+    "metric:given",
+    "method:adapter",
+    "method:prefix",
+    "plan+gradient",
+    "plan+by-rank",
+)
 PROFILE = bert_profile([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], granularity="module")
 PLAN = allocate(PROFILE, budget="params=r=4", abstain=False)
 

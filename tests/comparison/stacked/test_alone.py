@@ -127,3 +127,15 @@ def test_without_a_head_it_lengthens_nobodys_batches(testbed):
     assert [len(block) for block in Runner(testbed=testbed).blocks([none, lora])] == (
         [2] if testbed.inventory.heads else [1, 1]
     )
+
+
+def test_lora_that_starts_by_rank_is_the_same_stacked_and_alone(testbed):
+    names = [module.name for module in testbed.inventory.layers[0].modules][:2]
+    uneven = evolve(arm(testbed.model, 1), sizes={"lora": dict(zip(names, (1, 8), strict=True))}, start="by-rank")
+    one, plain = (
+        job(uneven, rate=2e-2, schedule=SCHEDULE),
+        job(evolve(uneven, start="random"), rate=2e-2, schedule=SCHEDULE),
+    )
+    stacked, alone = results(testbed, one, plain), results(meeting(testbed), one)
+    assert stacked[one.id].training == pytest.approx(alone[one.id].training, rel=1e-5)
+    assert stacked[one.id].training != pytest.approx(stacked[plain.id].training, rel=1e-5)

@@ -1,15 +1,17 @@
 """The methods that are computed for many arms at once, and where an arm of each starts, stacked or alone."""
 
 from collections.abc import Mapping
+from statistics import fmean
 
 from torch import Tensor
 
-from layerlens_core.adaptation.initialisation import set_along
+from layerlens_core.adaptation.initialisation import factor_by_rank, set_along
 from layerlens_core.comparison.stacked.methods.bottleneck import Bottleneck
 from layerlens_core.comparison.stacked.methods.low_rank import A, LowRank
 from layerlens_core.comparison.stacked.methods.place import Place
 from layerlens_core.comparison.stacked.methods.prefixes import Prefixes
-from layerlens_core.values.comparison import Job
+from layerlens_core.values.comparison import Arm, Job
+from layerlens_core.values.plan import LORA_METHODS
 
 #: By the name of the method.
 STACKED: Mapping[str, type[Place]] = {"lora": LowRank, "adapter": Bottleneck, "prefix": Prefixes}
@@ -29,4 +31,16 @@ def started(
     tensors = STACKED[method].start(name, job.arm.sizes[method][name], shape, job.seed)
     if A in tensors and job.arm.start == "gradient" and name in directions:
         set_along(tensors[A], directions[name])
+    if A in tensors and job.arm.start == "by-rank":
+        tensors[A].mul_(scaled_by(job.arm, job.arm.sizes[method][name]))
     return tensors
+
+
+def scaled_by(arm: Arm, rank: int) -> float:
+    """What A of a rank is scaled by where an arm's LoRA starts by rank.
+
+    arm: with its ranks, over all that is LoRA.
+    rank: of the module.
+    """
+    ranks = [each for method in LORA_METHODS & arm.sizes.keys() for each in arm.sizes[method].values() if each]
+    return factor_by_rank(rank, fmean(ranks))
