@@ -5,8 +5,8 @@ rows of A along the leading right singular vectors of G, the first step of B is 
 weights stay as they are, since B = 0; LoRA-GA (arXiv 2407.05000) starts B along left vectors, and must change them.
 
 The best rate of LoRA falls about as r^-½ with the rank (docs/evidence.md), and one rate trains all modules of a plan.
-The change of the weights by a step of B is in proportion to A, so rows of A in proportion to (r̄/r)^½ would bring modules
-of other ranks to their own best rate. (r̄/r)^¼ is half of that, as the evidence for any of it is mixed.
+The change of the weights by a step of B is in proportion to A, so rows of A in proportion to (r̄/r)^½ would bring
+modules of other ranks to their own best rate. (r̄/r)^¼ is half of that, as the evidence for any of it is mixed.
 """
 
 import math
