@@ -10,13 +10,11 @@ and *plan, accumulated* (the default on all layers: a smaller batch whose gradie
 one, in 70 % of the memory). Every rate of a grid, all seeds; an arm is judged at the rate of the least mean loss.
 """
 
-import argparse
 import json
 import statistics
-from pathlib import Path
 
 import attrs
-from tasks import load
+from begin import begun, parser_of
 
 import layerlens_core as ll
 from layerlens_core.comparison.arms.of_plan import arm_of_plan
@@ -34,14 +32,7 @@ SIDES = ("in_features", "out_features")
 
 
 def main(arguments):
-    out = Path(arguments.out) / arguments.task
-    out.mkdir(parents=True, exist_ok=True)
-    task = load(
-        arguments.task, Path(arguments.models), Path(arguments.data), device=arguments.device, dtype=arguments.dtype
-    )
-    if arguments.training:
-        most = arguments.training
-        task = attrs.evolve(task, training=task.training[:most], held_out=task.held_out[:most])
+    task, out = begun(arguments)
     profile = ll.profile(task.model, task.training[:256], metrics=("weight_gradient",), task=task.kind)
     testbed = prepare_testbed(task.model, task.kind, task.training, task.held_out, compile=arguments.compile)
     setting = setting_of(testbed)
@@ -117,16 +108,8 @@ def layers_of(profile, arm):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("task")
-    parser.add_argument("--models", required=True)
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--out", required=True)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", default="float32")
+    parser = parser_of(__doc__)
     parser.add_argument("--budgets", default="r=4")
     parser.add_argument("--rates", default="5e-3,1e-2,2e-2")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--training", type=int, default=0, help="training samples; 0 for all")
-    parser.add_argument("--compile", action="store_true")
     main(parser.parse_args())

@@ -7,15 +7,13 @@
 was cut off goes on.
 """
 
-import argparse
 import json
 import time
-from pathlib import Path
 
 import attrs
 import torch
 from arms import variant
-from tasks import RECIPES, load
+from begin import begun, parser_of
 
 import layerlens_core as ll
 from layerlens_core.comparison.arms.make import make_arms
@@ -35,14 +33,7 @@ METRICS = ("weight_gradient", "fisher", "gora", "loss_change")
 def main(arguments):
     torch.manual_seed(0)
     began = time.monotonic()
-    out = Path(arguments.out) / arguments.task
-    out.mkdir(parents=True, exist_ok=True)
-    task = load(
-        arguments.task, Path(arguments.models), Path(arguments.data), device=arguments.device, dtype=arguments.dtype
-    )
-    if arguments.training:
-        most = arguments.training
-        task = attrs.evolve(task, training=task.training[:most], held_out=task.held_out[:most])
+    task, out = begun(arguments)
     print(f"{len(task.training)} training, {len(task.held_out)} held out", flush=True)
     arms = arms_of(task, arguments, out)
     testbed = prepare_testbed(task.model, task.kind, task.training, task.held_out, compile=arguments.compile)
@@ -109,22 +100,14 @@ def weights(profile):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("task", choices=list(RECIPES))
-    parser.add_argument("--models", required=True)
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--out", required=True)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", default="float32")
+    parser = parser_of(__doc__)
     parser.add_argument("--metrics", default=",".join(METRICS))
     parser.add_argument("--strategy", default="tempered")
     parser.add_argument("--arms", default="uniform,plan,metric:gora,metric:loss_change,threshold,top-half,shuffled")
     parser.add_argument("--ranks", default="1,2,4,8,16")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--profiled", type=int, default=256)
-    parser.add_argument("--training", type=int, default=0, help="training samples; 0 for all")
     parser.add_argument("--variants", default="", help="of arms.py, comma-separated")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--grid", action="store_true")
-    parser.add_argument("--compile", action="store_true")
     main(parser.parse_args())

@@ -6,13 +6,11 @@ Every run is a line of ``OUT/TASK/runs.jsonl``. A search of rates is then judged
 (`rates_offline.py`).
 """
 
-import argparse
 import json
 import time
-from pathlib import Path
 
 import attrs
-from tasks import load
+from begin import begun, parser_of
 
 import layerlens_core as ll
 from layerlens_core.comparison.arms.make import make_arms
@@ -31,14 +29,7 @@ SHAPES = ((1 / 16, 1), (1 / 16, 2), (1 / 16, 4), (1 / 8, 1), (1 / 8, 2), (1 / 8,
 
 
 def main(arguments):
-    out = Path(arguments.out) / arguments.task
-    out.mkdir(parents=True, exist_ok=True)
-    task = load(
-        arguments.task, Path(arguments.models), Path(arguments.data), device=arguments.device, dtype=arguments.dtype
-    )
-    if arguments.training:
-        most = arguments.training
-        task = attrs.evolve(task, training=task.training[:most], held_out=task.held_out[:most])
+    task, out = begun(arguments)
     profile = ll.profile(task.model, task.training[:64], metrics=("weight_gradient",), task=task.kind)
     plan = ll.allocate(profile, budget="params=r=4", strategy="uniform")
     budgets = tuple(f"r={rank}" for rank in arguments.ranks.split(","))
@@ -76,18 +67,10 @@ def _shaped(schedule, share, divisor):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("task")
-    parser.add_argument("--models", required=True)
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--out", required=True)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", default="float32")
+    parser = parser_of(__doc__)
     parser.add_argument("--ranks", default="1,2,4,8,16")
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--training", type=int, default=0, help="training samples; 0 for all")
     parser.add_argument("--warmup", type=float, default=0.0, help="share of the steps")
     parser.add_argument("--short", action="store_true", help="train the short runs")
     parser.add_argument("--whole", action="store_true", help="train the whole runs")
-    parser.add_argument("--compile", action="store_true")
     main(parser.parse_args())
