@@ -53,8 +53,8 @@ class Findings:
     kept_inputs: bytes a token that the inputs of all linear modules take, which LoRA keeps.
     excluded: modules that were not scored and therefore are no targets.
     importance: the modules' own utilities.
-    spectrum: by rank, the share of the layer's mean gradient that LoRA of that rank can follow, in place of the assumed
-        coverage.
+    spectrum: by rank, the share of the layer's mean gradient that LoRA of that rank can follow, in place of its curve
+        where it is the only method.
     """
 
     depth: int = 0
@@ -100,7 +100,7 @@ def build_candidates(
 def coverage(method: Method, size: int, measured: GainCurve | None = None) -> float:
     """The share of a unit's gain that a size reaches: ceiling · n / (n + half) at n notches.
 
-    It is concave, 0 at size 0, and stays below the method's ceiling: an assumption unless it was measured.
+    It is concave, 0 at size 0, and stays below the method's ceiling.
 
     method: with its notch, ceiling and half.
     size: rank, bottleneck width or prefix length.
@@ -191,6 +191,8 @@ class Builder:
         key = (offered, spectrum)
         if key not in self._shares:
             covered, penalties = [], []
+            # A share of the gradient says nothing beside shares of a loss: it ranks LoRA's sizes among themselves.
+            alone = all(name == "none" or self._methods[name].updates_weights for name, *_ in offered)
             for name, notch, largest in offered:
                 if name == "none":
                     covered.append(0.0)
@@ -200,7 +202,7 @@ class Builder:
                 penalty = self._terms.penalties.get(name, method.penalty)
                 measured = self._terms.gains.get(name)
                 for size in range(notch, largest + 1, notch):
-                    profiled = measured is None and method.updates_weights and size <= len(spectrum)
+                    profiled = alone and measured is None and size <= len(spectrum)
                     covered.append(spectrum[size - 1] if profiled else coverage(method, size, measured))
                     penalties.append(penalty)
             self._shares[key] = numpy.array(covered), numpy.array(penalties)

@@ -52,12 +52,16 @@ def test_coverage_is_concave_and_below_its_ceiling():
     assert coverage(LORA, 1) == LORA.ceiling / (1 + LORA.half)
 
 
-def test_a_spectrum_that_was_profiled_takes_the_place_of_the_assumption():
-    unit = build_unit(LAYER, 0.5, METHODS, findings=Findings(spectrum=(0.5, 0.75)))
+def test_a_spectrum_that_was_profiled_takes_the_place_of_the_curve_where_lora_is_alone():
+    spectrum = Findings(spectrum=(0.5, 0.75))
+    unit = build_unit(LAYER, 0.5, {"none": NONE, "lora": LORA}, findings=spectrum)
     gains = [candidate.gain for candidate in unit.candidates_of("lora")]
     assert gains[:2] == [0.25, 0.375]
     assert gains[2] == pytest.approx(0.5 * coverage(LORA, 3))
-    assert unit.candidates_of("adapter")[0].gain == pytest.approx(0.5 * coverage(ADAPTER, 4) / ADAPTER.penalty)
+    # Beside other methods' shares of a loss a share of the gradient says nothing.
+    beside = build_unit(LAYER, 0.5, METHODS, findings=spectrum)
+    assert beside.candidates_of("lora")[0].gain == pytest.approx(0.5 * coverage(LORA, 1))
+    assert beside.candidates_of("adapter")[0].gain == pytest.approx(0.5 * coverage(ADAPTER, 4) / ADAPTER.penalty)
 
 
 def test_modules_that_were_not_scored_are_no_targets():

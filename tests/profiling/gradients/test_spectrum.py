@@ -6,7 +6,9 @@ import pytest
 import torch
 
 import zoo
+from layerlens_builtin.methods.lora import METHOD as LORA
 from layerlens_core.allocation.allocate import allocate
+from layerlens_core.allocation.build import coverage
 from layerlens_core.allocation.problem import pose
 from layerlens_core.inspection.inspect import inspect
 from layerlens_core.profiling.engine.measure import measure
@@ -48,10 +50,10 @@ def test_gains_by_rank_follow_it_and_are_concave():
         assert all(a >= b - 1e-12 for a, b in itertools.pairwise(steps))
 
 
-def test_without_it_the_assumed_coverage_serves():
+def test_without_it_the_curve_of_the_method_serves():
     family = zoo.find("llama")
     run = profile(build(family), samples(family))
     assert all(statistics.spectrum == () for statistics in run.statistics)
     problem = pose(run, allocate(run, margins=False).request)
     unit = problem.candidates.units[0]
-    assert unit.candidates_of("lora")[7].gain == pytest.approx(unit.utility * 0.5)
+    assert unit.candidates_of("lora")[7].gain == pytest.approx(unit.utility * coverage(LORA, 8))
