@@ -21,7 +21,7 @@ from layerlens_core.inspection.inspect import check_bare, inspect
 from layerlens_core.plugin.registry import default
 from layerlens_core.values.plan import LORA_METHODS, Plan
 
-#: How the A of LoRA starts: as PEFT draws it, or along the leading directions of the profiled gradient.
+#: How the A of LoRA starts: as PEFT draws it, along the leading directions of the profiled gradient, or scaled by rank.
 Init = Literal["random", "gradient", "by-rank"]
 
 

@@ -15,7 +15,7 @@ from layerlens_core.comparison.compared import Comparison
 from layerlens_core.comparison.ending import save
 from layerlens_core.comparison.jobs.local import run_local
 from layerlens_core.comparison.jobs.store import ResultStore
-from layerlens_core.comparison.judging.judgement import Verdict
+from layerlens_core.comparison.judging.judgement import PLANNED, UNIFORM, Verdict
 from layerlens_core.comparison.judging.verdict import check_labels, verdict
 from layerlens_core.comparison.measured_gains import PREFIX, measured
 from layerlens_core.comparison.options import CompareOptions
@@ -215,10 +215,10 @@ def _arms(
     budgets = options.budgets or ((own,) if own else ())
     if not budgets:
         raise ComparisonError("the plan trains nothing that could be compared with uniform; give --budgets")
-    names = tuple(dict.fromkeys(("uniform", *options.arms)))
+    names = tuple(dict.fromkeys((UNIFORM, *options.arms)))
     if options.only is None:
         more = [NOTHING] if any(name.startswith(PREFIX) for name in names) else []
-        if "plan" in names and other_bounds(plan) and not options.budgets:
+        if PLANNED in names and other_bounds(plan) and not options.budgets:
             more.append(BOUND_UNIFORM)
         names = tuple(dict.fromkeys((*names, *more)))
     arms, dropped = make_arms(

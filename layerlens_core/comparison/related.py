@@ -106,7 +106,8 @@ def independence(features: Any, labels: Any, seed: int) -> tuple[float, float, f
     """
     centred = features - features.mean(axis=0)
     norms = np.linalg.norm(centred, axis=1, keepdims=True)
-    alike = (centred / np.where(norms > 0, norms, 1.0)) @ (centred / np.where(norms > 0, norms, 1.0)).T
+    directions = centred / np.where(norms > 0, norms, 1.0)
+    alike = directions @ directions.T
     if labels.shape[1] == 1 and np.issubdtype(labels.dtype, np.integer):
         equal = (labels == labels.T).astype(np.float64)
     else:

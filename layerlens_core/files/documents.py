@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from layerlens_core.errors import FileError, LayerLensError, brief
-from layerlens_core.files.atomic import replacing
+from layerlens_core.files.atomic import replacing, writing
 from layerlens_core.files.json_text import parse_strict, writable
 from layerlens_core.files.reading import read_file
 
@@ -22,6 +22,14 @@ def write(path: Path, value: object, *, schema: str, version: int) -> None:
     text = json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     with replacing(path) as file:
         file.write(f"{writable(text)}\n")
+
+
+def write_into(run: str | Path, name: str, value: object, *, schema: str, version: int) -> Path:
+    """As `write`, into a run's directory, and where it lies. Raises `FileError`, where another process writes too."""
+    path = Path(run) / name
+    with writing(path.parent):
+        write(path, value, schema=schema, version=version)
+    return path
 
 
 def read(path: Path, kind: type[T], *, schema: str, version: int) -> T:

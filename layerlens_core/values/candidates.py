@@ -210,6 +210,13 @@ class CandidateSet:
         """All candidates of all units, in rows."""
         return Table.of([unit.candidates for unit in self.units])
 
+    def largest_method(self, unit: Unit) -> str:
+        """The method of the largest capacity that can attach to a unit.
+
+        unit: one of them.
+        """
+        return next(method for method in reversed(self.methods) if unit.offers(method))
+
     @cached_property
     def cheapest(self) -> Candidate | None:
         """The cheapest candidate that trains anything, by parameters."""

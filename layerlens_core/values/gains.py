@@ -8,7 +8,7 @@ from attrs import frozen
 
 from layerlens_core.errors import FileError
 from layerlens_core.files import documents
-from layerlens_core.files.atomic import settle, writing
+from layerlens_core.files.atomic import settle
 from layerlens_core.files.run import GAINS
 
 SCHEMA, VERSION = "layerlens/gains", 1
@@ -64,10 +64,7 @@ class Gains:
 
         Raises `FileError`, where another process writes there too.
         """
-        path = Path(run) / GAINS
-        with writing(path.parent):
-            documents.write(path, self, schema=SCHEMA, version=VERSION)
-        return path
+        return documents.write_into(run, GAINS, self, schema=SCHEMA, version=VERSION)
 
     @classmethod
     def load(cls, run: str | Path) -> "Gains":

@@ -11,7 +11,7 @@ from attrs import frozen
 
 from layerlens_core.errors import FileError, PlanError, brief
 from layerlens_core.files import documents
-from layerlens_core.files.atomic import settle, writing
+from layerlens_core.files.atomic import settle
 from layerlens_core.files.run import PLAN
 from layerlens_core.values.consistency.plan import check_plan
 from layerlens_core.values.costs import Cost, Limits
@@ -124,10 +124,7 @@ class Plan:
 
     def save(self, run: str | Path) -> Path:
         """Write ``plan.json`` into the run's directory. Raises `FileError`, where another process writes there too."""
-        path = Path(run) / PLAN
-        with writing(path.parent):
-            documents.write(path, self, schema=SCHEMA, version=VERSION)
-        return path
+        return documents.write_into(run, PLAN, self, schema=SCHEMA, version=VERSION)
 
     @classmethod
     def load(cls, run: str | Path) -> "Plan":

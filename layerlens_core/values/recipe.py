@@ -8,7 +8,6 @@ from attrs import frozen
 
 from layerlens_core.errors import FileError
 from layerlens_core.files import documents
-from layerlens_core.files.atomic import writing
 from layerlens_core.files.run import RECIPE
 from layerlens_core.values.comparison import Schedule
 
@@ -73,10 +72,7 @@ class Recipe:
 
         Raises `FileError`, where another process writes there too.
         """
-        path = Path(run) / RECIPE
-        with writing(path.parent):
-            documents.write(path, self, schema=SCHEMA, version=VERSION)
-        return path
+        return documents.write_into(run, RECIPE, self, schema=SCHEMA, version=VERSION)
 
     @classmethod
     def load(cls, run: str | Path, *, plan: str) -> "Recipe | None":

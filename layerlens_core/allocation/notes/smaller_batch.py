@@ -12,7 +12,7 @@ import attrs
 from layerlens_core.allocation.budget import Budget, readable, spell
 from layerlens_core.allocation.flops import depth_memory
 from layerlens_core.allocation.problem import Problem
-from layerlens_core.values.candidates import CandidateSet, Unit, cost_of
+from layerlens_core.values.candidates import cost_of
 from layerlens_core.values.costs import Cost
 from layerlens_core.values.decisions import Decision
 from layerlens_core.values.profile import Profile
@@ -56,7 +56,7 @@ def least_cost(problem: Problem, profile: Profile, samples: int) -> Cost:
     samples: in one step, instead of the problem's.
     """
     candidates, training = problem.candidates, attrs.evolve(problem.request.training, batch=samples)
-    trained = [(unit, method) for unit in candidates.units if (method := _method(candidates, unit)) != "none"]
+    trained = [(unit, method) for unit in candidates.units if (method := candidates.largest_method(unit)) != "none"]
     lowest = min((unit.depth for unit, _ in trained), default=-1)
     memory = depth_memory(profile.inventory, training, profile.activations)[lowest]
     total = attrs.evolve(candidates.base(lowest), memory=memory)
@@ -64,7 +64,3 @@ def least_cost(problem: Problem, profile: Profile, samples: int) -> Cost:
         targets = unit.targets[method]
         total += cost_of(targets, [unit.sizes(method)[0]] * len(targets), training)
     return total
-
-
-def _method(candidates: CandidateSet, unit: Unit) -> str:
-    return next(method for method in reversed(candidates.methods) if unit.offers(method))

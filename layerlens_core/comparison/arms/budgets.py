@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 
 from layerlens_core.allocation.budget import Budget, readable
+from layerlens_core.comparison.judging.judgement import PLANNED, UNIFORM
 from layerlens_core.values.comparison import Arm
 from layerlens_core.values.plan import Plan
 
@@ -75,7 +76,7 @@ def told_of_bounds(plan: Plan, arms: Sequence[Arm]) -> tuple[str, ...]:
     by_key = {arm.key: arm for arm in arms}
     told = []
     for budget in dict.fromkeys(arm.budget for arm in arms):
-        planned, uniform = by_key.get(f"plan {budget}"), by_key.get(f"uniform {budget}")
+        planned, uniform = by_key.get(f"{PLANNED} {budget}"), by_key.get(f"{UNIFORM} {budget}")
         texts = budget_of(budget).texts()
         others = [text for text in bounds_at(plan, texts) if text not in texts]
         if planned is None or uniform is None or not others:

@@ -61,9 +61,7 @@ def evenly(candidates: CandidateSet, limits: Limits, most: int | None = None) ->
     """
     import numpy
 
-    methods = tuple(
-        next(method for method in reversed(candidates.methods) if unit.offers(method)) for unit in candidates.units
-    )
+    methods = tuple(map(candidates.largest_method, candidates.units))
     totals = _totals(candidates, methods)
     fits = numpy.ones(totals["params"].shape, dtype=bool)
     for name in limits.bounds:

@@ -71,7 +71,7 @@ def select(candidates: CandidateSet, limits: Limits, context: Context) -> Select
     trained = [slot for slot in slots if slot.unit >= even.first]
     sizes = _fitted(candidates, trained, even.sizes(candidates), limits)
     decisions = tuple(
-        _decision(unit, _largest_method(candidates, unit), method, by_target, temper)
+        _decision(unit, candidates.largest_method(unit), method, by_target, temper)
         for unit, method, by_target in zip(candidates.units, even.methods, sizes, strict=True)
         if context.only in (None, unit.name)
     )
@@ -99,7 +99,7 @@ def _slots(candidates: CandidateSet, context: Context, temper: float) -> list[Sl
     found = []
     scored = any(any(unit.importance.values()) for unit in candidates.units)
     for index, unit in enumerate(candidates.units):
-        method = _largest_method(candidates, unit)
+        method = candidates.largest_method(unit)
         targets, notch = unit.targets[method], unit.notches[method]
         singly = context.granularity == "module" and method in LORA_METHODS and scored
         for group, utility in _by_module(unit, targets) if singly else [(targets, unit.utility)]:
@@ -142,7 +142,7 @@ def _fitted(
         return [cost_at(unit, by_target) for unit, by_target in zip(candidates.units, sizes, strict=True)]
 
     def cost_at(unit: Unit, by_target: dict[str, int]) -> Cost:
-        return unit.cost(_largest_method(candidates, unit), by_target) if by_target else Cost()
+        return unit.cost(candidates.largest_method(unit), by_target) if by_target else Cost()
 
     def fits(sizes: Sequence[dict[str, int]]) -> bool:
         return candidates.total_of(zip(candidates.units, costs(sizes), strict=True)).within(limits)
@@ -164,10 +164,6 @@ def _notches(places: Sequence[Place], limit: int | None) -> list[int]:
             notches[index] = 1
             limit -= places[index].first
     return notches
-
-
-def _largest_method(candidates: CandidateSet, unit: Unit) -> str:
-    return next(method for method in reversed(candidates.methods) if unit.offers(method))
 
 
 def _decision(unit: Unit, wanted: str, method: str, sizes: dict[str, int], temper: float) -> Decision:

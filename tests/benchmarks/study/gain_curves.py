@@ -15,13 +15,12 @@ from pathlib import Path
 from statistics import fmean
 
 from layerlens_core.allocation.gains import Measured, fit
+from layerlens_core.comparison.arms.uniform import LORA, NOTHING
+from layerlens_core.comparison.judging.judgement import UNIFORM
+from layerlens_core.comparison.measured_gains import PREFIX
 from layerlens_core.errors import PlanError
 from layerlens_core.plugin.registry import default
 from layerlens_core.values.profile import Profile
-
-PREFIX, NOTHING = "method:", "none"
-#: The arm that is LoRA of one size everywhere too.
-UNIFORM = "uniform"
 
 
 def read(paths):
@@ -46,7 +45,7 @@ def best_losses(rows):
     by_rate = {}
     for row in rows:
         if row["steps"] == whole:
-            arm = f"{PREFIX}lora" if row["arm"] == UNIFORM else row["arm"]
+            arm = f"{PREFIX}{LORA}" if row["arm"] == UNIFORM else row["arm"]
             loss = math.inf if row["loss"] is None else row["loss"]
             by_rate.setdefault((arm, row["budget"], row["parameters"]), {}).setdefault(row["rate"], {})[row["seed"]] = (
                 loss

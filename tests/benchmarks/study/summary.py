@@ -1,4 +1,4 @@
-"""What the study's runs say: what the sweep's rates cost, and every arm against uniform, over budgets and tasks.
+"""What the study's runs say: every arm against uniform, over budgets and tasks.
 
     python tests/benchmarks/study/summary.py DIR [DIR …]
 
@@ -10,7 +10,6 @@ one).
 """
 
 import json
-import statistics
 import sys
 from pathlib import Path
 
@@ -66,29 +65,6 @@ def judged(runs, curve, labels, key):
             return rate, here
         rate /= 2
     return None, {}
-
-
-def rates_table(tasks):
-    """What the sweep's choice costs against the best of whole runs of seed 0."""
-    print("| task | r | chosen | best of whole runs | NLL at the chosen | costs | steps of a run |")
-    print("|---|---|---|---|---|---|---|")
-    costs = []
-    for name, (setting, runs, curves) in ((name, part) for name, parts in tasks.items() for part in parts):
-        for (arm, budget), curve in sorted(curves.items(), key=lambda item: int(item[0][1][2:])):
-            grid = {
-                at: run.loss(setting.labels)
-                for (a, b, at, seed), run in runs.items()
-                if (a, b, seed) == (arm, budget, 0)
-            }
-            if arm != UNIFORM or len(grid) < 4 or curve["rate"] not in grid:
-                continue
-            best, chosen = min(grid, key=grid.get), curve["rate"]
-            costs.append(grid[chosen] / grid[best] - 1)
-            share = sum(point["steps"] for point in curve["points"]) / curve["steps"]
-            numbers = f"{chosen:g} | {best:g} | {grid[chosen]:.4f} | {costs[-1]:.1%} | {share:.2f}"
-            print(f"| {name} | {budget[2:]} | {numbers} |")
-    within = sum(cost <= 0.01 for cost in costs)
-    print(f"median {statistics.median(costs):.2%}, largest {max(costs):.1%}, {within} of {len(costs)} within 1 %\n")
 
 
 def pairs_of(arm, parts):
@@ -153,6 +129,4 @@ def told(difference):
 
 
 if __name__ == "__main__":
-    read_all = read([Path(folder) for folder in sys.argv[1:]])
-    rates_table(read_all)
-    arms_table(read_all)
+    arms_table(read([Path(folder) for folder in sys.argv[1:]]))
