@@ -11,6 +11,7 @@ subspaces in ``OUT/TASK/subspaces``, so that a call that was cut off goes on. `c
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import attrs
 import torch
@@ -24,9 +25,9 @@ from layerlens_core.comparison.options import CompareOptions
 from layerlens_core.comparison.rates import COARSE, find_rates
 from layerlens_core.comparison.setting import setting_of
 from layerlens_core.comparison.stacked.runner import Runner
-from layerlens_core.comparison.stacked.testbed import prepare_testbed
+from layerlens_core.comparison.stacked.testbed import Testbed, prepare_testbed
 from layerlens_core.comparison.whole_runs import HALVINGS, fell_off
-from layerlens_core.values.comparison import Job
+from layerlens_core.values.comparison import Job, Schedule, Setting
 
 SOURCES = "lora,lora+0.05,lora+0.1,lora+0.2,warm-0.05,warm-0.1,warm-0.2,gradient,weights,random"
 BUDGETS, MORE = "1/16,1/8,1/4,1/2,1,2", "4"
@@ -43,11 +44,11 @@ class Study:
     known: digests of the jobs whose lines are written.
     """
 
-    arguments: object
+    arguments: Any
     out: Path
-    testbed: object
-    setting: object
-    schedule: object
+    testbed: Testbed
+    setting: Setting
+    schedule: Schedule
     store: ResultStore
     runner: Runner
     known: set

@@ -5,7 +5,6 @@ import math
 from fractions import Fraction
 
 import pytest
-
 from benchmarks.study.cores_summary import baseline, judged, needed, read, table  # type: ignore[import-not-found]
 
 
