@@ -4,6 +4,7 @@ import pytest
 import torch
 from attrs import evolve
 from torch import nn
+from torch._dynamo.utils import counters
 
 from layerlens_core.comparison.stacked.block import Block
 from layerlens_core.comparison.stacked.methods.core import CORE, Core
@@ -15,9 +16,10 @@ from layerlens_core.comparison.stacked.train import Room, Training
 from layerlens_core.errors import ModelError
 from layerlens_core.inspection.inspect import inspect
 from layerlens_core.profiling.attribution.establish import ALONE
+from layerlens_core.profiling.hooks import compiled
 from layerlens_core.profiling.model.frozen import untouched
 from layerlens_core.profiling.samples.sample import collate
-from layerlens_core.values.comparison import Schedule
+from layerlens_core.values.comparison import Arm, Job, Schedule
 from layerlens_core.values.subspace import Pair
 from zoo.compared import arm, cored, job, mixed, model_and_samples, subspace_of, tuned
 from zoo.probing import snapshot
@@ -192,6 +194,27 @@ def test_an_arm_with_cores_does_not_know_of_those_beside_it(family):
         assert together[number].losses == pytest.approx(result.losses, rel=1e-5)
 
 
+@pytest.mark.parametrize("family", ["llama", "bert-classifier"])
+def test_compiled_layers_train_cores_as_others_do(family, monkeypatch):
+    torch._dynamo.reset()
+    counters.clear()
+    # Traced, differentiated and split as the default compiler does it, but run without generated code: quicker.
+    monkeypatch.setattr(compiled, "OPTIONS", {"backend": "aot_eager_decomp_partition"})
+    testbed = bed_of(family)
+    subspaces = {"one": subspace_of(testbed.model, 6)}
+    jobs = [*three(testbed.model), job(arm(testbed.model, 2), schedule=SCHEDULE)]
+    layers = [layer.name for layer in testbed.inventory.layers]
+    expected, found = (
+        {result.job.id: result for result in Runner(testbed=bed, subspaces=subspaces)(jobs)}
+        for bed in (testbed, evolve(testbed, layers=layers))
+    )
+    assert counters["stats"]["unique_graphs"] > 0
+    assert not counters["graph_break"]
+    for number, result in expected.items():
+        assert found[number].training == pytest.approx(result.training, rel=1e-5)
+        assert found[number].losses == pytest.approx(result.losses, rel=1e-5)
+
+
 def test_subspaces_of_weights_and_of_noise():
     testbed = bed_of("llama")
     found = Subspaces(testbed=testbed)
@@ -238,4 +261,8 @@ def test_the_subspace_is_part_of_a_job_and_none_is_as_before_there_were_any():
     model, *_ = model_and_samples("llama")
     one, other = (job(cored(model, 2, source)) for source in ("weights", "random"))
     assert one.id != other.id
-    assert job(arm(model, 2)).id == job(evolve(arm(model, 2), name="other", subspace="")).id
+    plain = Job(
+        arm=Arm(name="uniform", budget="r=1", sizes={"lora": {"q": 1}}, scale=2, parameters=8),
+        rate=1e-2, seed=0, schedule=Schedule(steps=1, batch=1), setting="test",
+    )  # fmt: skip
+    assert plain.id == "02a221893b4acdea"
