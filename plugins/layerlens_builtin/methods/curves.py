@@ -23,3 +23,5 @@ FITTED = "fitted to 18 arms on two models, ± 0.06 of what can be gained (docs/e
 LORA = Curve(ceiling=1.0, half=0.05, source=FITTED)
 ADAPTER = Curve(ceiling=1.0, half=0.086, source=FITTED)
 PREFIX = Curve(ceiling=0.976, half=0.05, source=FITTED)
+#: Placeholder until cores were trained.
+CORE = Curve(ceiling=0.9, half=2.0, source="")
