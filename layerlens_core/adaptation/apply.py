@@ -161,7 +161,7 @@ def read_directions_of(plan: Plan, init: Init, directions: str | Path | None) ->
     from layerlens_core.files.directions import read_directions
 
     found = read_directions(directions, fingerprint=plan.fingerprint, digest=plan.directions)
-    return {name: torch.from_numpy(vectors.copy()) for name, vectors in found.items()}
+    return {name: torch.from_numpy(pair.right.copy()) for name, pair in found.items()}
 
 
 def _verify(model: PeftModel, planned: Mapping[str, int], plan: Plan) -> None:
