@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from layerlens_core.adaptation.attach import attach
 from layerlens_core.adaptation.attached import adapted, lora_layers, trainable_parameters
 from layerlens_core.adaptation.config import Entry, LayerLensConfig, Plain, peft_config
-from layerlens_core.adaptation.cores import place_cores, read_subspace_of
+from layerlens_core.adaptation.cores.subspaces import place_cores, read_subspace_of
 from layerlens_core.adaptation.provided import provided_form, provided_side
 from layerlens_core.adaptation.side_module import SideModule
 from layerlens_core.adaptation.snapshot import restored_on_error

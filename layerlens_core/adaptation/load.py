@@ -10,7 +10,7 @@ from peft.utils import get_peft_model_state_dict
 from transformers import PreTrainedModel
 
 from layerlens_core.adaptation.attach import quietly
-from layerlens_core.adaptation.compact import is_compact, load_compact
+from layerlens_core.adaptation.cores.compact import is_compact, load_compact
 from layerlens_core.adaptation.saved.beside import embedding_names, replaced_embeddings
 from layerlens_core.adaptation.saved.config import read_config
 from layerlens_core.adaptation.saved.files import PREFIX, AdapterFiles, find_adapter, read_adapter

@@ -4,7 +4,7 @@ from attrs import frozen
 from torch import nn
 
 from layerlens_core.adaptation.config import Entry
-from layerlens_core.adaptation.low_rank_form import LowRankForm
+from layerlens_core.adaptation.cores.form import LowRankForm
 from layerlens_core.adaptation.side_module import SideModule
 from layerlens_core.errors import ModelError, PlanError, PluginError
 from layerlens_core.inspection.packed import saves_children

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from layerlens_core.adaptation.attached import lora_layers as lora_layers
     from layerlens_core.adaptation.config import Entry as Entry
     from layerlens_core.adaptation.config import lora_config as lora_config
-    from layerlens_core.adaptation.low_rank_form import LowRankForm as LowRankForm
+    from layerlens_core.adaptation.cores.form import LowRankForm as LowRankForm
     from layerlens_core.adaptation.side_module import SideModule as SideModule
     from layerlens_core.allocation.apportionment import Apportionment as Apportionment
     from layerlens_core.allocation.apportionment import Claim as Claim
@@ -157,7 +157,7 @@ _HOMES = {
     # For methods.
     "adaptation.config": ("Entry", "lora_config"),
     "adaptation.side_module": ("SideModule",),
-    "adaptation.low_rank_form": ("LowRankForm",),
+    "adaptation.cores.form": ("LowRankForm",),
     "inspection.attention": ("calls_interface",),
     # For exporters.
     "plugin.export": ("ExportRequest", "other_methods", "recipe_keys", "require_causal", "require_lora", "write_keys"),

@@ -16,7 +16,7 @@ from layerlens_core.values.scores import Granularity, Reduction
 from layerlens_core.values.statistics import STATISTICS
 
 if TYPE_CHECKING:
-    from layerlens_core.adaptation.low_rank_form import LowRankForm
+    from layerlens_core.adaptation.cores.form import LowRankForm
     from layerlens_core.adaptation.side_module import SideModule
     from layerlens_core.plugin.protocols import ActiveScore, Combine, Export, Method, Score, Select
 

@@ -11,7 +11,7 @@ from families import SPECIMENS, build
 from families.support import equal, outputs, places
 from layerlens_core.adaptation.apply import apply
 from layerlens_core.adaptation.attached import trainable_parameters
-from layerlens_core.adaptation.cores import cores_of
+from layerlens_core.adaptation.cores.subspaces import cores_of
 from layerlens_core.adaptation.load import load
 from layerlens_core.inspection.inspect import inspect
 from zoo.subspaces import cores_of_size

@@ -11,9 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from layerlens_core.errors import FileError
-from layerlens_core.files.directions import Source, are_orthonormal, read_directions, read_subspace, write_directions
+from layerlens_core.files.directions import (
+    Pair,
+    Source,
+    are_orthonormal,
+    read_directions,
+    read_subspace,
+    write_directions,
+)
 from layerlens_core.files.run import DIRECTIONS, SUBSPACE
-from layerlens_core.values.subspace import Pair
 
 HEADER = {"schema": "layerlens/directions", "version": 2, "source": "gradient", "fingerprint": "f"}
 

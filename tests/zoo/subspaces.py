@@ -7,10 +7,9 @@ import numpy as np
 from attrs import evolve
 from transformers import PreTrainedModel
 
-from layerlens_core.files.directions import write_directions
+from layerlens_core.files.directions import Pair, Subspace, write_directions
 from layerlens_core.inspection.inspect import inspect
 from layerlens_core.values.plan import Plan
-from layerlens_core.values.subspace import Pair, Subspace
 from zoo.plans import plan_with
 
 

@@ -14,6 +14,7 @@ from attrs import field, frozen
 from transformers import PreTrainedModel
 
 from layerlens_core.errors import DataError
+from layerlens_core.files.directions import Pair, Subspace
 from layerlens_core.profiling.attribution.company import Company
 from layerlens_core.profiling.distributed.workers import Workers, exchange_sums
 from layerlens_core.profiling.engine.checkpoint import merged_sights
@@ -32,7 +33,6 @@ from layerlens_core.profiling.samples.tasks import check_samples, count_labels
 from layerlens_core.values.inventory import LinearModule, Skipped
 from layerlens_core.values.profile import Task
 from layerlens_core.values.statistics import ModuleStatistics
-from layerlens_core.values.subspace import Pair, Subspace
 
 #: Whether the pass may stop at a stage, from a ledger of the samples so far and the names of modules with a score.
 Enough = Callable[[Ledger, Collection[str]], bool]

@@ -9,7 +9,7 @@ from peft import PeftModel
 
 import layerlens_core as ll
 import zoo
-from layerlens_core.adaptation.cores import cores_of
+from layerlens_core.adaptation.cores.subspaces import cores_of
 from layerlens_core.adaptation.saved.compact import CORES
 from layerlens_core.errors import FileError, ModelError, PlanError
 from layerlens_core.files import tensors
@@ -148,9 +148,8 @@ def test_cores_beside_other_methods_are_saved_whole(tmp_path):
     family = zoo.find("llama")
     base = family.build()
     chosen = {"model.layers.0": ("core", 3), "model.layers.1": ("adapter", 4), "model.layers.2": ("lora", 2)}
-    plan = cores_of_size(
-        base, tmp_path, {k: v for k, v in chosen.items() if k in {x.name for x in inspect(base).layers}}
-    )
+    assert chosen.keys() <= {layer.name for layer in inspect(base).layers}
+    plan = cores_of_size(base, tmp_path, chosen)
     wrapped = ll.apply(deepcopy(base), plan, directions=tmp_path).eval()
     perturb(wrapped)
     wrapped.save_pretrained(tmp_path / "mixed")

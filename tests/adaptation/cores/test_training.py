@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import zoo
 from layerlens_core.adaptation.apply import apply
-from layerlens_core.adaptation.cores import cores_of
+from layerlens_core.adaptation.cores.subspaces import cores_of
 from layerlens_core.inspection.inspect import inspect
 from zoo.probing import logits, perturb
 from zoo.subspaces import cores_of_size

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from layerlens_core.adaptation.attach import attach
 from layerlens_core.adaptation.attached import lora_layers
 from layerlens_core.adaptation.config import Entry, LayerLensConfig, configure, plain_lora
-from layerlens_core.adaptation.cores import check_ranks, cores_of, find_subspace, place_cores
+from layerlens_core.adaptation.cores.subspaces import check_ranks, cores_of, find_subspace, place_cores
 from layerlens_core.adaptation.one_rank import pad
 from layerlens_core.adaptation.provided import provided_form
 from layerlens_core.adaptation.saved.compact import CORES, Compact, read_compact
@@ -22,10 +22,9 @@ from layerlens_core.adaptation.saved.files import PREFIX
 from layerlens_core.adaptation.snapshot import restored_on_error
 from layerlens_core.errors import FileError, ModelError, PlanError
 from layerlens_core.files.atomic import filling, replacing
-from layerlens_core.files.directions import write_directions
+from layerlens_core.files.directions import Pair, Subspace, write_directions
 from layerlens_core.inspection.inspect import inspect
 from layerlens_core.values.plan import CORE
-from layerlens_core.values.subspace import Pair, Subspace
 
 
 def save_compact(

@@ -10,10 +10,9 @@ from peft import PeftModel
 from layerlens_core.adaptation.attached import lora_layers
 from layerlens_core.adaptation.provided import provided_form
 from layerlens_core.errors import FileError, PlanError
-from layerlens_core.files.directions import read_directions
+from layerlens_core.files.directions import Source, Subspace, read_directions
 from layerlens_core.files.run import DIRECTIONS, SUBSPACE
 from layerlens_core.values.plan import CORE, Plan
-from layerlens_core.values.subspace import Source, Subspace
 
 #: What to do where there is no subspace.
 ADVICE = "profile with --warm-up 10% (better) or --directions, and allocate again"

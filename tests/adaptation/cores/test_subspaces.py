@@ -12,7 +12,7 @@ from layerlens_builtin.modules.core import Core, CoreColumns, FrozenRows
 from layerlens_core.adaptation.apply import apply
 from layerlens_core.adaptation.attached import lora_layers
 from layerlens_core.adaptation.config import Entry
-from layerlens_core.adaptation.cores import cores_of
+from layerlens_core.adaptation.cores.subspaces import cores_of
 from layerlens_core.errors import FileError, PlanError
 from layerlens_core.files.run import SUBSPACE
 from layerlens_core.inspection.inspect import inspect
