@@ -1,6 +1,6 @@
 """Cores: W + s·U·R·V, R of n × n trained between frozen orthonormal factors, as LoRA-XS has it (arXiv 2405.17604).
 
-U and V come from a profile's directions or from a warm-up (`layerlens_core.files.directions`). n² parameters, where LoRA
+U and V come from a profile or a warm-up (`layerlens_core.files.directions`). n² parameters, where LoRA
 takes n·(in + out): it serves budgets below the first rank of LoRA.
 """
 
