@@ -157,7 +157,7 @@ class RangeFinder:
         core = torch.linalg.solve_triangular(triangular, orthogonal.T @ z, upper=True)
         small, values, right = torch.linalg.svd(core, full_matrices=False)
         values = values[: self.rank]
-        left, right = _signed(small.T[: self.rank] @ basis.T, right[: self.rank])
+        left, right = signed(small.T[: self.rank] @ basis.T, right[: self.rank])
         outside = float((held_out - held_out @ right.T @ right).square().sum())
         others = min(self.inputs, self.outputs) - self.rank
         return Directions(
@@ -210,7 +210,7 @@ def sum_from_squares(squares: float, *, largest: float, count: int) -> float:
 
 def _of_matrix(matrix: Tensor, rank: int) -> Directions:
     columns, values, rows = torch.linalg.svd(matrix, full_matrices=False)
-    left, right = _signed(columns.T[:rank], rows[:rank])
+    left, right = signed(columns.T[:rank], rows[:rank])
     return Directions(
         values=values[:rank],
         right=right.float(),
@@ -221,7 +221,7 @@ def _of_matrix(matrix: Tensor, rank: int) -> Directions:
     )
 
 
-def _signed(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+def signed(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
     """Vectors with the right one's largest entry positive, since only the sign of both together is arbitrary."""
     largest = right.gather(1, right.abs().argmax(dim=1, keepdim=True))
     return torch.where(largest < 0, -left, left), torch.where(largest < 0, -right, right)
