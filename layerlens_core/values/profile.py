@@ -82,6 +82,17 @@ class WarmUp:
     digest: str
 
 
+class KnownSubspace(NamedTuple):
+    """The file that a plan's cores lie in.
+
+    digest: sha256 of the file, in hexadecimal.
+    rank: directions of a module at most.
+    """
+
+    digest: str
+    rank: int
+
+
 @frozen(kw_only=True)
 class Profile:
     """Raw scores and statistics of one model on one set of samples.
@@ -128,6 +139,13 @@ class Profile:
     module_stability: Mapping[str, float] = field(factory=dict)
     evidence: Evidence | None = None
     warm_up: WarmUp | None = None
+
+    @property
+    def subspace(self) -> KnownSubspace | None:
+        """What cores can lie in: of the warm-up where there was one, or of the gradient; None where there is neither."""
+        if self.warm_up is not None:
+            return KnownSubspace(self.warm_up.digest, self.warm_up.rank)
+        return None if self.directions is None else KnownSubspace(self.directions, LEADING)
 
     def save(self, run: str | Path) -> Path:
         """Write ``profile.json`` into the run's directory, and remove the checkpoints of the unfinished profile.

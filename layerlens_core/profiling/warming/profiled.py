@@ -23,7 +23,7 @@ from layerlens_core.profiling.warming.train import Adapters, WarmUpRecipe, label
 from layerlens_core.profiling.warming.update import vectors_of_update
 from layerlens_core.values.profile import Profile, Task, WarmUp
 from layerlens_core.values.scores import RawScores
-from layerlens_core.values.subspace import Pair
+from layerlens_core.files.directions import Pair
 
 #: The metric whose scores come with a warm-up, with its unit.
 METRIC = "loss_change"

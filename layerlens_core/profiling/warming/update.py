@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from layerlens_core.profiling.gradients.range_finder import signed
-from layerlens_core.values.subspace import Pair
+from layerlens_core.files.directions import Pair
 
 
 def vectors_of_update(a: Tensor, b: Tensor) -> Pair:
