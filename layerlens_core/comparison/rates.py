@@ -52,6 +52,7 @@ def find_rates(
     *,
     seed: int = 0,
     new_head: bool = False,
+    coarse: Sequence[float] = COARSE,
 ) -> dict[str, Curve]:
     """By arm key, the rate for a whole run and how it was found. Arms are tried beside each other.
 
@@ -62,6 +63,7 @@ def find_rates(
     labels: of each held-out sample, by which losses are weighted.
     seed: of all short runs.
     new_head: whether the model has a task head that trains from its start, so that short runs take smaller batches.
+    coarse: rates that are tried first, a factor of four apart; cores want higher ones than LoRA.
 
     Raises `DataError` where every rate diverges.
     """
@@ -80,7 +82,7 @@ def find_rates(
         for (key, rate), job in jobs.items():
             searches[key].losses[schedule.steps, rate] = losses[job.id]
 
-    tried(short, lambda search: COARSE)
+    tried(short, lambda search: coarse)
     tried(short, lambda search: (search.best / 2, search.best * 2))
     for _ in range(BEYOND):
         tried(short, Search.beyond)
@@ -90,7 +92,7 @@ def find_rates(
             tried(long, Search.lower)
     for key, search in searches.items():
         if not any(map(math.isfinite, search.losses.values())):
-            raise DataError(f"{key} diverges at every rate from {min(COARSE):g} on; are the data's labels finite?")
+            raise DataError(f"{key} diverges at every rate from {min(coarse):g} on; are the data's labels finite?")
     curves = {key: search.curve() for key, search in searches.items()}
     return {arm.key: _as_uniform(curves[arm.key], curves.get(f"{UNIFORM} {arm.budget}")) for arm in arms}
 

@@ -11,8 +11,8 @@ import attrs
 from attrs import field, frozen
 
 #: How LoRA starts: A as PEFT draws it, along the leading directions of the profiled gradient, or drawn and then scaled
-#: by rank.
-Start = Literal["random", "gradient", "by-rank"]
+#: by rank. Cores start at zero, or continued: as that part of the update that their subspace was taken from.
+Start = Literal["random", "gradient", "by-rank", "continued"]
 #: Who trains an arm: LayerLens on what it attached, PEFT's AdaLoRA, or every weight of the model.
 Tuner = Literal["layerlens", "adalora", "full"]
 
@@ -26,10 +26,11 @@ class Arm:
     sizes: by method, the size of every place that it trains.
     scale: α/r of every LoRA module.
     parameters: that train, without those of task heads, which every arm trains in full.
-    start: how LoRA starts.
+    start: how LoRA, or cores, start.
     tuner: who trains it.
     memory: bytes of a training step, as planned; 0 where that is not known.
     reason: how its sizes came about, in words.
+    subspace: of its cores: the digest of a file, ``weights``, ``random`` (by the job's seed), or nothing without cores.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Arm:
     tuner: Tuner = "layerlens"
     memory: float = field(default=0.0, converter=float)
     reason: str = ""
+    subspace: str = ""
 
     @property
     def key(self) -> str:
@@ -99,6 +101,8 @@ class Job:
         record = attrs.asdict(self)
         for name in ("name", "budget", "memory", "reason"):
             del record["arm"][name]
+        if not self.arm.subspace:  # as it was before there were cores
+            del record["arm"]["subspace"]
         return _digest(record)
 
 

@@ -18,6 +18,7 @@ from layerlens_core.inspection.inspect import inspect
 from layerlens_core.profiling.samples.sample import Sample
 from layerlens_core.values.comparison import Arm, Job, Schedule
 from layerlens_core.values.profile import Task
+from layerlens_core.values.subspace import Pair, Subspace
 from zoo.tiny_model import LABELS, VOCABULARY
 
 
@@ -74,6 +75,25 @@ def mixed(model: PreTrainedModel, size: int, *, methods: Sequence[str]) -> Arm:
         method = methods[depth % len(methods)]
         sizes.setdefault(method, {}).update({place.name: size for place in places[method]})
     return evolve(arm(model, 1), name="+".join(methods), sizes=sizes)
+
+
+def cored(model: PreTrainedModel, size: int, subspace: str, *, every: int = 1, name: str = "core") -> Arm:
+    """Cores of one size in one subspace on every n-th linear module."""
+    sizes = {module.name: size for module in inspect(model).modules[::every]}
+    return evolve(
+        arm(model, 1), name=name, sizes={"core": sizes}, parameters=size * size * len(sizes), subspace=subspace
+    )
+
+
+def subspace_of(model: PreTrainedModel, most: int, seed: int = 0) -> Subspace:
+    """Orthonormal directions of noise at every linear module."""
+    generator = torch.Generator().manual_seed(seed)
+    found = {}
+    for module in inspect(model).modules:
+        noise = torch.randn(module.out_features, module.in_features, generator=generator)
+        left, _, right = torch.linalg.svd(noise, full_matrices=False)
+        found[module.name] = Pair(left.T[:most].numpy(), right[:most].numpy())
+    return found
 
 
 def tuned(model: PreTrainedModel, one: Job) -> PeftModel:

@@ -1,7 +1,6 @@
 """Arms by name: rules of our own and of peers, and any strategy, metric, method or start of any plugin."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import get_args
 
 import attrs
 from attrs import frozen
@@ -87,8 +86,8 @@ def rule_of(name: str, profile: Profile, registry: Registry) -> Rule:
     """The rule that an arm's name stands for. Raises `PluginError` for a name that nothing has."""
     base, plus, start = name.rpartition("+")
     if plus:
-        if start not in get_args(Start):
-            starts = get_args(Start)
+        if start not in _STARTS:
+            starts = list(_STARTS)
             raise PluginError(
                 f"no start of LoRA is named {start!r}, as in the arm {name!r}; there are: {', '.join(starts)}."
                 f"{nearest(start, starts)}"

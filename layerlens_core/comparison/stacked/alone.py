@@ -21,6 +21,7 @@ from layerlens_core.comparison.stacked.methods.stacked import STACKED, scaled_by
 from layerlens_core.comparison.stacked.parameters import BETAS, EPSILON, WEIGHT_DECAY
 from layerlens_core.comparison.stacked.schedule import factor
 from layerlens_core.comparison.stacked.testbed import Testbed
+from layerlens_core.errors import ModelError
 from layerlens_core.profiling.model.devices import input_device
 from layerlens_core.profiling.model.vocabulary_head import at_least_float32
 from layerlens_core.values.comparison import Job, Schedule
@@ -111,8 +112,15 @@ class Alone:
 
         model: frozen.
         layers: never compiled; an arm alone trains as the Trainer trains it.
+
+        Raises `ModelError` for an arm with cores.
         """
         (job,) = self.jobs
+        if job.arm.sizes.get("core"):
+            raise ModelError(
+                f"{job.arm.key} holds cores, which train only where several arms can share a batch of the model; "
+                "leave it out of the arms"
+            )
         restore = remember(model)
         kept: list[tuple[nn.Parameter, Tensor]] = []
         try:

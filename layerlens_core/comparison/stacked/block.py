@@ -2,22 +2,29 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
+import torch
 from attrs import frozen
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from layerlens_core.comparison.stacked.heads import StackedHead
 from layerlens_core.comparison.stacked.methods.beside import beside
+from layerlens_core.comparison.stacked.methods.core import Core
 from layerlens_core.comparison.stacked.methods.low_rank import LowRank
 from layerlens_core.comparison.stacked.methods.place import Pass, Place
 from layerlens_core.comparison.stacked.methods.stacked import STACKED, started
 from layerlens_core.comparison.stacked.parameters import Parameters
+from layerlens_core.comparison.stacked.subspaces import Subspaces
 from layerlens_core.comparison.stacked.testbed import Testbed, linears_in
 from layerlens_core.profiling.hooks.attach import attached
 from layerlens_core.profiling.hooks.tap import Ear
 from layerlens_core.profiling.model.devices import input_device
 from layerlens_core.values.comparison import Arm, Job
+
+#: Methods that add a function of a linear module's inputs to its output.
+OF_INPUTS = (LowRank, Core)
 
 
 @frozen(eq=False)
@@ -43,13 +50,18 @@ class Block:
         testbed: Testbed,
         jobs: Sequence[Job],
         directions: Mapping[str, Tensor] | None = None,
+        subspaces: Subspaces | None = None,
     ) -> "Block":
         """The arms of these jobs at their start: they add nothing, what is drawn is drawn, heads are the model's.
 
         testbed: whose model they adapt.
         jobs: whose arms can be stacked (`why_not_stackable`), of one scale.
         directions: leading right singular vectors of the gradient, by module [k, in], for arms that start along them.
+        subspaces: that cores lie in; by default those that are made of the model or of noise.
+
+        Raises `ModelError` where a core's subspace is not at hand.
         """
+        subspaces = subspaces or Subspaces(testbed=testbed)
         model, inventory, running = testbed.model, testbed.inventory, Pass()
         parameters = Parameters.of(shapes_of(testbed, jobs), len(jobs), model.dtype, input_device(model))
         slots = parameters.slots
@@ -66,6 +78,7 @@ class Block:
                 scale=jobs[0].arm.scale,
                 layouts=testbed.established.layouts(name),
                 running=running,
+                **(_frozen(subspaces, jobs, name, parameters) if kind is Core else {}),
             )
         heads = []
         for name, head in ((head.name, model.get_submodule(head.name)) for head in inventory.heads):
@@ -74,15 +87,16 @@ class Block:
             for part, tensor in head.named_parameters():
                 slots[f"{name} {part}"].of(parameters.values).copy_(tensor.detach())
         block = cls(jobs, parameters, places, heads, running)
-        block._draw(directions or {})
+        block._draw(directions or {}, subspaces)
         return block
 
-    def _draw(self, directions: Mapping[str, Tensor]) -> None:
+    def _draw(self, directions: Mapping[str, Tensor], subspaces: Subspaces) -> None:
         slots, values = self.parameters.slots, self.parameters.values
         for (method, name), place in self.places.items():
             for arm, job in enumerate(self.jobs):
                 if place.sizes[arm]:
-                    for part, tensor in started(method, name, place.shape, job, directions).items():
+                    own = started(method, name, place.shape, job, directions, subspaces)
+                    for part, tensor in own.items():
                         padded = slots[f"{name} {part}"].of(values)[arm]
                         padded[tuple(slice(length) for length in tensor.shape)] = tensor.to(values)
         self.parameters.written()
@@ -94,20 +108,46 @@ class Block:
         model: frozen.
         layers: to compile.
         """
-        low_rank = [place for place in self.places.values() if isinstance(place, LowRank)]
-        ears = {place.name: Ear(place.receive, lambda: None, add=place.add) for place in low_rank}
-        sides = [(method, place) for (method, _), place in self.places.items() if not isinstance(place, LowRank)]
+        of_inputs: dict[str, list[Place]] = {}
+        for place in self.places.values():
+            if isinstance(place, OF_INPUTS):
+                of_inputs.setdefault(place.name, []).append(place)
+        ears = {name: _heard(places) for name, places in of_inputs.items()}
+        sides = [(method, place) for (method, _), place in self.places.items() if not isinstance(place, OF_INPUTS)]
         with ExitStack() as stack:
             for head in self.heads:
                 stack.enter_context(head.attached())
             stack.enter_context(attached(model, ears, layers=layers))
-            # After the ears, so that an adapter corrects what LoRA has added to.
+            # After the ears, so that an adapter corrects what LoRA or a core has added to.
             stack.enter_context(beside(model, sides))
             yield
 
     def penalty(self) -> Tensor | None:
         """What is added to the sum of the arms' losses: nothing."""
         return None
+
+
+def _heard(places: Sequence[Place]) -> Ear:
+    """What hears a linear module at which some arms have one method and others another."""
+    if len(places) == 1:
+        return Ear(places[0].receive, lambda: None, add=places[0].add)
+
+    def add(inputs: Tensor, output: Tensor) -> Tensor:
+        for place in places:
+            output = place.add(inputs, output)
+        return output
+
+    def receive(inputs: Tensor, gradient: Tensor) -> Tensor | None:
+        found = [part for place in places if (part := place.receive(inputs, gradient)) is not None]
+        return torch.stack(found).sum(dim=0) if found else None
+
+    return Ear(receive, lambda: None, add=add)
+
+
+def _frozen(subspaces: Subspaces, jobs: Sequence[Job], name: str, like: Parameters) -> dict[str, Any]:
+    """What cores at a module have beside their parameters."""
+    left, right, whose = subspaces.bases(jobs, name)
+    return {"left": left.to(like.working), "right": right.to(like.working), "whose": whose}
 
 
 def shapes_of(testbed: Testbed, jobs: Sequence[Job]) -> Mapping[str, tuple[int, ...]]:

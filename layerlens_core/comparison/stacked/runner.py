@@ -5,17 +5,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from math import prod
 
+import numpy as np
 import torch
 from attrs import define, field
+from numpy.typing import NDArray
 from torch import Tensor
 
 from layerlens_core.comparison.stacked.alone import Alone
 from layerlens_core.comparison.stacked.block import Block, shapes_of, why_not_stackable
+from layerlens_core.comparison.stacked.subspaces import Subspaces
 from layerlens_core.comparison.stacked.testbed import Testbed
 from layerlens_core.comparison.stacked.train import Room, Training
 from layerlens_core.profiling.model.devices import input_device
 from layerlens_core.profiling.model.frozen import untouched
 from layerlens_core.values.comparison import Job, Result
+from layerlens_core.values.subspace import Subspace
 
 #: Tokens in a pass, beyond which more arms gain nothing on a CPU, and on a GPU.
 ENOUGH_TOKENS = {"cpu": 8_192, "cuda": 262_144}
@@ -33,22 +37,30 @@ class Runner:
 
     testbed: what is trained and judged on.
     directions: leading right singular vectors of the gradient, by module, for arms that start along them.
+    subspaces: that cores lie in, by the name that `Arm.subspace` has; ``weights`` and ``random`` are made.
+    strengths: as in `Subspaces`, for arms that start continued.
     most: arms of a block at most; None leaves it to memory.
     progress: called with the job ids at work, steps done, and steps in all.
     """
 
     testbed: Testbed
     directions: Mapping[str, Tensor] = field(factory=dict)
+    subspaces: Mapping[str, Subspace] = field(factory=dict)
+    strengths: Mapping[str, Mapping[str, NDArray[np.float32]]] = field(factory=dict)
     most: int | None = None
     progress: Callable[[int, int], None] = field(default=lambda done, total: None)
     _apart: dict[object, str | None] = field(factory=dict, init=False)
+    _found: Subspaces = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._found = Subspaces(testbed=self.testbed, given=self.subspaces, strengths=self.strengths)
 
     def __call__(self, jobs: Iterable[Job]) -> Iterator[Result]:
         """Results of jobs, block by block, each as soon as it is known.
 
         A block for whose adapters memory does not suffice is halved.
 
-        Raises `ModelError` where a single arm does not fit.
+        Raises `ModelError` where a single arm does not fit, and where a core's subspace is not at hand.
         """
         waiting = self.blocks(list(jobs))
         while waiting:
@@ -76,7 +88,16 @@ class Runner:
             together.setdefault(key, []).append(job)
         blocks = []
         for same in together.values():
-            same = sorted(same, key=lambda job: (job.seed, sorted(job.arm.sizes), job.arm.parameters, job.rate))
+            same = sorted(
+                same,
+                key=lambda job: (
+                    job.seed,
+                    sorted(job.arm.sizes),
+                    job.arm.subspace,
+                    job.arm.parameters,
+                    job.rate,
+                ),
+            )
             most = self.most or self._fitting(same)
             blocks += [same[start : start + most] for start in range(0, len(same), most)]
         return blocks
@@ -102,7 +123,11 @@ class Runner:
     def _train(self, jobs: Sequence[Job]) -> list[Result]:
         testbed = self.testbed
         stacked = self._stacks(jobs[0]) or self._idle(jobs[0])
-        block = Block.of(testbed, jobs, self.directions) if stacked else Alone(testbed, jobs, self.directions)
+        block: Block | Alone
+        if stacked:
+            block = Block.of(testbed, jobs, self.directions, self._found)
+        else:
+            block = Alone(testbed, jobs, self.directions)
         return Training(testbed=testbed, block=block, room=self._room(jobs), progress=self.progress).run()
 
     def _room(self, jobs: Sequence[Job]) -> Room:

@@ -107,11 +107,11 @@ def test_a_block_whose_adapters_do_not_fit_is_halved(testbed, monkeypatch):
     expected = by_id(Runner(testbed=testbed)(jobs))
     real, tried = Block.of, []
 
-    def hungry(testbed, some, directions=None):
+    def hungry(testbed, some, *others):
         tried.append(len(some))
         if len(some) > 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(testbed, some, directions)
+        return real(testbed, some, *others)
 
     monkeypatch.setattr(Block, "of", hungry)
     same(by_id(Runner(testbed=testbed)(jobs)), expected)

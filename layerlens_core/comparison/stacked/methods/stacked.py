@@ -7,18 +7,25 @@ from torch import Tensor
 
 from layerlens_core.adaptation.initialisation import factor_by_rank, set_along
 from layerlens_core.comparison.stacked.methods.bottleneck import Bottleneck
+from layerlens_core.comparison.stacked.methods.core import CORE, Core
 from layerlens_core.comparison.stacked.methods.low_rank import A, LowRank
 from layerlens_core.comparison.stacked.methods.place import Place
 from layerlens_core.comparison.stacked.methods.prefixes import Prefixes
+from layerlens_core.comparison.stacked.subspaces import Subspaces
 from layerlens_core.values.comparison import Arm, Job
 from layerlens_core.values.plan import LORA_METHODS
 
 #: By the name of the method.
-STACKED: Mapping[str, type[Place]] = {"lora": LowRank, "adapter": Bottleneck, "prefix": Prefixes}
+STACKED: Mapping[str, type[Place]] = {"lora": LowRank, "core": Core, "adapter": Bottleneck, "prefix": Prefixes}
 
 
 def started(
-    method: str, name: str, shape: Mapping[str, int], job: Job, directions: Mapping[str, Tensor]
+    method: str,
+    name: str,
+    shape: Mapping[str, int],
+    job: Job,
+    directions: Mapping[str, Tensor],
+    subspaces: Subspaces | None = None,
 ) -> Mapping[str, Tensor]:
     """An arm's tensors at a place that are not zero at first, by the names that they have in what `apply` attaches.
 
@@ -27,12 +34,18 @@ def started(
     shape: of the place.
     job: whose arm it is.
     directions: leading right singular vectors of the gradient, by module [k, in].
+    subspaces: for cores that start continued.
+
+    Raises `ModelError` where an arm starts continued and it is not known what with.
     """
-    tensors = STACKED[method].start(name, job.arm.sizes[method][name], shape, job.seed)
+    size = job.arm.sizes[method][name]
+    tensors = dict(STACKED[method].start(name, size, shape, job.seed))
     if A in tensors and job.arm.start == "gradient" and name in directions:
         set_along(tensors[A], directions[name])
     if A in tensors and job.arm.start == "by-rank":
-        tensors[A].mul_(scaled_by(job.arm, job.arm.sizes[method][name]))
+        tensors[A].mul_(scaled_by(job.arm, size))
+    if method == "core" and job.arm.start == "continued" and subspaces is not None:
+        tensors[CORE] = subspaces.start(job, name, size)
     return tensors
 
 

@@ -20,8 +20,8 @@ def blocks(draw):
     return sizes, slice(start, draw(st.integers(start + 1, len(sizes)))), draw(st.integers(0, 99))
 
 
-def placed(kind: type[Place], shape, sizes, running: Pass, generator, layouts=None) -> Place:
-    """A place in which every arm's own tensors are random, and the rest is padding."""
+def placed(kind: type[Place], shape, sizes, running: Pass, generator, layouts=None, **more) -> Place:
+    """A place in which every arm's own tensors are random, and the rest is padding; ``more`` is of its method."""
     tensors = {}
     for part, padded in kind.shapes(max(sizes), shape).items():
         tensors[part] = torch.zeros(len(sizes), *padded, dtype=torch.float64)
@@ -33,7 +33,7 @@ def placed(kind: type[Place], shape, sizes, running: Pass, generator, layouts=No
     gradients = {part: torch.zeros_like(tensor) for part, tensor in tensors.items()}
     return kind(
         name="m", shape=shape, tensors=tensors, gradients=gradients, sizes=sizes, scale=2.0,
-        layouts=layouts or {}, running=running,
+        layouts=layouts or {}, running=running, **more,
     )  # fmt: skip
 
 
