@@ -8,7 +8,7 @@ from attrs import define, evolve, field
 from transformers import PreTrainedModel
 
 from layerlens_core.errors import ModelError, NonFiniteError
-from layerlens_core.files.directions import write_directions
+from layerlens_core.files.directions import Pair, write_directions
 from layerlens_core.plugin.active import ActiveProfile
 from layerlens_core.profiling.distributed.workers import Workers
 from layerlens_core.profiling.model.devices import input_device
@@ -23,7 +23,6 @@ from layerlens_core.profiling.warming.train import Adapters, WarmUpRecipe, label
 from layerlens_core.profiling.warming.update import vectors_of_update
 from layerlens_core.values.profile import Profile, Task, WarmUp
 from layerlens_core.values.scores import RawScores
-from layerlens_core.files.directions import Pair
 
 #: The metric whose scores come with a warm-up, with its unit.
 METRIC = "loss_change"

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from layerlens_core.profiling.gradients.range_finder import signed
 from layerlens_core.files.directions import Pair
+from layerlens_core.profiling.gradients.range_finder import signed
 
 
 def vectors_of_update(a: Tensor, b: Tensor) -> Pair:
