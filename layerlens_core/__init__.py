@@ -17,6 +17,8 @@ from layerlens_core.lazy import lazily, names_of
 if TYPE_CHECKING:
     from layerlens_core.adaptation.apply import apply as apply
     from layerlens_core.adaptation.check import check_gradients as check_gradients
+    from layerlens_core.adaptation.cores.compact import as_lora as as_lora
+    from layerlens_core.adaptation.cores.compact import save_compact as save_compact
     from layerlens_core.adaptation.load import load as load
     from layerlens_core.allocation.allocate import allocate as allocate
     from layerlens_core.allocation.budget import Budget as Budget
@@ -42,6 +44,7 @@ _HOMES = {
     "allocation.allocate": ("allocate",),
     "adaptation.apply": ("apply",),
     "adaptation.load": ("load",),
+    "adaptation.cores.compact": ("save_compact", "as_lora"),
     "adaptation.check": ("check_gradients",),
     "comparison.compare": ("compare",),
     "inspection.inspect": ("inspect",),

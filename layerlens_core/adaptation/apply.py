@@ -13,13 +13,14 @@ from transformers import PreTrainedModel
 from layerlens_core.adaptation.attach import attach
 from layerlens_core.adaptation.attached import adapted, lora_layers, trainable_parameters
 from layerlens_core.adaptation.config import Entry, LayerLensConfig, Plain, peft_config
-from layerlens_core.adaptation.provided import provided_side
+from layerlens_core.adaptation.cores.subspaces import place_cores, read_subspace_of
+from layerlens_core.adaptation.provided import provided_form, provided_side
 from layerlens_core.adaptation.side_module import SideModule
 from layerlens_core.adaptation.snapshot import restored_on_error
 from layerlens_core.errors import ModelError, PlanError, nearest
 from layerlens_core.inspection.inspect import check_bare, inspect
 from layerlens_core.plugin.registry import default
-from layerlens_core.values.plan import LORA_METHODS, Plan
+from layerlens_core.values.plan import CORE, LORA_METHODS, Plan
 
 #: How the A of LoRA starts: as PEFT draws it, along the leading directions of the profiled gradient, or scaled by rank.
 Init = Literal["random", "gradient", "by-rank"]
@@ -43,7 +44,7 @@ def apply(
     plan: what to attach.
     init: ``"gradient"`` starts LoRA's A along the leading right singular vectors of the mean gradient, ``"random"`` as
         PEFT draws it, ``"by-rank"`` too, but times (mean rank / rank)^¼.
-    directions: where these vectors are: a run's directory, or its directions.safetensors.
+    directions: where these vectors, and the subspaces that cores lie in, are: a run's directory, or a file of it.
     one_rank: how ``save_pretrained`` writes a plan of LoRA alone: every tensor at the largest rank, padded with zeros,
         as servers want it, or each at its own. What trains is planned either way.
 
@@ -74,12 +75,15 @@ def apply(
     if (cost := sum(planned.values())) != plan.parameters:
         raise PlanError(f"the plan is for {plan.parameters:,} trainable parameters, but its sizes take {cost:,}")
     vectors = read_directions_of(plan, init, directions)
+    subspace = read_subspace_of(plan, directions)
     config.one_rank = one_rank
     if inventory.experts and config.plain != "no":
         _choose_form(model, config)
     with restored_on_error(model):
         wrapped = attach(model, config)
         _verify(wrapped, planned, plan)
+        if subspace is not None:
+            place_cores(wrapped, subspace, digest=plan.subspace or "", fingerprint=plan.fingerprint)
         if vectors is not None:
             from layerlens_core.adaptation.initialisation import align
 
@@ -136,6 +140,8 @@ def _check_place(name: str, entry: Entry) -> None:
 
 
 def _parameters(name: str, entry: Entry) -> int:
+    if entry.method == CORE:
+        return provided_form(CORE).parameters_of(entry)
     if entry.method in LORA_METHODS:
         shape = entry.shape
         return entry.size * shape.get("experts", 1) * (shape["in_features"] + shape["out_features"])
@@ -155,7 +161,7 @@ def read_directions_of(plan: Plan, init: Init, directions: str | Path | None) ->
     from layerlens_core.files.directions import read_directions
 
     found = read_directions(directions, fingerprint=plan.fingerprint, digest=plan.directions)
-    return {name: torch.from_numpy(vectors.copy()) for name, vectors in found.items()}
+    return {name: torch.from_numpy(pair.right.copy()) for name, pair in found.items()}
 
 
 def _verify(model: PeftModel, planned: Mapping[str, int], plan: Plan) -> None:

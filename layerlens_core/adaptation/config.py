@@ -1,6 +1,7 @@
 """The tuner's configuration: every module to adapt by its full name, with method, size and shape."""
 
 from collections.abc import Collection, Mapping
+from copy import copy
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from layerlens_core.adaptation.target_patterns import exactly
 from layerlens_core.errors import PlanError
 from layerlens_core.values.inventory import Inventory
-from layerlens_core.values.plan import LORA_METHODS, Plan
+from layerlens_core.values.plan import CORE, LORA_METHODS, Plan
 
 
 class _PeftType(str):
@@ -55,6 +56,8 @@ class LayerLensConfig(LoraConfig):  # type: ignore[misc]
         own ``LORA`` and loads where LayerLens is not installed.
     one_rank: whether LoRA that is saved as PEFT's own has the largest rank everywhere, padded with zeros.
     listed: whether a list of full names tells the modules from all others, since PEFT matches names by their ends.
+    subspace: digest of the file that the cores' frozen factors are from; empty where there are none.
+    fingerprint: of the inventory of the model that they are for.
     version: of the entries' format.
     """
 
@@ -63,6 +66,8 @@ class LayerLensConfig(LoraConfig):  # type: ignore[misc]
     plain: Plain = "no"
     one_rank: bool = True
     listed: bool = True
+    subspace: str = ""
+    fingerprint: str = ""
     version: int = VERSION
 
     def __post_init__(self) -> None:
@@ -93,9 +98,18 @@ class LayerLensConfig(LoraConfig):  # type: ignore[misc]
         return max(entry.size for entry in self.each().values())
 
     def save_pretrained(self, save_directory: str, **kwargs: Any) -> None:
-        """Write ``adapter_config.json``; as PEFT's own where it can express everything."""
+        """Write ``adapter_config.json``; as PEFT's own where it can express everything.
+
+        Cores are written as the LoRA that they are once they are trained.
+        """
         if self.plain == "no":
-            super().save_pretrained(save_directory, **kwargs)
+            written = copy(self)
+            written.subspace = written.fingerprint = ""
+            written.entries = {
+                name: entry | {"method": "lora"} if entry["method"] == CORE else entry
+                for name, entry in self.entries.items()
+            }
+            super(LayerLensConfig, written).save_pretrained(save_directory, **kwargs)
         else:
             self.as_lora(self.plain).save_pretrained(save_directory, **kwargs)
 
@@ -168,7 +182,7 @@ def lora_config(plan: Plan) -> LoraConfig:
             f"{plan.architecture} has stacked experts, for which PEFT rewrites patterns of names; apply the plan, and "
             "save what was built"
         )
-    others = sorted({d.method for d in plan.decisions} - LORA_METHODS - {"none"})
+    others = sorted({d.method for d in plan.decisions} - (LORA_METHODS - {CORE}) - {"none"})
     if others:
         raise PlanError(f"the plan uses {', '.join(others)}, which PEFT's LoraConfig cannot express")
     ranks = {name: size for method in sorted(LORA_METHODS) for name, size in plan.sizes(method).items()}

@@ -15,7 +15,7 @@ from statistics import fmean
 
 import torch
 from peft import PeftModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from layerlens_core.adaptation.attached import lora_layers
 
@@ -36,7 +36,7 @@ def align(model: PeftModel, directions: Mapping[str, Tensor], adapter: str = "de
     adapter: name of the adapter to change.
     """
     for name, layer in lora_layers(model).items():
-        if name in directions and adapter in layer.lora_A:
+        if name in directions and adapter in layer.lora_A and isinstance(layer.lora_A[adapter], nn.Linear):
             set_along(layer.lora_A[adapter].weight, directions[name])
 
 
@@ -58,7 +58,8 @@ def scale_by_rank(model: PeftModel, adapter: str = "default") -> None:
     model: with LoRA attached.
     adapter: name of the adapter to change.
     """
-    layers = [layer for layer in lora_layers(model).values() if adapter in layer.lora_A]
+    held = [layer for layer in lora_layers(model).values() if adapter in layer.lora_A]
+    layers = [layer for layer in held if isinstance(layer.lora_A[adapter], nn.Linear)]  # no core
     mean = fmean(layer.r[adapter] for layer in layers) if layers else 1.0
     for layer in layers:
         layer.lora_A[adapter].weight.mul_(factor_by_rank(layer.r[adapter], mean))

@@ -10,6 +10,7 @@ from peft.utils import get_peft_model_state_dict
 from transformers import PreTrainedModel
 
 from layerlens_core.adaptation.attach import quietly
+from layerlens_core.adaptation.cores.compact import is_compact, load_compact
 from layerlens_core.adaptation.saved.beside import embedding_names, replaced_embeddings
 from layerlens_core.adaptation.saved.config import read_config
 from layerlens_core.adaptation.saved.files import PREFIX, AdapterFiles, find_adapter, read_adapter
@@ -20,9 +21,17 @@ from layerlens_core.inspection.inspect import check_bare
 
 
 def load(
-    model: PreTrainedModel, source: str | Path, *, trainable: bool = False, one_rank: bool | None = None
+    model: PreTrainedModel,
+    source: str | Path,
+    *,
+    trainable: bool = False,
+    one_rank: bool | None = None,
+    subspace: str | Path | None = None,
 ) -> PeftModel:
     """A saved adapter on its base model: `PeftModel.from_pretrained`, with everything checked first.
+
+    An adapter that `save_compact` wrote goes on as cores. Cores that were saved as an ordinary LoRA are one: training
+    goes on with A and B.
 
     LoRA that was padded to one rank has its planned ranks again. Embeddings that were saved with the adapter, as PEFT
     does where they were resized, take the place of the model's.
@@ -31,6 +40,7 @@ def load(
     source: the adapter's directory, or a hub id.
     trainable: to go on training it; otherwise it is frozen.
     one_rank: how ``save_pretrained`` writes it, as in `apply`; None as it was found.
+    subspace: where the subspaces of a compact adapter are, if neither in its directory nor in the one above.
 
     Raises `FileError` where the adapter's files are missing or damaged, or say what no plan writes, `ModelError` where
     the model carries adapters already or is another one, and what `LayerLensModel` raises; in all cases nothing is
@@ -39,6 +49,8 @@ def load(
     check_bare(model)
     if not isinstance(model, PreTrainedModel):
         raise ModelError(f"load takes a model of transformers as it was loaded, not {type(model).__name__}")
+    if is_compact(source):
+        return load_compact(model, Path(source), subspace=subspace, trainable=trainable)
     files = read_adapter(find_adapter(source))
     config = configuration(files, read_config(files), model)
     if one_rank is not None:

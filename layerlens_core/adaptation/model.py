@@ -19,12 +19,12 @@ from transformers.pytorch_utils import Conv1D
 from layerlens_core.adaptation.attached import adapted, bare_name, ends_like
 from layerlens_core.adaptation.config import PEFT_TYPE, VERSION, Entry, LayerLensConfig
 from layerlens_core.adaptation.one_rank import pad, trim
-from layerlens_core.adaptation.provided import ProvidedSide, provided_side
+from layerlens_core.adaptation.provided import ProvidedSide, provided_form, provided_side
 from layerlens_core.adaptation.side_module import SideModule
 from layerlens_core.adaptation.snapshot import restored_on_error
 from layerlens_core.errors import FileError, ModelError, PlanError
 from layerlens_core.inspection.packed import packed_tensors
-from layerlens_core.values.plan import LORA_METHODS
+from layerlens_core.values.plan import CORE, LORA_METHODS
 
 
 class LayerLensModel(LoraModel):  # type: ignore[misc]
@@ -93,6 +93,11 @@ class LayerLensModel(LoraModel):  # type: ignore[misc]
                 f"PEFT does not adapt the packed weight of {current_key} ({type(_bare(target)).__name__}) here: "
                 f"{str(error).partition('. ')[0]}"
             ) from error
+        if entry.method == CORE:
+            layer = getattr(parent, target_name)
+            layer.lora_A[adapter_name], layer.lora_B[adapter_name] = provided_form(CORE).factors(
+                entry, like=layer.lora_A[adapter_name].weight.detach()
+            )
 
     def _mark_only_adapters_as_trainable(self, model: nn.Module) -> None:
         # What PEFT's own method does for models without trained biases, in one pass without comparing names.
@@ -125,7 +130,8 @@ class LayerLensModel(LoraModel):  # type: ignore[misc]
     def _remap_adapter_state_dict_for_load(cls, model: nn.Module, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
         # What PEFT loads, also where a trainer goes on from a checkpoint.
         tensors: dict[str, Tensor] = super()._remap_adapter_state_dict_for_load(model, *args, **kwargs)
-        return trim(tensors, {name: parameter.shape for name, parameter in model.named_parameters()})
+        own = (*model.named_parameters(), *model.named_buffers())  # a core's V is a buffer
+        return trim(tensors, {name: tensor.shape for name, tensor in own})
 
     def merge_adapter(self, *args: Any, **kwargs: Any) -> None:
         """Merge LoRA into the weights, in place and reversibly. Raises `PlanError` for a mixed plan."""

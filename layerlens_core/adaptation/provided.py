@@ -1,9 +1,10 @@
-"""The side modules that plugins provide, with each call to them guarded (`layerlens_core.plugin.guard`)."""
+"""What plugins provide to attach, with each call to it guarded (`layerlens_core.plugin.guard`)."""
 
 from attrs import frozen
 from torch import nn
 
 from layerlens_core.adaptation.config import Entry
+from layerlens_core.adaptation.cores.form import LowRankForm
 from layerlens_core.adaptation.side_module import SideModule
 from layerlens_core.errors import ModelError, PlanError, PluginError
 from layerlens_core.inspection.packed import saves_children
@@ -67,3 +68,13 @@ def provided_side(method: str) -> ProvidedSide:
     if not (isinstance(module, type) and issubclass(module, SideModule)):
         raise PluginError(f"{origin} must give a class of SideModule as its module, but gives {module!r}")
     return ProvidedSide(origin, module)
+
+
+def provided_form(method: str) -> type[LowRankForm]:
+    """What a method puts in the place of LoRA's A and B. Raises `PluginError` where its module is no such class."""
+    provider, origin = default().get("method", method), default().origin("method", method)
+    with blamed(origin, does="failed to load its module"):
+        form = provider.module() if provider.module is not None else None
+    if not (isinstance(form, type) and issubclass(form, LowRankForm)):
+        raise PluginError(f"{origin} must give a class of LowRankForm as its module, but gives {form!r}")
+    return form

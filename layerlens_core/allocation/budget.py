@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterable, Mapping
+from fractions import Fraction
 from typing import Any
 
 from attrs import field, frozen
@@ -15,7 +16,7 @@ from layerlens_core.values.inventory import Inventory
 
 _NUMBER = r"((?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?)"
 _PERCENT = re.compile(_NUMBER + r"\s*%", re.IGNORECASE)
-_RANK = re.compile(r"r\s*=\s*(\d{1,9})", re.IGNORECASE)
+_RANK = re.compile(r"r\s*=\s*(\d{1,9}(?:\.\d{0,9})?|\.\d{1,9})", re.IGNORECASE)
 _AMOUNT = re.compile(_NUMBER + r"\s*([a-z]*)", re.IGNORECASE)
 
 _COUNTS: dict[str, float] = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12}
@@ -58,7 +59,7 @@ class Budget:
 
     Amounts are numbers or texts: ``50_000``, ``"50k"``, ``"24GiB"``, ``"2ms"``; a share, of all parameters of the model
     for ``params`` and of full fine-tuning for ``flops`` and ``memory``; or ``"r=8"``, what uniform LoRA of that rank
-    takes on all linear layers.
+    takes on all linear layers; ``"r=0.25"`` is a quarter of what rank 1 takes.
 
     params: trainable parameters.
     flops: FLOPs a token of training, forward and backward, the frozen model included.
@@ -115,7 +116,7 @@ class Budget:
                 continue
             spelling, number = _parse(kind, text)
             if spelling == "rank":
-                limits[kind] = getattr(references.uniform_lora(int(number)), kind)
+                limits[kind] = getattr(references.uniform_lora(number), kind)
             elif spelling == "percent":
                 limits[kind] = getattr(references.whole, kind) * number / 100
             else:
@@ -127,9 +128,9 @@ class Budget:
 
     @property
     def rank(self) -> int | None:
-        """The rank of the uniform LoRA that bounds the parameters; None where they are bounded otherwise, or not."""
+        """The rank of the uniform LoRA that bounds the parameters; None where none does, or one below rank 1."""
         spelling, number = _parse("params", self.params) if self.params is not None else ("", 0.0)
-        return int(number) if spelling == "rank" else None
+        return (int(number) or None) if spelling == "rank" else None
 
     @property
     def memory_follows_step(self) -> bool:
@@ -170,9 +171,12 @@ class References:
             memory=self.depths[0].memory + kept + params * self.training.bytes_per_parameter,
         )
 
-    def uniform_lora(self, rank: int) -> Cost:
-        """LoRA of one rank on every linear module; the frozen model is in all amounts but ``params``."""
-        params = self.inventory.lora_parameters(rank)
+    def uniform_lora(self, rank: float) -> Cost:
+        """LoRA of one rank on every linear module; the frozen model is in all amounts but ``params``.
+
+        A rank that is no whole number stands for that part of what rank 1 takes, rounded down.
+        """
+        params = math.floor(Fraction(rank) * self.inventory.lora_parameters(1))
         # The modules' inputs, and of every module the rank's values between A and B.
         between = rank * sum(1 for _ in self.inventory.linears()) * self.training.activation_bytes
         kept = (sum(self.adapted.values()) + between) * self.training.tokens
@@ -183,8 +187,8 @@ class References:
 def _parse(kind: str, text: str) -> tuple[str, float]:
     if kind != "latency":
         if match := _RANK.fullmatch(text):
-            if int(match[1]) == 0:
-                raise BudgetError(f"budget {kind}=r=0 leaves nothing to train; give a rank of at least 1")
+            if float(match[1]) == 0:
+                raise BudgetError(f"budget {kind}={text} leaves nothing to train; give a rank above 0, such as r=0.25")
             return "rank", float(match[1])
         if match := _PERCENT.fullmatch(text):
             if not 0 < float(match[1]) <= 100:

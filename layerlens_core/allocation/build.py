@@ -154,9 +154,10 @@ class Builder:
                 offered.append(_Offered(name, 1, 0, Cost(), Cost()))
             elif places := _places(layer, name, method, self._terms, findings):
                 targets[name] = places
-                # Costs are linear in size from size 1 on.
-                first, second = (cost_of(places, [size] * len(places), self._terms.training) for size in (1, 2))
-                offered.append(_Offered(name, method.notch, method.largest(layer), first, second))
+                # Costs are linear in size from size 1 on, or of the second degree.
+                squared = any(place.per_square or place.flops_square for place in places)
+                at = [cost_of(places, [size] * len(places), self._terms.training) for size in (1, 2, 3)[: 2 + squared]]
+                offered.append(_Offered(name, method.notch, method.largest(layer), *at))
         key = tuple(offered)
         if key not in self._offers:
             self._offers[key] = _columns(offered)
@@ -210,13 +211,17 @@ class Builder:
 
 
 class _Offered(NamedTuple):
-    """A method in one layer: its name, notch and largest size there, and what sizes 1 and 2 cost."""
+    """A method in one layer: its name, notch and largest size there, and what sizes 1 and 2 cost.
+
+    third: what size 3 costs, where that does not follow, as costs grow with the square of the size.
+    """
 
     method: str
     notch: int
     largest: int
     first: Cost
     second: Cost
+    third: Cost | None = None
 
 
 def _columns(offered: Iterable[_Offered]) -> Offers:
@@ -224,14 +229,18 @@ def _columns(offered: Iterable[_Offered]) -> Offers:
     methods: list[str] = []
     sizes: list[int] = []
     costs: dict[str, list[float]] = {name: [] for name in RESOURCES}
-    for method, notch, largest, first, second in offered:
+    for method, notch, largest, first, second, third in offered:
         steps = [0] if method == "none" else range(notch, largest + 1, notch)
         methods += [method] * len(steps)
         sizes += steps
         each = second - first
         for name, column in costs.items():
             start, step = getattr(first, name), getattr(each, name)
-            column += [start + step * (size - 1) for size in steps]
+            if third is None:
+                column += [start + step * (size - 1) for size in steps]
+                continue
+            bend = getattr(third, name) - getattr(second, name) - step
+            column += [start + step * (size - 1) + bend * ((size - 1) * (size - 2) // 2) for size in steps]
     return Offers.of(methods, sizes, costs)
 
 
@@ -239,7 +248,7 @@ def _places(layer: Layer, name: str, method: Method, terms: Terms, findings: Fin
     """Where a method attaches in a layer, with the costs there that only profiling knows."""
     places = tuple(target for target in method.targets(layer) if target.name not in findings.excluded)
     known: dict[str, float] = {}
-    if method.updates_weights and places:
+    if method.updates_weights and places and all(place.keeps_input for place in places):
         known["kept_bytes"] = findings.kept_inputs / len(places)
     if not (method.updates_weights and terms.training.merged):
         known["seconds_fixed"], known["seconds"] = terms.latency.get(name, (0.0, 0.0))

@@ -11,8 +11,8 @@ from typing import get_args
 from layerlens_core.allocation.reliability import discounted
 from layerlens_core.errors import ScoreError, nearest
 from layerlens_core.plugin.protocols import Combine
+from layerlens_core.values.consistency.numbers import finite, shown
 from layerlens_core.values.inventory import Inventory
-from layerlens_core.values.numbers import finite, shown
 from layerlens_core.values.scores import Granularity, Normalizer, RawScores, Utilities
 
 

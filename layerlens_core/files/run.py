@@ -8,8 +8,10 @@ from layerlens_core.files.atomic import discard, filling
 
 #: What was measured (`layerlens_core.values.profile`).
 PROFILE = "profile.json"
-#: Singular vectors, beside the profile (`layerlens_core.files.directions`).
+#: Singular vectors of mean gradients, beside the profile (`layerlens_core.files.directions`).
 DIRECTIONS = "directions.safetensors"
+#: Likewise, of a warm-up's update.
+SUBSPACE = "subspace.safetensors"
 #: The state of a profile that is not complete (`layerlens_core.profiling.engine.checkpoint`).
 CHECKPOINT = "profile.partial"
 #: What was decided (`layerlens_core.values.plan`).
@@ -22,7 +24,7 @@ RECIPE = "recipe.json"
 GAINS = "gains.json"
 
 #: Those that a complete run may hold.
-FILES = (PROFILE, DIRECTIONS, PLAN, TRACE, RECIPE, GAINS)
+FILES = (PROFILE, DIRECTIONS, SUBSPACE, PLAN, TRACE, RECIPE, GAINS)
 
 
 def checkpoints(run: str | Path) -> list[Path]:

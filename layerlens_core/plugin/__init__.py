@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from layerlens_core.adaptation.attached import lora_layers as lora_layers
     from layerlens_core.adaptation.config import Entry as Entry
     from layerlens_core.adaptation.config import lora_config as lora_config
+    from layerlens_core.adaptation.cores.form import LowRankForm as LowRankForm
     from layerlens_core.adaptation.side_module import SideModule as SideModule
     from layerlens_core.allocation.apportionment import Apportionment as Apportionment
     from layerlens_core.allocation.apportionment import Claim as Claim
@@ -67,6 +68,15 @@ if TYPE_CHECKING:
     from layerlens_core.profiling.samples.sample import micro_batches as micro_batches
     from layerlens_core.profiling.samples.tasks import count_labels as count_labels
     from layerlens_core.profiling.samples.tasks import pad_token_id as pad_token_id
+    from layerlens_core.profiling.warming.falls import Falls as Falls
+    from layerlens_core.profiling.warming.train import Adapters as Adapters
+    from layerlens_core.profiling.warming.train import WarmUpRecipe as WarmUpRecipe
+    from layerlens_core.profiling.warming.train import add_gradients as add_gradients
+    from layerlens_core.profiling.warming.train import disjoint as disjoint
+    from layerlens_core.profiling.warming.train import drawn_batches as drawn_batches
+    from layerlens_core.profiling.warming.train import labelled as labelled
+    from layerlens_core.profiling.warming.train import on_device as on_device
+    from layerlens_core.profiling.warming.train import warm_up as warm_up
     from layerlens_core.tracing import candidate_refused as candidate_refused
     from layerlens_core.tracing import certificate_found as certificate_found
     from layerlens_core.tracing import thresholds_set as thresholds_set
@@ -153,9 +163,21 @@ _HOMES = {
     "profiling.model.losses": ("per_sample_losses",),
     "profiling.samples.sample": ("Sample", "collate", "micro_batches"),
     "profiling.samples.tasks": ("count_labels", "pad_token_id"),
+    "profiling.warming.falls": ("Falls",),
+    "profiling.warming.train": (
+        "Adapters",
+        "WarmUpRecipe",
+        "add_gradients",
+        "disjoint",
+        "drawn_batches",
+        "labelled",
+        "on_device",
+        "warm_up",
+    ),
     # For methods.
     "adaptation.config": ("Entry", "lora_config"),
     "adaptation.side_module": ("SideModule",),
+    "adaptation.cores.form": ("LowRankForm",),
     "inspection.attention": ("calls_interface",),
     # For exporters.
     "plugin.export": ("ExportRequest", "other_methods", "recipe_keys", "require_causal", "require_lora", "write_keys"),

@@ -9,7 +9,7 @@ from attrs import frozen
 
 from layerlens_core.errors import PlanError
 from layerlens_core.files import atomic
-from layerlens_core.values.plan import LORA_METHODS, Plan
+from layerlens_core.values.plan import CORE, LORA_METHODS, Plan
 from layerlens_core.values.profile import Profile
 from layerlens_core.values.recipe import Recipe
 
@@ -47,10 +47,10 @@ class ExportRequest:
 
 
 def other_methods(plan: Plan) -> dict[str, list[str]]:
-    """Layers by method, for the methods other than LoRA that train something."""
+    """Layers by method, for what trains something else than LoRA: of a core a trainer would train A and B."""
     layers: dict[str, list[str]] = {}
     for decision in plan.decisions:
-        if decision.method not in {*LORA_METHODS, "none"}:
+        if decision.method not in (LORA_METHODS - {CORE}) | {"none"}:
             layers.setdefault(decision.method, []).append(decision.unit)
     return dict(sorted(layers.items()))
 

@@ -163,15 +163,15 @@ def largest(given: Any, notch: int) -> int:
 
 
 def _is_plain(target: Target) -> bool:
-    fixed, per_size = target.fixed, target.per_size
+    counts = (target.fixed, target.per_size, target.per_square)
     others = (
-        target.flops, target.flops_pass, target.values_pass, target.kept_bytes, target.kept_fixed, target.kept,
+        target.held_bytes, target.flops_frozen, target.flops_square, target.flops,
+        target.flops_pass, target.values_pass, target.kept_bytes, target.kept_fixed, target.kept,
         target.seconds_fixed, target.seconds,
     )  # fmt: skip
     return (
-        type(fixed) is type(per_size) is int
-        and 0 <= fixed <= MOST_EXACT
-        and 0 <= per_size <= MOST_EXACT
+        all(type(count) is int and 0 <= count <= MOST_EXACT for count in counts)
+        and type(target.keeps_input) is bool
         and all(type(value) in (int, float) and 0 <= value < math.inf for value in others)
     )
 
@@ -182,7 +182,9 @@ def _plain(target: Target) -> Target:
         what = f"{name} of {target.name}"
         if name == "name":
             fields[name] = str(value)
-        elif name in ("fixed", "per_size"):
+        elif name == "keeps_input":
+            fields[name] = bool(value)
+        elif name in ("fixed", "per_size", "per_square"):
             fields[name] = whole(value, what)
         else:
             fields[name] = number(value, what, least=0.0)

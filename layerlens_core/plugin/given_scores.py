@@ -6,7 +6,7 @@ from typing import Any
 
 from layerlens_core.errors import PluginError, nearest
 from layerlens_core.plugin.active import ActiveProfile
-from layerlens_core.values.numbers import finite, shown
+from layerlens_core.values.consistency.numbers import finite, shown
 from layerlens_core.values.statistics import ModuleStatistics
 
 

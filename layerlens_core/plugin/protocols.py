@@ -6,7 +6,7 @@ record                what its ``load`` returns
 `MetricProvider`      a `Score`; for an active metric an `ActiveScore`
 `AggregatorProvider`  a `Combine`
 `StrategyProvider`    a `Select`
-`MethodProvider`      a `Method`; its ``module`` returns a class of `SideModule`
+`MethodProvider`      a `Method`; its ``module`` returns a class of `SideModule` or `LowRankForm`
 `ExporterProvider`    an `Export`
 ===================== =============================================================================
 """

@@ -16,6 +16,7 @@ from layerlens_core.values.scores import Granularity, Reduction
 from layerlens_core.values.statistics import STATISTICS
 
 if TYPE_CHECKING:
+    from layerlens_core.adaptation.cores.form import LowRankForm
     from layerlens_core.adaptation.side_module import SideModule
     from layerlens_core.plugin.protocols import ActiveScore, Combine, Export, Method, Score, Select
 
@@ -131,8 +132,8 @@ class MethodProvider:
     load: imports and returns the method's places and costs.
     default: whether it is among the methods to choose from where the user names none. Of the built-in ones LoRA alone
         is: every trainer and server takes it.
-    module: imports and returns the class that ``apply`` attaches; None for the methods that PEFT attaches itself
-        (LoRA), and for ``none``.
+    module: imports and returns the class that ``apply`` attaches, or that of what stands in the place of LoRA's A and
+        B; None for the methods that PEFT attaches itself (LoRA), and for ``none``.
     gain_source: what its `Method.ceiling` and `Method.half` rest on, in words, which plans say.
     """
 
@@ -142,7 +143,7 @@ class MethodProvider:
     applicable: bool = field(validator=instance_of(bool))
     load: "Callable[[], Method]"
     default: bool = True
-    module: "Callable[[], type[SideModule]] | None" = None
+    module: "Callable[[], type[SideModule] | type[LowRankForm]] | None" = None
     gain_source: str = field(default="as its plugin has it", validator=instance_of(str))
 
 

@@ -32,6 +32,8 @@ from layerlens_core.profiling.samples.batches import read, split
 from layerlens_core.profiling.samples.sample import Sample, digest
 from layerlens_core.profiling.samples.tasks import count_labels, task_of
 from layerlens_core.profiling.scoring import Metric, load_metrics, stabilities, stabilities_of_errors
+from layerlens_core.profiling.warming.options import WarmUpOptions
+from layerlens_core.profiling.warming.profiled import check_warm_up, with_warm_up
 from layerlens_core.values.inventory import Inventory
 from layerlens_core.values.profile import Profile, Task, versions
 from layerlens_core.values.scores import DEFAULT_METRICS
@@ -62,6 +64,7 @@ class ProfileOptions:
     directions: str | Path | None = None
     samples: Literal["all", "auto"] = "all"
     compile: bool = False
+    warm_up: WarmUpOptions | None = None
 
 
 def profile(
@@ -82,6 +85,7 @@ def profile(
     run: str | Path | None = None,
     resume: bool = False,
     compile: bool = False,
+    warm_up: str | int | WarmUpOptions | None = None,
     workers: Workers | None = None,
     progress: Progress | None = None,
     registry: Registry | None = None,
@@ -103,19 +107,17 @@ def profile(
         frozen pass, and the statistics tell the error; ``auto`` then measures exactly those modules whose place among
         the others is open, and cannot be resumed. Both serve only metrics that need nothing but squared gradient norms.
     labels: class names, kept with the profile.
-    latency: also time what the methods would add to a forward pass on the model's device, which budgets on latency
-        need; times differ from run to run.
-    spectrum: also find the singular values of every module's mean gradient, from which LoRA's gain by rank is then
-        predicted.
-    directions: the run's directory, into which ``directions.safetensors`` is written: the leading right singular
-        vectors of every module's mean gradient, for a gradient-aligned start. Like the spectrum they come from sketches
-        in the same pass.
+    latency: also time what methods add to a forward pass, for budgets on latency; times differ from run to run.
+    spectrum: also find the singular values of every module's mean gradient, which predict LoRA's gain by rank.
+    directions: the run's directory, into which ``directions.safetensors`` is written: the leading singular vectors of
+        every module's mean gradient, for a gradient-aligned start and for cores, by sketches in the same pass.
     samples: ``auto`` stops at the first of 32, 64, 128 … samples, in the order given, where the layers' ranking has
         settled (`layerlens_core.profiling.engine.stopping`). It reads 256, and where these settle nothing up to 4,096.
     run: the run's directory, into which a checkpoint is written every few seconds; `Profile.save` removes it.
     resume: go on from the checkpoint; the scores are then the same to the last bit, or to rounding in compiled layers.
-    compile: compile what lies between the layers' linear modules, by `torch.compile`, which takes seconds to a minute
-        at first and pays in long profiles.
+    compile: compile what lies between linear modules, which takes up to a minute, and pays in long profiles.
+    warm_up: a share of the run, such as ``"10%"``, or a number of steps, for which adapters are then trained, for cores
+        and the metric ``loss_change``; ``subspace.safetensors`` is written beside the directions, or into ``run``.
     workers: the processes that share the work (`layerlens_core.profiling.distributed.workers`): all of them call this,
         and all get the same profile; metrics that run the model themselves, and the timing, are run by the first one
         alone.
@@ -128,7 +130,7 @@ def profile(
     options = ProfileOptions(
         metrics=tuple(metrics), task=task, group=group, micro_batch=micro_batch, seed=seed, scores=scores,
         labels=tuple(labels), latency=latency, spectrum=spectrum, directions=directions, samples=samples,
-        compile=compile,
+        compile=compile, warm_up=WarmUpOptions.of(warm_up, directions or run),
     )  # fmt: skip
     execution = Execution(workers=workers or ALONE, run=run, resume=resume)
     return warned(profile_with(model, batches, options, execution, progress=progress, registry=registry))
@@ -194,8 +196,11 @@ def profile_with(
         module_stability=stabilities(metrics, inventory, measured.ledger, scored, options.seed, "module"),
         directions=written_directions(measured, inventory, options, workers),
     )
+    context = _active_profile(model, inventory, used, measured, options, task, report, metrics[0])
+    context = evolve(context, progress=_reporting(report, "warm-up"))
+    result = with_warm_up(result, context, options.warm_up, workers)
     tracing.profile_finished(result)
-    for each in scores:
+    for each in result.scores:
         tracing.metric_scored(each)
     return result
 
@@ -229,6 +234,7 @@ def _read(
     """The samples that were read, how many could have been, and what was measured of them."""
 
     def measure_all(samples: Sequence[Sample], whole: bool) -> Measurements:
+        check_warm_up(options.warm_up, model, samples, task)
         how = execution if whole else evolve(execution, run=None, resume=False)
         return _measured(model, inventory, samples, task, metrics, options, how, report)
 
@@ -271,6 +277,7 @@ def _measured(
         seed=options.seed,
         stages=tuple(stages(len(samples), options.group)) if options.samples == "auto" else (),
         compile=tuple(layer.name for layer in inventory.layers) if options.compile else (),
+        warm_up="none" if options.warm_up is None else options.warm_up.text,
     )
     refined = options.scores == "auto" and bool(needs)
     return (measure_refined if refined else measure)(

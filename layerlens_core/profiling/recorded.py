@@ -50,11 +50,10 @@ def written_directions(
         return None
     if workers.rank != 0:
         return workers.first(None)
-    vectors = {name: found.numpy() for name, found in measured.vectors.items()}
     return workers.first(
         write_directions(
             options.directions,
-            vectors,
+            measured.subspace,
             fingerprint=inventory.fingerprint,
             seed=options.seed,
             samples=measured.samples,

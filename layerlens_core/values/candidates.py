@@ -17,15 +17,20 @@ from layerlens_core.values.decisions import Decision
 class Target:
     """A place in the model where a method attaches, and what it costs there: linear in the size, from size 1 on.
 
-    "Each step of size" is what a size larger by 1 adds.
+    "Each step of size" is what a size larger by 1 adds. What is *squared* grows with the square of the size instead.
 
     name: qualified name of the module, or of the parameter that stacked experts share.
     fixed: trainable parameters that come with any size.
     per_size: trainable parameters of each step of size.
+    per_square: trainable parameters, squared.
+    held_bytes: bytes of what each step of size holds and does not train.
     flops: FLOPs of the forward pass, for each token and step of size.
+    flops_frozen: the same of what is not trained, through which gradients only pass.
+    flops_square: FLOPs of the forward pass for each token, squared.
     flops_pass: FLOPs of one forward pass for each step of size, whatever the number of tokens: of methods that compute
         a weight anew.
     values_pass: values that one forward pass keeps for any size, whatever the number of tokens: of the same methods.
+    keeps_input: whether the inputs of the module itself are kept, where a method updates its weight.
     kept_bytes: bytes a token that LoRA's inputs take.
     kept_fixed: values a token that the forward pass keeps for the backward pass, at any size.
     kept: values a token that it keeps for each step of size.
@@ -36,9 +41,14 @@ class Target:
     name: str
     fixed: int
     per_size: int
+    per_square: int = 0
+    held_bytes: float = 0.0
     flops: float = 0.0
+    flops_frozen: float = 0.0
+    flops_square: float = 0.0
     flops_pass: float = 0.0
     values_pass: float = 0.0
+    keeps_input: bool = True
     kept_bytes: float = 0.0
     kept_fixed: float = 0.0
     kept: float = 0.0
@@ -47,12 +57,13 @@ class Target:
 
     def parameters(self, size: int) -> int:
         """Trainable parameters at this size; none at size 0."""
-        return self.fixed + self.per_size * size if size else 0
+        return self.fixed + self.per_size * size + self.per_square * size * size if size else 0
 
     def cost(self, size: int, training: Training) -> Cost:
         """All that this size costs here, beyond the frozen model.
 
-        The backward pass takes twice the forward pass's FLOPs: the gradients of weights and of inputs.
+        The backward pass takes twice the forward pass's FLOPs, for the gradients of weights and of inputs, and as many
+        where weights are frozen.
         """
         return cost_of((self,), (size,), training)
 
@@ -69,11 +80,14 @@ def cost_of(targets: Iterable[Target], sizes: Iterable[int], training: Training)
     for target, size in zip(targets, sizes, strict=True):
         if not size:
             continue
-        own = target.fixed + target.per_size * size
+        own = target.parameters(size)
         kept = target.kept_bytes + (target.kept_fixed + target.kept * size) * value_bytes
         params += own
         flops += 3 * (target.flops + target.flops_pass / tokens) * size
         memory += own * state_bytes + kept * tokens + target.values_pass * value_bytes
+        if target.per_square or target.held_bytes:
+            flops += 2 * target.flops_frozen * size + 3 * target.flops_square * size * size
+            memory += target.held_bytes * size
         latency += target.seconds_fixed + target.seconds * size
     return Cost(params=params, flops=flops, memory=memory, latency=latency)
 

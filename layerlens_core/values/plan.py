@@ -22,8 +22,10 @@ from layerlens_core.values.request import Request
 
 SCHEMA, VERSION = "layerlens/plan", 3
 
-#: The methods whose sizes are LoRA ranks, which PEFT attaches: to linear modules, and to stacked experts too.
-LORA_METHODS = frozenset({"lora", "lora-experts"})
+#: The methods whose sizes are ranks of updates that PEFT attaches: to linear modules, and to stacked experts too.
+LORA_METHODS = frozenset({"lora", "lora-experts", "core"})
+#: Of these, the one whose update is a trained core between frozen factors.
+CORE = "core"
 
 
 @frozen(kw_only=True)
@@ -42,6 +44,7 @@ class Plan:
     heads: task heads that train in full.
     directions: sha256 digest of the profile's side file of singular vectors, where there is one, for ``apply``'s
         gradient-aligned start.
+    subspace: sha256 digest of the file with the subspaces that its cores lie in; None where it has no cores.
     abstained: why the plan is uniform though another strategy was asked for; None where it is that strategy's.
     notes: sentences on the whole plan: what a budget forced, and what of it is left.
     """
@@ -57,6 +60,7 @@ class Plan:
     certificate: Certificate | None = None
     heads: tuple[Head, ...] = ()
     directions: str | None = None
+    subspace: str | None = None
     abstained: str | None = None
     notes: tuple[str, ...] = ()
 

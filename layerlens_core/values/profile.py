@@ -18,7 +18,7 @@ from layerlens_core.values.inventory import Inventory, Skipped
 from layerlens_core.values.scores import RawScores
 from layerlens_core.values.statistics import ModuleStatistics
 
-SCHEMA, VERSION = "layerlens/profile", 4
+SCHEMA, VERSION = "layerlens/profile", 5
 
 #: What a model is trained for, which decides its loss.
 Task = Literal[
@@ -59,6 +59,41 @@ class Evidence:
 
 
 @frozen(kw_only=True)
+class WarmUp:
+    """LoRA of all scored modules for the first steps of a run, whose update spans subspaces for cores.
+
+    steps: of the optimizer.
+    rank: of every module, at most the smaller of its widths.
+    samples: with labels, which the batches were drawn from.
+    rate: the largest learning rate.
+    batch: samples a step.
+    seconds: that it took.
+    peak: bytes of device memory at most, the model included; 0 where that is not known.
+    digest: sha256 of ``subspace.safetensors``, in hexadecimal.
+    """
+
+    steps: int
+    rank: int
+    samples: int
+    rate: float
+    batch: int
+    seconds: float
+    peak: int
+    digest: str
+
+
+class KnownSubspace(NamedTuple):
+    """The file that a plan's cores lie in.
+
+    digest: sha256 of the file, in hexadecimal.
+    rank: directions of a module at most.
+    """
+
+    digest: str
+    rank: int
+
+
+@frozen(kw_only=True)
 class Profile:
     """Raw scores and statistics of one model on one set of samples.
 
@@ -81,7 +116,9 @@ class Profile:
     module_stability: the same between modules, by metric that scores modules.
     evidence: whether labels have to do with inputs, where that was tried (`layerlens_core.comparison.related` and
         `layerlens_core.comparison.learnable`).
-    directions: sha256 digest of the side file of singular vectors, in hexadecimal, where one was written.
+    directions: sha256 digest of the side file of the gradients' singular vectors, in hexadecimal, where one was
+        written.
+    warm_up: how adapters were trained for subspaces, where they were.
     """
 
     inventory: Inventory
@@ -101,6 +138,14 @@ class Profile:
     directions: str | None = None
     module_stability: Mapping[str, float] = field(factory=dict)
     evidence: Evidence | None = None
+    warm_up: WarmUp | None = None
+
+    @property
+    def subspace(self) -> KnownSubspace | None:
+        """What cores can lie in: of the warm-up where there was one, or of the gradient; None where there is neither."""
+        if self.warm_up is not None:
+            return KnownSubspace(self.warm_up.digest, self.warm_up.rank)
+        return None if self.directions is None else KnownSubspace(self.directions, LEADING)
 
     def save(self, run: str | Path) -> Path:
         """Write ``profile.json`` into the run's directory, and remove the checkpoints of the unfinished profile.

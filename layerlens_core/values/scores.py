@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from attrs import field, frozen
 
 from layerlens_core.errors import ScoreError
+from layerlens_core.values.consistency.numbers import finite, shown
 from layerlens_core.values.inventory import Inventory, LinearModule
-from layerlens_core.values.numbers import finite, shown
 
 if TYPE_CHECKING:
     from attrs import Attribute

@@ -134,6 +134,16 @@ def layerlens_methods() -> Iterable[MethodProvider]:
         load=lambda: _load("methods.none", "METHOD"),
     )
     yield MethodProvider(
+        name="core",
+        summary="a small matrix between frozen subspaces, for budgets below LoRA of rank 1",
+        capacity=5,
+        applicable=True,
+        default=False,
+        load=lambda: _load("methods.core", "METHOD"),
+        gain_source=curves.CORE.source,
+        module=lambda: _load("modules.core", "Core"),
+    )
+    yield MethodProvider(
         name="prefix",
         summary="trained keys and values beside every attention, behind a gate",
         capacity=10,

@@ -202,8 +202,9 @@ def difference(one: "Measurements", other: "Measurements") -> float:
     for a, b in zip(one.statistics, other.statistics, strict=True):
         for name in ("fisher", "gradient_energy", "weight_gradient"):
             worst = max(worst, abs(getattr(a, name) - getattr(b, name)) / abs(getattr(a, name)))
-    for name, vectors in one.vectors.items():  # the leading direction; further ones may be as good as equal
-        worst = max(worst, 1.0 - abs(float(vectors[0] @ other.vectors[name][0])))
+    for name, pair in one.subspace.items():  # the leading direction; further ones may be as good as equal
+        for ours, theirs in zip(pair, other.subspace[name], strict=True):
+            worst = max(worst, 1.0 - abs(float(ours[0] @ theirs[0])))
     return worst
 
 

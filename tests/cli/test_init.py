@@ -36,7 +36,7 @@ def test_a_starts_along_the_directions_and_b_at_zero(layerlens: Any, model: Mode
     directions = read_directions(directed, fingerprint=plan.fingerprint, digest=plan.directions)
     for name, rank in plan.sizes("lora").items():
         a = weights[f"base_model.model.{name}.lora_A.weight"]
-        found = torch.from_numpy(directions[name][:rank].copy())
+        found = torch.from_numpy(directions[name].right[:rank].copy())
         torch.testing.assert_close(a[: len(found)], ROW_NORM * found)
         assert not weights[f"base_model.model.{name}.lora_B.weight"].any()
 

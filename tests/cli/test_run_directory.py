@@ -11,7 +11,7 @@ import pytest
 
 from cli.in_process import listing
 from layerlens_core.files.atomic import DONE, NEW
-from layerlens_core.files.run import FILES, GAINS, RECIPE, rewriting
+from layerlens_core.files.run import FILES, GAINS, RECIPE, SUBSPACE, rewriting
 
 Model = Callable[[str], str]
 Data = Callable[[str], str]
@@ -103,7 +103,7 @@ def test_a_trace_of_another_profile_is_refused(layerlens: Any, run: Any) -> None
     assert "is not the trace of" in layerlens.refused("explain", there, "0", out=there)
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name not in (RECIPE, GAINS)])
+@pytest.mark.parametrize("name", [name for name in FILES if name not in (RECIPE, GAINS, SUBSPACE)])
 def test_a_full_disk_leaves_the_old_run(plan: Any, run: Any, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     there = run("llama")
     before = listing(there)

@@ -7,6 +7,7 @@ def test_the_files_of_a_complete_run_are_these():
     assert run.FILES == (
         "profile.json",
         "directions.safetensors",
+        "subspace.safetensors",
         "plan.json",
         "trace.jsonl",
         "recipe.json",

@@ -56,8 +56,12 @@ def same(one, other):
         and one.unscored == other.unscored
         and tables.keys() == others.keys()
         and all(table.tobytes() == others[name].tobytes() for name, table in tables.items())
-        and one.vectors.keys() == other.vectors.keys()
-        and all(torch.equal(one.vectors[name], other.vectors[name]) for name in one.vectors)
+        and one.subspace.keys() == other.subspace.keys()
+        and all(
+            ours.tobytes() == theirs.tobytes()
+            for name in one.subspace
+            for ours, theirs in zip(one.subspace[name], other.subspace[name], strict=True)
+        )
     )
 
 

@@ -151,7 +151,7 @@ def numbers(found):
         return found
     return {
         "statistics": found.statistics, "unscored": found.unscored, "loss": found.loss, "samples": found.samples,
-        "vectors": dict(found.vectors),
+        "vectors": {name: [torch.from_numpy(side) for side in pair] for name, pair in found.subspace.items()},
     }  # fmt: skip
 
 

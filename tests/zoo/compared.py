@@ -14,11 +14,11 @@ from layerlens_core.adaptation.attach import attach
 from layerlens_core.adaptation.attached import adapted
 from layerlens_core.adaptation.config import Entry, configure
 from layerlens_core.comparison.stacked.methods.stacked import started
+from layerlens_core.files.directions import Pair, Subspace
 from layerlens_core.inspection.inspect import inspect
 from layerlens_core.profiling.samples.sample import Sample
 from layerlens_core.values.comparison import Arm, Job, Schedule
 from layerlens_core.values.profile import Task
-from layerlens_core.values.subspace import Pair, Subspace
 from zoo.tiny_model import LABELS, VOCABULARY
 
 

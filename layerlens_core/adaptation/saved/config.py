@@ -85,7 +85,7 @@ _NOTES = frozenset({"auto_mapping", "peft_version"})
 #: What is read one by one.
 _READ = frozenset(
     {"peft_type", "r", "lora_alpha", "target_modules", "target_parameters", "rank_pattern", "alpha_pattern"}
-    | {"entries", "scale", "plain", "one_rank", "listed", "version"}
+    | {"entries", "scale", "plain", "one_rank", "listed", "subspace", "fingerprint", "version"}
 )
 
 

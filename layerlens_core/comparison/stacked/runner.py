@@ -16,10 +16,10 @@ from layerlens_core.comparison.stacked.block import Block, shapes_of, why_not_st
 from layerlens_core.comparison.stacked.subspaces import Subspaces
 from layerlens_core.comparison.stacked.testbed import Testbed
 from layerlens_core.comparison.stacked.train import Room, Training
+from layerlens_core.files.directions import Subspace
 from layerlens_core.profiling.model.devices import input_device
 from layerlens_core.profiling.model.frozen import untouched
 from layerlens_core.values.comparison import Job, Result
-from layerlens_core.values.subspace import Subspace
 
 #: Tokens in a pass, beyond which more arms gain nothing on a CPU, and on a GPU.
 ENOUGH_TOKENS = {"cpu": 8_192, "cuda": 262_144}

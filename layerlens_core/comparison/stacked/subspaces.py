@@ -11,9 +11,9 @@ from torch import Tensor
 from layerlens_core.comparison.stacked.methods.noise import normal
 from layerlens_core.comparison.stacked.testbed import Testbed
 from layerlens_core.errors import ModelError
+from layerlens_core.files.directions import Pair, Subspace
 from layerlens_core.profiling.model.weights import dense_weight
 from layerlens_core.values.comparison import Job
-from layerlens_core.values.subspace import Pair, Subspace
 
 #: Singular vectors of each module's own weight (LoRA-XS, Bałazy et al. 2024, arXiv 2405.17604), and orthonormal noise.
 WEIGHTS, RANDOM = "weights", "random"

@@ -8,13 +8,13 @@ Pieces of work are made of groups: a declared number of consecutive samples, wha
 samples come first, so that neighbours need little padding and memory runs out early if it does.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from attrs import field, frozen
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from layerlens_core.errors import DataError
+from layerlens_core.files.directions import Pair, Subspace
 from layerlens_core.profiling.attribution.company import Company
 from layerlens_core.profiling.distributed.workers import Workers, exchange_sums
 from layerlens_core.profiling.engine.checkpoint import merged_sights
@@ -49,7 +49,7 @@ class Measurements:
     ledger: the numbers that the statistics sum up.
     micro_batch: samples in one forward and backward pass, at the end.
     company: how samples shared a batch.
-    vectors: leading right singular vectors [k, in] of mean gradients by module, where they were asked for.
+    subspace: leading singular vectors of mean gradients by module, where they were asked for.
     """
 
     statistics: tuple[ModuleStatistics, ...]
@@ -59,7 +59,7 @@ class Measurements:
     ledger: Ledger = field(eq=False)
     micro_batch: int = field(eq=False)
     company: Company = field(eq=False)
-    vectors: Mapping[str, Tensor] = field(factory=dict, eq=False)
+    subspace: Subspace = field(factory=dict, eq=False)
 
 
 def measure(
@@ -158,7 +158,7 @@ def _summed_up(passes: Passes, targets: Sequence[LinearModule], settings: Settin
     """
     ledger = passes.ledger.upto(used)
     statistics, unscored = [], []
-    vectors: dict[str, Tensor] = {}
+    subspace: dict[str, Pair] = {}
     for target, recorder in zip(targets, passes.recorders, strict=True):
         if (reason := recorder.sights.why_unscored) is not None:
             unscored.append(Skipped(name=target.name, reason=reason))
@@ -168,7 +168,7 @@ def _summed_up(passes: Passes, targets: Sequence[LinearModule], settings: Settin
         weights = target.in_features * target.out_features
         statistics.append(ledger.statistics(target.name, weights, spectrum=spectrum))
         if found and settings.directions:
-            vectors[target.name] = found.vectors.cpu()
+            subspace[target.name] = Pair(left=found.left.cpu().numpy(), right=found.right.cpu().numpy())
     return Measurements(
         statistics=tuple(statistics),
         unscored=tuple(unscored),
@@ -177,5 +177,5 @@ def _summed_up(passes: Passes, targets: Sequence[LinearModule], settings: Settin
         ledger=ledger,
         micro_batch=passes.micro_batch.samples,
         company=passes.together.company,
-        vectors=vectors,
+        subspace=subspace,
     )

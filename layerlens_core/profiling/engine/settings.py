@@ -43,6 +43,7 @@ class Settings:
     seed: of all that is drawn.
     stages: numbers of samples, ascending, at each of which the pass asks whether it may stop.
     compile: names of layers that `torch.compile` may compile (`layerlens_core.profiling.hooks.compiled`).
+    warm_up: what comes after the pass, in words, so that a run is resumed as it was meant.
     """
 
     needs: frozenset[str] = field(converter=_names)
@@ -55,6 +56,7 @@ class Settings:
     seed: int = 0
     stages: tuple[int, ...] = ()
     compile: tuple[str, ...] = ()
+    warm_up: str = "none"
 
     def check(self) -> None:
         """Raises `DataError` where no measurement can have these settings."""

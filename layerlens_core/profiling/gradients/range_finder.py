@@ -1,4 +1,4 @@
-"""Leading singular values and right vectors of a module's mean gradient, gathered as sums over tokens.
+"""Leading singular values and vectors of a module's mean gradient, gathered as sums over tokens.
 
 The mean gradient G [out, in] of a large module is never formed. Every batch gives inputs X [tokens, in] and output
 gradients D [tokens, out], its share of G is Dᵀ X, and all that is kept are sketches of the sum, linear in it:
@@ -9,8 +9,9 @@ gradients D [tokens, out], its share of G is Dᵀ X, and all that is kept are sk
 
 With Q = orth(Y), G ≈ Q (ΨᵀQ)⁺ Z, whose singular value decomposition is small: Tropp, Yurtsever, Udell and Cevher,
 "Practical sketching algorithms for low-rank matrix approximation" (2017), algorithms 4 and 7, with k = rank + 32 and
-l = 2k + 8. H takes no part in that, so it says without bias how much of G lies outside what was found (the same
-authors, "Streaming low-rank matrix approximation with an application to scientific simulation", 2019, section 6).
+l = 2k + 8. The right singular vectors are those of (ΨᵀQ)⁺ Z, and the left ones Q times its left ones. H takes no part
+in that, so it says without bias how much of G lies outside what was found (the same authors, "Streaming low-rank matrix
+approximation with an application to scientific simulation", 2019, section 6).
 
 Modules for which Y, Z and H together have at least half as many entries as G keep G itself, and are decomposed in full.
 Where a metric forms gradients anyway, modules keep G from a quarter on: adding G up is then one pass over it, while
@@ -46,15 +47,16 @@ class Directions:
     """What was found of one module's mean gradient.
 
     values: the leading singular values [k], descending, float64.
-    vectors: right singular vectors [k, in], float32 or wider, rows of length 1, of which the largest entry is
-        positive.
+    right: singular vectors [k, in], float32, orthonormal rows, of which the largest entry is positive.
+    left: those of the outputs [k, out] likewise, with the signs that belong to them.
     rest: the sum of all other singular values; estimated, unless ``exact``.
-    outside: ‖G‖²_F less what lies in the span of the vectors.
+    outside: ‖G‖²_F less what lies in the span of the right vectors.
     exact: whether G itself was decomposed.
     """
 
     values: Tensor
-    vectors: Tensor
+    right: Tensor
+    left: Tensor
     rest: float
     outside: float
     exact: bool
@@ -153,13 +155,15 @@ class RangeFinder:
         basis = torch.linalg.qr(y)[0]
         orthogonal, triangular = torch.linalg.qr(psi.T @ basis)
         core = torch.linalg.solve_triangular(triangular, orthogonal.T @ z, upper=True)
-        _, values, vectors = torch.linalg.svd(core, full_matrices=False)
-        values, vectors = values[: self.rank], _signed(vectors[: self.rank])
-        outside = float((held_out - held_out @ vectors.T @ vectors).square().sum())
+        small, values, right = torch.linalg.svd(core, full_matrices=False)
+        values = values[: self.rank]
+        left, right = signed(small.T[: self.rank] @ basis.T, right[: self.rank])
+        outside = float((held_out - held_out @ right.T @ right).square().sum())
         others = min(self.inputs, self.outputs) - self.rank
         return Directions(
             values=values,
-            vectors=vectors.float(),
+            right=right.float(),
+            left=left.float(),
             rest=sum_from_squares(outside, largest=float(values[-1]), count=others),
             outside=outside,
             exact=False,
@@ -205,17 +209,19 @@ def sum_from_squares(squares: float, *, largest: float, count: int) -> float:
 
 
 def _of_matrix(matrix: Tensor, rank: int) -> Directions:
-    _, values, vectors = torch.linalg.svd(matrix, full_matrices=False)
+    columns, values, rows = torch.linalg.svd(matrix, full_matrices=False)
+    left, right = signed(columns.T[:rank], rows[:rank])
     return Directions(
         values=values[:rank],
-        vectors=_signed(vectors[:rank]).to(torch.float32),
+        right=right.float(),
+        left=left.float(),
         rest=float(values[rank:].sum()),
         outside=float(values[rank:].square().sum()),
         exact=True,
     )
 
 
-def _signed(vectors: Tensor) -> Tensor:
-    """The vectors with their largest entry positive, since a singular vector's sign is arbitrary."""
-    largest = vectors.gather(1, vectors.abs().argmax(dim=1, keepdim=True))
-    return torch.where(largest < 0, -vectors, vectors)
+def signed(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """Vectors with the right one's largest entry positive, since only the sign of both together is arbitrary."""
+    largest = right.gather(1, right.abs().argmax(dim=1, keepdim=True))
+    return torch.where(largest < 0, -left, left), torch.where(largest < 0, -right, right)

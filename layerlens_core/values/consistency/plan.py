@@ -27,6 +27,7 @@ def check_plan(plan: "Plan", lora: frozenset[str]) -> None:
             raise ValueError(f"the place {name} has no shape")
         at_least(1, shape, f"the place {name}")
     check_digest(plan.directions, "directions")
+    check_digest(plan.subspace, "subspace")
     _check_request(plan.request)
     at_least(0, plan.limits.bounds, "the limits")
     _check_cost(plan.cost, "the plan")
@@ -79,12 +80,17 @@ def _check_decision(decision: Decision) -> None:
 
 
 def _by_rank(decision: Decision, shapes: Mapping[str, Mapping[str, int]]) -> int:
-    """The parameters of LoRA at a decision's ranks."""
+    """The parameters of LoRA, or of cores, at a decision's ranks."""
     params = 0
     for place, rank in decision.sizes.items():
         shape = shapes[place]
         if not shape.keys() >= _LINEAR:
             raise ValueError(f"the decision on {decision.unit} gives {place} a rank, which has no weight to adapt")
+        if decision.method == "core":
+            if rank > min(shape["in_features"], shape["out_features"]):
+                raise ValueError(f"the decision on {decision.unit} gives {place} a core larger than its weight")
+            params += rank * rank
+            continue
         width = shape["in_features"] + shape["out_features"]
         params += rank * width * (shape["experts"] if shape.keys() >= _EXPERTS else 1)
     return params

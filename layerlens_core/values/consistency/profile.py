@@ -14,7 +14,7 @@ from layerlens_core.values.inventory import Inventory, LinearModule
 from layerlens_core.values.statistics import ModuleStatistics
 
 if TYPE_CHECKING:
-    from layerlens_core.values.profile import Profile
+    from layerlens_core.values.profile import Profile, WarmUp
 
 #: Settings are smaller than this.
 _LARGEST = float(1 << 63)
@@ -80,6 +80,8 @@ def check_profile(profile: "Profile") -> None:
     once(profile.labels, "the label")
     _check_measured(profile, layers)
     check_digest(profile.directions, "directions")
+    if profile.warm_up is not None:
+        _check_warm_up(profile.warm_up)
     for name, value in profile.settings.items():
         if isinstance(value, bool) or (isinstance(value, int | float) and not abs(value) < _LARGEST):
             raise ValueError(f"the setting {name} is {value}")
@@ -150,6 +152,17 @@ def _check_measured(profile: "Profile", layers: set[str]) -> None:
     for metric, value in (*profile.stability.items(), *profile.module_stability.items()):
         if not -1 - _ROUNDING <= value <= 1 + _ROUNDING:
             raise ValueError(f"the stability of {metric} is {value:g}, which is no correlation")
+
+
+def _check_warm_up(found: "WarmUp") -> None:
+    counts = {"steps": found.steps, "rank": found.rank, "samples": found.samples, "batch": found.batch}
+    at_least(1, counts, "the warm-up")
+    at_least(0, {"seconds": found.seconds, "peak": found.peak}, "the warm-up")
+    if not 0 < found.rate < math.inf:
+        raise ValueError(f"the warm-up has a rate of {found.rate:g}")
+    if found.samples < found.batch:
+        raise ValueError(f"the warm-up has batches of {found.batch} of {found.samples} samples")
+    check_digest(found.digest, "the warm-up's digest")
 
 
 def _check_linear(module: LinearModule, layers: set[str]) -> None:

@@ -16,12 +16,11 @@ import torch
 from attrs import define, field
 from torch import Tensor
 
-from layerlens_builtin.metrics.warm_up import Adapters, Recipe, disjoint, labelled, warm_up
-from layerlens_core.plugin import ActiveProfile, untouched
+from layerlens_core.plugin import ActiveProfile, Adapters, WarmUpRecipe, disjoint, labelled, untouched, warm_up
 
 REPEATS = 3
 FEWEST_SAMPLES = 12
-RECIPE = Recipe()
+RECIPE = WarmUpRecipe()
 BETA = 0.85
 
 
@@ -38,6 +37,9 @@ class Sensitivity:
             self.averages[name] = [_moved(*pair, part) for pair, part in zip(old, parts, strict=True)]
 
     def after(self, adapters: Adapters) -> None:
+        """Nothing is left to do."""
+
+    def end(self, adapters: Adapters) -> None:
         """Nothing is left to do."""
 
     def importance(self, name: str) -> Tensor:
@@ -66,6 +68,6 @@ def score(context: ActiveProfile) -> list[dict[str, float]]:
     with untouched(context.model):
         for repeat, part in enumerate(disjoint(samples, REPEATS, context.seed)):
             watch = Sensitivity()
-            warm_up(context, part, RECIPE, watch, metric="adalora", repeat=repeat, repeats=REPEATS)
+            warm_up(context, part, RECIPE, watch, of="adalora's warm-up", repeat=repeat, repeats=REPEATS)
             found.append({name: float(watch.importance(name).double().sum()) for name in context.modules})
     return found

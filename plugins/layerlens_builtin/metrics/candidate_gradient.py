@@ -14,8 +14,15 @@ third of the samples of their own each.
 
 import torch
 
-from layerlens_builtin.metrics.warm_up import add_gradients, disjoint, labelled
-from layerlens_core.plugin import ActiveProfile, lora_layers, temporary_lora, untouched
+from layerlens_core.plugin import (
+    ActiveProfile,
+    add_gradients,
+    disjoint,
+    labelled,
+    lora_layers,
+    temporary_lora,
+    untouched,
+)
 
 REPEATS = 3
 FEWEST_SAMPLES = 12

@@ -14,43 +14,11 @@ heart, too. On a 24 M-parameter Llama and 96 samples of GSM8K, modules ranked wi
 own each, so that standard errors hold both draws.
 """
 
-import math
-
-from attrs import define, field
-from torch import Tensor
-
-from layerlens_builtin.metrics.warm_up import Adapters, Recipe, disjoint, labelled, warm_up
-from layerlens_core.plugin import ActiveProfile, ScoreError, untouched
+from layerlens_core.plugin import ActiveProfile, Falls, WarmUpRecipe, disjoint, labelled, untouched, warm_up
 
 REPEATS = 3
 FEWEST_SAMPLES = 12
-RECIPE = Recipe()
-
-
-@define(eq=False)
-class Falls:
-    """Adds up the first-order fall in loss by module, in nats."""
-
-    falls: dict[str, float] = field(factory=dict)
-    _before: dict[str, list[tuple[Tensor, Tensor]]] = field(factory=dict)
-
-    def before(self, adapters: Adapters) -> None:
-        """Keep parameters and their gradients."""
-        self._before = {
-            name: [(part.detach().clone(), part.grad.clone()) for part in parts if part.grad is not None]
-            for name, parts in adapters.items()
-        }
-
-    def after(self, adapters: Adapters) -> None:
-        """Add −⟨∇L, Δθ⟩."""
-        for name, parts in adapters.items():
-            moved = (part for part in parts if part.grad is not None)
-            step = math.fsum(
-                float((gradient.double() * (old.double() - new.detach().double())).sum())
-                for new, (old, gradient) in zip(moved, self._before[name], strict=True)
-            )
-            self.falls[name] = self.falls.get(name, 0.0) + step
-        self._before = {}
+RECIPE = WarmUpRecipe()
 
 
 def score(context: ActiveProfile) -> list[dict[str, float]]:
@@ -64,11 +32,6 @@ def score(context: ActiveProfile) -> list[dict[str, float]]:
     with untouched(context.model):
         for repeat, part in enumerate(disjoint(samples, REPEATS, context.seed)):
             watch = Falls()
-            warm_up(context, part, RECIPE, watch, metric="loss_change", repeat=repeat, repeats=REPEATS)
-            total = math.fsum(watch.falls.values())
-            if not total > 0:
-                raise ScoreError(
-                    f"the loss does not fall in loss_change's warm-up ({total:g} nats), so no module has a share of it"
-                )
-            shares.append({name: fall / total for name, fall in watch.falls.items()})
+            warm_up(context, part, RECIPE, watch, of="loss_change's warm-up", repeat=repeat, repeats=REPEATS)
+            shares.append(watch.shares("loss_change's warm-up"))
     return shares

@@ -16,12 +16,15 @@ from statistics import NormalDist
 import torch
 from scipy.special import stdtrit
 
-from layerlens_builtin.metrics.warm_up import add_gradients, drawn_batches, labelled, on_device
 from layerlens_core.plugin import (
     ActiveProfile,
     NonFiniteError,
     Sample,
+    add_gradients,
+    drawn_batches,
+    labelled,
     lora_layers,
+    on_device,
     per_sample_losses,
     temporary_lora,
     untouched,

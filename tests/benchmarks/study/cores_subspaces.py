@@ -16,10 +16,10 @@ from layerlens_core.comparison.stacked.block import Block
 from layerlens_core.comparison.stacked.methods.low_rank import A, B
 from layerlens_core.comparison.stacked.subspaces import leading
 from layerlens_core.comparison.stacked.train import Room, Training
+from layerlens_core.files.directions import Pair
 from layerlens_core.plugin import ActiveProfile, mean_gradients, plain_weight
 from layerlens_core.profiling.model.frozen import untouched
 from layerlens_core.values.comparison import Arm, Job
-from layerlens_core.values.subspace import Pair
 
 #: Singular vectors of a mean gradient that are kept.
 MOST = 128

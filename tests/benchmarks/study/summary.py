@@ -6,7 +6,8 @@ A DIR is what ``run.py`` was given as ``--out``; where an arm is in several, the
 rate that the sweep found, halved where a seed fell off the cliff there, as `compare` does; seeds that an arm lacks are
 left out for uniform too. *alike* counts each task alike; *by precision* weighs each by the inverse of its squared
 standard error (DerSimonian and Laird's random effects, with Hartung and Knapp's interval, no narrower than the plain
-one).
+one): what to expect on another task. *These tasks* is their mean by precision itself, without a spread between tasks
+(fixed effects): what these runs gained, which says little of other tasks.
 """
 
 import json
@@ -88,8 +89,8 @@ def pairs_of(arm, parts):
 
 def arms_table(tasks):
     """Every arm against uniform: change of NLL, negative is better, by task and over all tasks with several seeds."""
-    print("| arm | " + " | ".join(tasks) + " | alike | p | by precision | p | p (Holm) |")
-    print("|---|" + "---|" * (len(tasks) + 5))
+    print("| arm | " + " | ".join(tasks) + " | alike | p | by precision | p | p (Holm) | these tasks | p |")
+    print("|---|" + "---|" * (len(tasks) + 7))
     rows = []
     names = {arm for parts in tasks.values() for _, runs, _ in parts for arm, *_ in runs}
     for arm in sorted(names - {UNIFORM}):
@@ -98,22 +99,24 @@ def arms_table(tasks):
             pairs = pairs_of(arm, parts)
             cells.append(told(pooled([pairs])) + f", {len(pairs)} × {len(pairs[0].arm)}" if pairs else "–")
             several += [pairs] if pairs and len(pairs[0].arm) > 1 else []
-        rows.append((arm, cells, pooled(several) if several else None, by_precision(several)))
-    corrected = holm([1.0 if weighed is None else weighed[-1] for *_, weighed in rows])
-    for (arm, cells, overall, weighed), p in zip(rows, corrected, strict=True):
+        rows.append((arm, cells, pooled(several) if several else None, by_precision(several), fixed(several)))
+    corrected = holm([1.0 if weighed is None else weighed[-1] for *_, weighed, _ in rows])
+    for (arm, cells, overall, weighed, these), p in zip(rows, corrected, strict=True):
         said = "– | –" if overall is None else f"{told(overall)} | {overall.p:.3f}"
-        said += " | – | – | –" if weighed is None else " | {:+.2%} ({:+.2%} to {:+.2%}) | {:.3f}".format(*weighed)
-        print(f"| {arm} | {' | '.join(cells)} | {said}" + (f" | {p:.3f} |" if weighed is not None else " |"))
+        if weighed is None:
+            said += " | –" * 5
+        else:
+            spelled = "{:+.2%} ({:+.2%} to {:+.2%}) | {:.3f}"
+            said += f" | {spelled.format(*weighed)} | {p:.3f} | {spelled.format(*these)}"
+        print(f"| {arm} | {' | '.join(cells)} | {said} |")
 
 
 def by_precision(tasks):
     """Mean, 95 % interval and p of random effects over tasks; None of fewer than two."""
     if len(tasks) < 2:
         return None
-    found = [pooled([pairs]) for pairs in tasks]
-    means = np.array([each.estimate for each in found])
-    variances = np.array([((each.high - each.low) / 2 / stats.norm.ppf(0.975)) ** 2 for each in found])
-    weights, free = 1 / variances, len(found) - 1
+    means, variances = means_of(tasks)
+    weights, free = 1 / variances, len(means) - 1
     fixed = weights @ means / weights.sum()
     excess = weights @ (means - fixed) ** 2 - free
     between = max(0.0, excess / (weights.sum() - (weights**2).sum() / weights.sum()))
@@ -122,6 +125,23 @@ def by_precision(tasks):
     error = np.sqrt(max(weights @ (means - mean) ** 2 / free, 1.0) / weights.sum())
     half = stats.t.ppf(0.975, free) * error
     return mean, mean - half, mean + half, 2 * stats.t.sf(abs(mean) / error, free)
+
+
+def fixed(tasks):
+    """Mean, 95 % interval and p of fixed effects: of these tasks alone; None of fewer than two."""
+    if len(tasks) < 2:
+        return None
+    means, variances = means_of(tasks)
+    mean, error = (means / variances).sum() / (1 / variances).sum(), (1 / variances).sum() ** -0.5
+    half = stats.norm.ppf(0.975) * error
+    return mean, mean - half, mean + half, 2 * stats.norm.sf(abs(mean) / error)
+
+
+def means_of(tasks):
+    """By task, the mean over its budgets and the square of its standard error."""
+    found = [pooled([pairs]) for pairs in tasks]
+    errors = [(each.high - each.low) / 2 / stats.norm.ppf(0.975) for each in found]
+    return np.array([each.estimate for each in found]), np.array(errors) ** 2
 
 
 def told(difference):

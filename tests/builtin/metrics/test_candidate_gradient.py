@@ -9,9 +9,8 @@ import torch
 import zoo
 from layerlens_builtin.metrics import candidate_gradient
 from layerlens_builtin.metrics.candidate_gradient import FEWEST_SAMPLES, RANK, REPEATS, SCALE, score
-from layerlens_builtin.metrics.warm_up import disjoint
 from layerlens_core.errors import DataError
-from layerlens_core.plugin import lora_layers, temporary_lora, untouched
+from layerlens_core.plugin import disjoint, lora_layers, temporary_lora, untouched
 from zoo.profiled import active_profile, reference
 
 

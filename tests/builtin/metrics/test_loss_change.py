@@ -6,10 +6,17 @@ import pytest
 import torch
 
 import zoo
-from layerlens_builtin.metrics.loss_change import FEWEST_SAMPLES, RECIPE, Falls, score
-from layerlens_builtin.metrics.warm_up import Recipe, warm_up
+from layerlens_builtin.metrics.loss_change import FEWEST_SAMPLES, RECIPE, score
 from layerlens_core.errors import DataError, NonFiniteError
-from layerlens_core.plugin import lora_layers, per_sample_losses, temporary_lora, untouched
+from layerlens_core.plugin import (
+    Falls,
+    WarmUpRecipe,
+    lora_layers,
+    per_sample_losses,
+    temporary_lora,
+    untouched,
+    warm_up,
+)
 from layerlens_core.profiling.profile import profile
 from layerlens_core.profiling.samples.sample import collate
 from zoo.profiled import active_profile, build, samples
@@ -20,7 +27,7 @@ FAMILIES = ("llama", "gpt2", "albert", "t5", "bert-classifier")
 def watched(given, recipe, *, repeat=0):
     watch = Falls()
     with untouched(given.model):
-        warm_up(given, given.samples, recipe, watch, metric="loss_change", repeat=repeat, repeats=1)
+        warm_up(given, given.samples, recipe, watch, of="loss_change's warm-up", repeat=repeat, repeats=1)
     return watch.falls
 
 
@@ -62,7 +69,7 @@ def trained_by_hand(given, recipe):
 @pytest.mark.parametrize("clip", [1.0, 1e-3])
 def test_falls_are_those_of_a_run_that_is_written_out(clip):
     given = active_profile(zoo.find("llama"), count=12)
-    recipe = Recipe(rank=2, batch=4, steps=3, rising=2, clip=clip)
+    recipe = WarmUpRecipe(rank=2, batch=4, steps=3, rising=2, clip=clip)
     expected = trained_by_hand(given, recipe)
     found = watched(given, recipe)
     assert found == pytest.approx(expected, rel=1e-3, abs=1e-3 * max(map(abs, expected.values())))
@@ -71,7 +78,7 @@ def test_falls_are_those_of_a_run_that_is_written_out(clip):
 
 def test_of_small_steps_the_falls_add_up_to_the_fall_of_the_loss():
     given = active_profile(zoo.find("llama"), count=8)
-    recipe = Recipe(batch=8, steps=8, rising=1, rate=1e-4, epochs=8)
+    recipe = WarmUpRecipe(batch=8, steps=8, rising=1, rate=1e-4, epochs=8)
     losses = []
 
     class Watch(Falls):
@@ -89,7 +96,7 @@ def test_of_small_steps_the_falls_add_up_to_the_fall_of_the_loss():
 
     watch = Watch()
     with untouched(given.model):
-        warm_up(given, given.samples, recipe, watch, metric="loss_change", repeat=0, repeats=1)
+        warm_up(given, given.samples, recipe, watch, of="loss_change's warm-up", repeat=0, repeats=1)
     assert sum(watch.falls.values()) == pytest.approx(losses[0] - losses[-1], rel=0.05)
     assert losses[0] - losses[-1] > 0
 

@@ -14,13 +14,13 @@ from layerlens_core.comparison.stacked.subspaces import Subspaces
 from layerlens_core.comparison.stacked.testbed import prepare_testbed
 from layerlens_core.comparison.stacked.train import Room, Training
 from layerlens_core.errors import ModelError
+from layerlens_core.files.directions import Pair
 from layerlens_core.inspection.inspect import inspect
 from layerlens_core.profiling.attribution.establish import ALONE
 from layerlens_core.profiling.hooks import compiled
 from layerlens_core.profiling.model.frozen import untouched
 from layerlens_core.profiling.samples.sample import collate
 from layerlens_core.values.comparison import Arm, Job, Schedule
-from layerlens_core.values.subspace import Pair
 from zoo.compared import arm, cored, job, mixed, model_and_samples, subspace_of, tuned
 from zoo.probing import snapshot
 

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -47,10 +48,15 @@ def test_a_gradient_of_low_rank_is_found_exactly(rank, batches, seed):
     finder = RangeFinder(name="m", inputs=280, outputs=300, rank=8, seed=seed)
     assert not finder.exact
     found = feed(finder, x, d, batches).find(samples=3)
-    _, values, vectors = torch.linalg.svd(d.T @ x / 3, full_matrices=False)
+    gradient = d.T @ x / 3
+    columns, values, vectors = torch.linalg.svd(gradient, full_matrices=False)
     assert found.values.tolist() == pytest.approx(values[:8].tolist(), rel=1e-8, abs=1e-10 * float(values[0]))
-    alignment = (found.vectors[:rank].double() @ vectors[:rank].T).square().sum(dim=1)
+    alignment = (found.right[:rank].double() @ vectors[:rank].T).square().sum(dim=1)
     assert alignment.tolist() == pytest.approx([1.0] * rank, abs=1e-6)
+    alignment = (found.left[:rank].double() @ columns[:, :rank]).square().sum(dim=1)
+    assert alignment.tolist() == pytest.approx([1.0] * rank, abs=1e-6)
+    again = (found.left.double().T * found.values) @ found.right.double()  # so signs belong together
+    assert float((again - gradient).norm()) <= 1e-6 * float(gradient.norm())
     assert found.outside <= 1e-9 * float(values.square().sum())
 
 
@@ -60,12 +66,50 @@ def test_the_leading_subspace_holds_almost_what_the_best_one_does(decay, least):
     finder = feed(RangeFinder(name="m", inputs=700, outputs=600, rank=64), x, d, 4)
     assert not finder.exact
     found, gradient = finder.find(1), d.T @ x
-    assert min(shares(gradient, found.vectors, (1, 4, 16, 64))) >= least
-    assert (found.vectors @ found.vectors.T - torch.eye(64)).abs().max() < 1e-5
-    outside = float((gradient - gradient @ found.vectors.double().T @ found.vectors.double()).square().sum())
+    assert min(shares(gradient, found.right, (1, 4, 16, 64))) >= least
+    assert min(shares(gradient.T, found.left, (1, 4, 16, 64))) >= least
+    for side, width in ((found.left, 600), (found.right, 700)):
+        assert (side.shape, side.dtype) == ((64, width), torch.float32)
+        assert (side @ side.T - torch.eye(64)).abs().max() < 1e-5
+    outside = float((gradient - gradient @ found.right.double().T @ found.right.double()).square().sum())
     assert found.outside == pytest.approx(outside, rel=0.3)  # 16 held-out rows
     values = torch.linalg.svdvals(gradient)
     assert found.rest == pytest.approx(float(values[64:].sum()), rel=0.5)
+
+
+@settings(max_examples=25)
+@given(
+    exact=st.booleans(),
+    decay=st.sampled_from([0.5, 1.0, 2.0]),
+    rank=st.integers(1, 12),
+    batches=st.integers(1, 4),
+    seed=st.integers(0, 99),
+)
+def test_left_and_right_vectors_are_those_of_the_full_decomposition(exact, decay, rank, batches, seed):
+    """By what they leave of G, and term by term, weighted by singular values, which no sign can cheat."""
+    x, d = tokens(decay, count=120, width=400, height=420, seed=seed)
+    finder = feed(RangeFinder(name="m", inputs=400, outputs=420, rank=rank, seed=seed, formed=exact), x, d, batches)
+    assert finder.exact == exact
+    found, gradient = finder.find(1), d.T @ x
+    columns, values, rows = torch.linalg.svd(gradient, full_matrices=False)
+    left, right = found.left.double(), found.right.double()
+    for side in (left, right):
+        assert (side @ side.T - torch.eye(rank)).abs().max() < 1e-5
+    between = left @ gradient @ right.T
+    terms = between.diagonal() / values[:rank]
+    weighted = float((terms * values[:rank]).sum() / values[:rank].sum())
+    outside = float((gradient - left.T @ between @ right).square().sum())
+    best = float(values[rank:].square().sum())
+    energy = float(values.square().sum())
+    if exact:
+        assert weighted == pytest.approx(1, abs=1e-5)
+        assert (between - torch.diag(values[:rank])).abs().max() <= 1e-5 * float(values[0])
+        assert outside <= best + 1e-5 * energy
+        truth = columns[:, :rank] * values[:rank] @ rows[:rank]
+        assert float(((left.T * found.values) @ right - truth).norm()) <= 1e-4 * float(values[0])
+    else:
+        assert weighted >= {0.5: 0.7, 1.0: 0.95, 2.0: 0.999}[decay]
+        assert outside <= best + {0.5: 0.2, 1.0: 0.03, 2.0: 0.001}[decay] * energy
 
 
 def test_rows_and_gradients_of_two_dtypes_add_up():
@@ -87,6 +131,7 @@ def test_a_small_module_is_decomposed_in_full():
     found = finder.find(2)
     values = torch.linalg.svdvals(d.T @ x / 2)
     assert found.exact
+    assert (found.left.shape, found.right.shape) == ((16, 300), (16, 40))
     assert found.values.tolist() == pytest.approx(values[:16].tolist(), rel=1e-10)
     assert found.rest == pytest.approx(float(values[16:].sum()), rel=1e-10)
 
@@ -114,9 +159,9 @@ def test_workers_sums_add_up_and_the_seed_decides():
     first, second = (feed(RangeFinder(**finder), a, b, 1) for a, b in zip(x.chunk(2), d.chunk(2), strict=True))
     first.merge(second)
     assert torch.allclose(first.find(1).values, whole.values, rtol=1e-10)
-    assert torch.allclose(first.find(1).vectors, whole.vectors, atol=1e-6)
-    assert torch.equal(feed(RangeFinder(**finder), x, d, 1).find(1).vectors, whole.vectors)
-    assert not torch.equal(feed(RangeFinder(**finder, seed=1), x, d, 1).find(1).vectors, whole.vectors)
+    assert torch.allclose(first.find(1).right, whole.right, atol=1e-6)
+    assert torch.equal(feed(RangeFinder(**finder), x, d, 1).find(1).right, whole.right)
+    assert not torch.equal(feed(RangeFinder(**finder, seed=1), x, d, 1).find(1).right, whole.right)
     with pytest.raises(ValueError, match="do not add up"):
         first.merge(RangeFinder(**finder, seed=1))
 
@@ -150,7 +195,8 @@ def test_sketches_of_formed_gradients_are_those_of_rows(wide, monkeypatch):
     assert formed.count(False) == len(targets) == 7
     for target, ours, theirs in zip(targets, found.statistics, rows.statistics, strict=True):
         assert ours.spectrum == pytest.approx(theirs.spectrum, rel=1e-8)
-        assert torch.allclose(found.vectors[target.name], rows.vectors[target.name], atol=1e-5)
+        for one, other in zip(found.subspace[target.name], rows.subspace[target.name], strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 def test_directions_of_real_gradients(wide):
@@ -165,10 +211,12 @@ def test_directions_of_real_gradients(wide):
         finder = RangeFinder(name=target.name, inputs=target.in_features, outputs=target.out_features, rank=4)
         sketched += not finder.exact
         mean = truth[target.name].mean(dim=0)
-        vectors = measured.vectors[target.name]
-        assert vectors.shape == (4, target.in_features)
+        left, vectors = map(torch.from_numpy, measured.subspace[target.name])
+        assert (left.shape, vectors.shape) == ((4, target.out_features), (4, target.in_features))
         least = 1 - 1e-6 if finder.exact else 0.85
         assert min(shares(mean, vectors, (1, 2, 4))) >= least, target.name
+        assert min(shares(mean.T, left, (1, 2, 4))) >= min(least, 0.75), target.name  # from k rows, where right has l
+        assert (((left.double() @ mean.double()) * vectors.double()).sum(dim=1) > 0).all(), target.name
         chance = torch.linalg.qr(torch.randn(target.in_features, 4, dtype=torch.float64))[0].T
         assert max(shares(mean, chance, (1, 2, 4))) < 0.2, target.name
     assert sketched >= 5

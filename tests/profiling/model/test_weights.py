@@ -38,7 +38,9 @@ def test_an_offloaded_model_gives_the_numbers_of_a_whole_one(tmp_path, how, micr
     found = measure(model, targets, data, family.task, Settings(**options), Execution(run=tmp_path))
     assert found.statistics == expected.statistics
     assert found.loss == expected.loss
-    assert all(torch.equal(found.vectors[name], expected.vectors[name]) for name in expected.vectors)
+    assert found.subspace.keys() == expected.subspace.keys()
+    for name, pair in expected.subspace.items():
+        assert all((ours == theirs).all() for ours, theirs in zip(found.subspace[name], pair, strict=True))
 
 
 def test_a_whole_profile_of_an_offloaded_model(tmp_path):

@@ -1,7 +1,8 @@
-"""A short warm-up of LoRA on every scored module, as the first steps of a real run, and what metrics see of it.
+"""A short warm-up of LoRA on every scored module, as the first steps of a real run, and what looks on while it trains.
 
 AdamW without weight decay, gradients clipped to norm 1, a rate that rises linearly over the first steps. Samples go
-through in batches of a fixed size, epoch after epoch in a new order; memory decides on micro-batches alone.
+through in batches of a fixed size, epoch after epoch in a new order; memory decides on micro-batches alone. Adapters
+are PEFT's, in float32 also where the model computes in 16 bits.
 """
 
 import math
@@ -9,32 +10,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 import torch
-from attrs import frozen
+from attrs import evolve, frozen
 from torch import Tensor
 
-from layerlens_core.plugin import (
-    ActiveProfile,
-    DataError,
-    NonFiniteError,
-    Sample,
-    count_labels,
-    input_device,
-    lora_layers,
-    micro_batches,
-    pad_token_id,
-    per_sample_losses,
-    temporary_lora,
-)
+from layerlens_core.errors import DataError, NonFiniteError
+from layerlens_core.plugin.active import ActiveProfile
+from layerlens_core.profiling.model.devices import input_device
+from layerlens_core.profiling.model.losses import per_sample_losses
+from layerlens_core.profiling.samples.sample import Sample, micro_batches
+from layerlens_core.profiling.samples.tasks import count_labels, pad_token_id
 
 #: By name of module, LoRA's A [rank, in] and B [out, rank].
 Adapters = Mapping[str, tuple[Tensor, Tensor]]
 
 
 @frozen(kw_only=True)
-class Recipe:
+class WarmUpRecipe:
     """How a warm-up trains.
 
-    rank: of every module.
+    rank: of every module, at most the smaller of its widths.
     scale: alpha over rank.
     batch: samples in a step.
     steps: at most.
@@ -42,6 +36,7 @@ class Recipe:
     rate: the learning rate once it has risen.
     rising: steps over which it rises.
     clip: the largest norm of a step's gradient over all that trains.
+    falling: from there the rate falls linearly, to 0 after the last step.
     """
 
     rank: int = 8
@@ -52,14 +47,22 @@ class Recipe:
     rate: float = 2e-3
     rising: int = 5
     clip: float = 1.0
+    falling: bool = False
 
     def steps_on(self, samples: int) -> int:
         """How many steps so many samples are good for."""
         return min(self.steps, self.epochs * math.ceil(samples / self.batch))
 
+    def rate_at(self, step: int, steps: int) -> float:
+        """The rate of a step, counted from 0, of so many."""
+        share = min(1.0, (step + 1) / self.rising)
+        if self.falling and steps > self.rising:
+            share = min(share, (steps - step) / (steps - self.rising))
+        return self.rate * share
+
 
 class Watch(Protocol):
-    """What looks on while adapters train."""
+    """What looks on while adapters train, and once they are trained."""
 
     def before(self, adapters: Adapters) -> None:
         """The step's gradients are there, not yet clipped, and nothing has moved."""
@@ -67,31 +70,38 @@ class Watch(Protocol):
     def after(self, adapters: Adapters) -> None:
         """The step is done; gradients are clipped."""
 
+    def end(self, adapters: Adapters) -> None:
+        """All steps are done, and the adapters are still there."""
+
 
 def warm_up(
-    context: ActiveProfile, samples: Sequence[Sample], recipe: Recipe, watch: Watch, *, metric: str, repeat: int,
-    repeats: int,
+    context: ActiveProfile, samples: Sequence[Sample], recipe: WarmUpRecipe, watch: Watch, *, of: str,
+    repeat: int = 0, repeats: int = 1,
 ) -> None:  # fmt: skip
     """Train adapters on all modules that are scored, and heads beside them; all of it is gone afterwards.
 
     To be called inside of `untouched`.
 
-    context: what the metric got.
+    context: what a metric gets.
     samples: with labels.
     recipe: how to train.
     watch: looks on.
-    metric: its name, for errors.
+    of: what an error calls it, such as ``the warm-up``.
     repeat: the number of this warm-up, which with the context's seed draws adapters and batches.
     repeats: how many there are, for progress.
 
     Raises `NonFiniteError` where it diverges.
     """
+    # Of a room beside this one, which imports PEFT: that takes seconds, and only here it is needed.
+    from layerlens_core.plugin import lora_layers, temporary_lora
+
     seed = context.seed * repeats + repeat
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     steps = recipe.steps_on(len(samples))
     heads = [head.name for head in context.inventory.heads]
-    ranks = dict.fromkeys(context.modules, recipe.rank)
+    widths = {module.name: min(module.in_features, module.out_features) for module in context.inventory.modules}
+    ranks = {name: min(recipe.rank, widths[name]) for name in context.modules}
     with temporary_lora(context.model, ranks, scale=recipe.scale, heads=heads) as tuned:
         trained = [parameter for parameter in tuned.parameters() if parameter.requires_grad]
         layers = lora_layers(tuned)
@@ -101,14 +111,37 @@ def warm_up(
         }
         optimizer = torch.optim.AdamW(trained, lr=recipe.rate, weight_decay=0.0)
         for step, chosen in enumerate(drawn_batches(samples, recipe.batch, steps, generator)):
-            optimizer.param_groups[0]["lr"] = recipe.rate * min(1.0, (step + 1) / recipe.rising)
-            optimizer.zero_grad()
-            add_gradients(context, chosen, f"{metric}'s warm-up is {{loss}} in step {step}")
+            optimizer.param_groups[0]["lr"] = recipe.rate_at(step, steps)
+            context = _gradients(context, chosen, optimizer, f"{of} is {{loss}} in step {step}")
             watch.before(adapters)
             torch.nn.utils.clip_grad_norm_(trained, recipe.clip)
             optimizer.step()
             watch.after(adapters)
             context.progress(steps * repeat + step + 1, steps * repeats)
+        watch.end(adapters)
+
+
+def _gradients(
+    context: ActiveProfile, samples: Sequence[Sample], optimizer: torch.optim.Optimizer, told: str
+) -> ActiveProfile:
+    """The gradient of the samples' mean loss, anew in half as large micro-batches where memory runs out.
+
+    Adapters keep more than the frozen pass did, by which micro-batches were measured.
+
+    Returns the context, with the micro-batch that fits. Raises as `add_gradients`.
+    """
+    while True:
+        optimizer.zero_grad()
+        try:
+            add_gradients(context, samples, told)
+        except torch.OutOfMemoryError:
+            if context.micro_batch == 1:
+                raise
+        else:
+            return context
+        context = evolve(context, micro_batch=max(1, min(context.micro_batch, len(samples)) // 2))
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
 
 def add_gradients(context: ActiveProfile, samples: Sequence[Sample], told: str) -> None:

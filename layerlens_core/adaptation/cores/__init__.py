@@ -1,0 +1,1 @@
+"""Cores: updates of low rank between frozen factors, in memory and as files."""
