@@ -4,13 +4,14 @@ import platform
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from attrs import field, frozen
 
 from layerlens_core.errors import FileError, brief
 from layerlens_core.files import documents
 from layerlens_core.files.atomic import settle, writing
+from layerlens_core.files.directions import LEADING
 from layerlens_core.files.run import PROFILE, checkpoints
 from layerlens_core.values.consistency.profile import check_profile
 from layerlens_core.values.costs import Activations
@@ -142,7 +143,7 @@ class Profile:
 
     @property
     def subspace(self) -> KnownSubspace | None:
-        """What cores can lie in: of the warm-up where there was one, or of the gradient; None where there is neither."""
+        """What cores can lie in: the warm-up's where there was one, else the gradient's; None without either."""
         if self.warm_up is not None:
             return KnownSubspace(self.warm_up.digest, self.warm_up.rank)
         return None if self.directions is None else KnownSubspace(self.directions, LEADING)

@@ -34,10 +34,9 @@ import torch
 from attrs import define, field, frozen
 from torch import Tensor
 
+from layerlens_core.files.directions import LEADING
 from layerlens_core.profiling.gradients.gram import product
 
-#: How many directions are found: the largest rank that LoRA is offered at.
-LEADING = 64
 OVERSAMPLING = 32
 HELD_OUT = 16
 
