@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 PINS   ?= constraints.txt
+# Tests run side by side in so many processes; 0 runs them in one.
+WORKERS ?= 2
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
@@ -33,7 +35,7 @@ lint: $(STAMP)
 
 # Quantisation libraries get a folder of their own: transformers and PEFT import what they find, which takes seconds.
 check: $(STAMP)
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal
 	PYTHONPATH=$(VENV)/packed $(BIN)/pytest $(PACKED)
 
 check-fast: $(STAMP)
