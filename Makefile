@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 PINS   ?= constraints.txt
+# Tests run side by side in so many processes; 0 runs them in one.
+WORKERS ?= 2
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
@@ -12,6 +14,8 @@ export PIP_BUILD_CONSTRAINT := $(CURDIR)/$(PINS)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export HF_HUB_OFFLINE       := 1
 export TOKENIZERS_PARALLELISM := false
+# Hundreds of processes import the same sources, which are compiled once, whatever the shell says of bytecode.
+export PYTHONDONTWRITEBYTECODE :=
 
 # What is tested with the quantisation libraries at hand.
 PACKED := tests/inspection/test_packed.py tests/profiling/model/test_packed.py tests/adaptation/test_packed.py
@@ -33,11 +37,11 @@ lint: $(STAMP)
 
 # Quantisation libraries get a folder of their own: transformers and PEFT import what they find, which takes seconds.
 check: $(STAMP)
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal
 	PYTHONPATH=$(VENV)/packed $(BIN)/pytest $(PACKED)
 
 check-fast: $(STAMP)
-	PYTHONPATH=tests $(BIN)/pytest -p without_torch
+	PYTHONPATH=tests $(BIN)/pytest -p without_torch -n $(WORKERS) --dist worksteal
 
 # All tests with the least and the greatest versions that pyproject.toml allows, each in an environment of its own.
 test-oldest test-newest: test-%:

@@ -23,7 +23,7 @@ MOVED = {
 @pytest.mark.slow
 @pytest.mark.skipif(not SCRIPTS, reason="needs ../shared/cases")
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
-def test_we_do_what_the_reporter_was_denied(script, tmp_path):
+def test_we_do_what_the_reporter_was_denied(script, tmp_path, tmp_path_factory):
     text = script.read_text(encoding="utf-8")
     for old, new in MOVED.items():
         text = text.replace(old, new)
@@ -33,10 +33,11 @@ def test_we_do_what_the_reporter_was_denied(script, tmp_path):
     extras.mkdir(parents=True)
     if PACKED.is_dir():
         (extras / "bnb").symlink_to(PACKED)
+    temporary = str(tmp_path_factory.getbasetemp())  # where scripts unpack a model once: not while another process does
     run = subprocess.run(
         [sys.executable, "-W", "ignore", str(copy)],
         capture_output=True, text=True, cwd=tmp_path, timeout=300,
-        env={**os.environ, "PYTHONPATH": str(CASES), "HOME": str(tmp_path)},
+        env={**os.environ, "PYTHONPATH": str(CASES), "HOME": str(tmp_path), "TMPDIR": temporary},
     )  # fmt: skip
     if run.returncode == ABSENT:
         pytest.skip(run.stdout.strip())

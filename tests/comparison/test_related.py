@@ -74,14 +74,13 @@ def test_p_is_the_share_of_all_orders_that_give_no_less(seed, kind):
     labels = draw.integers(0, 2, size=(7, 1)) if kind == "classes" else draw.normal(size=(7, 1))
     x = features - features.mean(axis=0)
     x /= np.linalg.norm(x, axis=1, keepdims=True)
+    alike, y = (x @ x.T).tolist(), labels[:, 0]
+    rest = y - y.mean()
+    like = (np.equal.outer(y, y) if kind == "classes" else np.outer(rest, rest)).astype(float).tolist()
 
     def likeness(order):
-        y = labels[list(order), 0]
-        total = 0.0
-        for i, j in itertools.permutations(range(7), 2):
-            like = float(y[i] == y[j]) if kind == "classes" else (y[i] - y.mean()) * (y[j] - y.mean())
-            total += float(x[i] @ x[j]) * like
-        return total
+        pairs = itertools.permutations(range(7), 2)
+        return sum(alike[i][j] * like[order[i]][order[j]] for i, j in pairs)
 
     every = np.array([likeness(order) for order in itertools.permutations(range(7))])
     own = likeness(range(7))
@@ -94,7 +93,7 @@ def test_p_is_the_share_of_all_orders_that_give_no_less(seed, kind):
 def test_of_labels_that_mean_nothing_few_seem_to_mean_something():
     draw = np.random.default_rng(0)
     found = [
-        independence(draw.normal(size=(32, 8)), draw.integers(0, 5, size=(32, 1)), seed)[2] for seed in range(200)
+        independence(draw.normal(size=(32, 8)), draw.integers(0, 5, size=(32, 1)), seed)[2] for seed in range(100)
     ]  # fmt: skip
-    assert sum(p <= 0.05 for p in found) <= 20  # 10 are expected
+    assert sum(p <= 0.05 for p in found) <= 10  # 5 are expected
     assert 0.4 < np.mean(found) < 0.6

@@ -95,7 +95,7 @@ def tokenizer(kind: str) -> Any:
 @pytest.mark.parametrize("special", [True, False])
 def test_the_tokens_of_a_part_are_those_of_the_whole(kind: str, special: bool) -> None:
     made, shortened = tokenizer(kind), 0
-    for seed in range(60):
+    for seed in range(30):
         draw = random.Random(seed)
         text, count = text_of(draw, draw.choice([500, 5_000, 40_000])), draw.choice([1, 2, 7, 32])
         whole = made(text, add_special_tokens=special, verbose=False)["input_ids"]
@@ -103,7 +103,7 @@ def test_the_tokens_of_a_part_are_those_of_the_whole(kind: str, special: bool) -
             found = part(text, made, count, special=special)
             shortened += len(found) < len(text)
             assert made(found, add_special_tokens=special, verbose=False)["input_ids"][kept] == whole[kept], seed
-    assert shortened > 20
+    assert shortened > 10
 
 
 def test_short_texts_are_taken_whole_and_unseen() -> None:
@@ -135,7 +135,7 @@ def test_no_more_is_encoded_than_needed() -> None:
 @pytest.mark.parametrize("kind", [*KINDS, "language-model"])
 def test_ends_without_a_blank_are_those_of_the_whole_too(kind: str) -> None:
     made = tokenizer(kind)
-    for seed in range(30):
+    for seed in range(15):
         draw = random.Random(seed)
         # Periods of one character and of several: pairs of what repeats may be merged from either end.
         text = draw.choice(["a", "ab", "strawberries", "東京都に住む", "12345", "привет!", "the"]) * 3_000 + "x" * (

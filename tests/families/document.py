@@ -1,10 +1,9 @@
 """The support table, as docs/families.md holds it: under one version of transformers, and what later ones change."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from families.support import SIZES
-from families.table import Row
 
 _HEADER = """# Model families
 
@@ -31,24 +30,21 @@ _EXTENTS = {"yes": "in every layer", "part": "in some layers", "no": "refused", 
 Lines = dict[str, str]
 
 
-def markdown(rows: Iterable[Row], version: str, written: str = "") -> str:
+def markdown(found: Lines, families: int, version: str, written: str = "") -> str:
     """The document, with what was found under one version of transformers put into what was written before.
 
     The first table is of the least version that was written. Of a greater one the document has the rows that differ
     from those before it, which hold until a still greater one changes them again.
 
-    rows: what was found, of all families. version: of transformers, such as ``5.23``. written: the document so far.
+    found: the rows of all models. families: how many they are of. version: of transformers, such as ``5.23``.
+    written: the document so far.
     """
-    rows = list(rows)
     tables = _tables(written)
-    before: Lines = {}
-    for earlier in sorted(tables, key=_order):
-        if _order(earlier) < _order(version):
-            before |= tables[earlier]
-    tables[version] = {row.name: row.line for row in rows if before.get(row.name) != row.line}
+    before = _until(tables, lambda earlier: _order(earlier) < _order(version))
+    tables[version] = {name: line for name, line in found.items() if before.get(name) != line}
     first, *later = sorted(tables, key=_order)
     lines = [
-        f"{len(tables[first])} models of {len({row.model_type for row in rows})} families, with transformers {first}:",
+        f"{len(tables[first])} models of {families} families, with transformers {first}:",
         *("", "| | lora | adapter | prefix | lora-experts |", "|---|---|---|---|---|", *_counts(tables[first])),
         *("", _COLUMNS, _RULE, *tables[first].values()),
     ]
@@ -56,6 +52,19 @@ def markdown(rows: Iterable[Row], version: str, written: str = "") -> str:
         lines += ["", "Later versions of transformers change these:", ""]
         lines += [f"| since {_COLUMNS}", f"|---{_RULE}", *changes]
     return _HEADER + "\n".join(lines) + "\n"
+
+
+def lines_under(version: str, written: str) -> Lines:
+    """The rows that a document has for a version of transformers."""
+    return _until(_tables(written), lambda earlier: _order(earlier) <= _order(version))
+
+
+def _until(tables: dict[str, Lines], holds: Callable[[str], bool]) -> Lines:
+    """The rows of some versions, of each model the one of the greatest."""
+    rows: Lines = {}
+    for version in filter(holds, sorted(tables, key=_order)):
+        rows |= tables[version]
+    return rows
 
 
 def _counts(table: Lines) -> Iterable[str]:

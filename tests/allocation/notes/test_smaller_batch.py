@@ -48,6 +48,7 @@ def said(planned):
     return int(found[0][3]) if found else None
 
 
+@pytest.mark.slow
 @given(
     of=profiles(), batch=st.integers(1, 40), strategy=st.sampled_from(["tempered", "uniform", "threshold", "budget"]),
     share=st.floats(0.0, 1.1),

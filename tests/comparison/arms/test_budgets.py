@@ -47,6 +47,7 @@ def test_r_is_what_uniform_lora_takes():
     assert budget_of("memory=r=4").params is None
 
 
+@pytest.mark.slow
 @given(of=profiles(), rank=st.integers(1, 6), share=st.floats(0.3, 1.1), bound=st.booleans())
 def test_the_run_s_plan_is_compared_as_it_is_beside_uniform_of_as_many_parameters(of, rank, share, bound):
     memory = share * allocate(of, budget=f"params=r={rank}").cost.memory
