@@ -6,6 +6,7 @@ A PATH is what ``run.py`` was given as ``--out``, or a file of its rows. ``run.p
 or ``method:lora``, ``method:adapter`` and ``method:prefix`` (``--arms``) at several ranks. Every arm counts at its best
 rate with its mean loss over seeds. Sizes follow from the parameters and the profile beside the rows; of a file without
 one the budget's rank stands for notches, which is near, as a notch of one method costs about what one of another does.
+Of what ``cores.py`` wrote, cores in the subspaces of a warm-up of a tenth count, at the mean of their ranks' squares.
 """
 
 import json
@@ -20,7 +21,12 @@ from layerlens_core.comparison.judging.judgement import UNIFORM
 from layerlens_core.comparison.measured_gains import PREFIX
 from layerlens_core.errors import PlanError
 from layerlens_core.plugin.registry import default
+from layerlens_core.values.plan import CORE
 from layerlens_core.values.profile import Profile
+
+
+#: The arm of `cores.py` that stands for cores, and how many modules have one, by task.
+CORES, MODULES = "core warm-0.1", {"gsm8k": 84, "intents": 84, "stdlib": 84, "labels": 36}
 
 
 def read(paths):
@@ -32,6 +38,10 @@ def read(paths):
             profile = Profile.load(file.parent) if (file.parent / "profile.json").exists() else None
             for line in file.read_text().splitlines():
                 row = json.loads(line)
+                if row["arm"] == CORES:
+                    row["arm"] = f"{PREFIX}{CORE}"
+                elif "subspace" in row:
+                    continue
                 found.setdefault(row.get("task", file.stem), ([], profile))[0].append(row)
     return found
 
@@ -81,7 +91,9 @@ def arms_of(task, rows, profile):
     return [
         Measured(
             method=arm.removeprefix(PREFIX),
-            notches=notches(arm.removeprefix(PREFIX), budget, parameters, profile),
+            notches=math.sqrt(parameters / MODULES[task])
+            if arm == f"{PREFIX}{CORE}"
+            else notches(arm.removeprefix(PREFIX), budget, parameters, profile),
             loss=loss,
             none=min(nothing),
             setting=task,
