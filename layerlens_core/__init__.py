@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from layerlens_core.plugin.providers import strategy as strategy
     from layerlens_core.plugin.registry import register as register
     from layerlens_core.profiling.profile import profile as profile
+    from layerlens_core.profiling.warming.options import WarmUpOptions as WarmUpOptions
     from layerlens_core.values.plan import Plan as Plan
     from layerlens_core.values.profile import Profile as Profile
 
@@ -41,6 +42,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "profiling.profile": ("profile",),
+    "profiling.warming.options": ("WarmUpOptions",),
     "allocation.allocate": ("allocate",),
     "adaptation.apply": ("apply",),
     "adaptation.load": ("load",),

@@ -9,7 +9,7 @@ import attrs
 from attrs import frozen
 
 from layerlens_core.cli.terminal import is_first, progress_bar, say
-from layerlens_core.errors import ModelError, first_line
+from layerlens_core.errors import DataError, ModelError, first_line
 from layerlens_core.files.run import checkpoints
 from layerlens_core.values.profile import Evidence, Profile, Task
 from layerlens_core.values.scores import DEFAULT_METRICS
@@ -17,6 +17,7 @@ from layerlens_core.values.scores import DEFAULT_METRICS
 if TYPE_CHECKING:
     from layerlens_core.data.prepare import Prepared
     from layerlens_core.profiling.distributed.workers import Workers
+    from layerlens_core.profiling.warming.options import WarmUpOptions
 
 
 @frozen(kw_only=True)
@@ -35,6 +36,11 @@ class ProfileArguments:
     scores: Literal["exact", "sketch", "auto"]
     spectrum: bool
     directions: bool
+    warm_up: str | None
+    warm_up_rank: int | None
+    warm_up_rate: float | None
+    epochs: float | None
+    batch: int | None
     resume: bool
     compile: bool
     shard: bool
@@ -44,6 +50,28 @@ class ProfileArguments:
     dtype: str
     trust_remote_code: bool
 
+    def warm_up_into(self, folder: Path) -> "WarmUpOptions | None":
+        """The warm-up that is asked for, whose file goes into a folder. Raises `DataError`."""
+        from layerlens_core.profiling.warming.options import WarmUpOptions
+
+        given: dict[str, Any] = {
+            "rank": self.warm_up_rank,
+            "rate": self.warm_up_rate,
+            "epochs": self.epochs,
+            "batch": self.batch,
+        }
+        given = {name: value for name, value in given.items() if value is not None}
+        if self.warm_up is not None:
+            return WarmUpOptions(length=self.warm_up, folder=folder, say=say if is_first() else _silent, **given)
+        if given:
+            option = {"rank": "--warm-up-rank", "rate": "--warm-up-rate"}.get(name := min(given), f"--{name}")
+            raise DataError(f"{option} is of a warm-up; give --warm-up, such as --warm-up 10%, too")
+        return None
+
+
+def _silent(_line: str) -> None:
+    """Says nothing, in processes that are not the first."""
+
 
 def run_profile(
     model: str,
@@ -51,7 +79,7 @@ def run_profile(
     arguments: ProfileArguments,
     out: Path,
     *,
-    directions: Path | None = None,
+    beside: Path,
     rehearse: "Callable[[Prepared], object] | None" = None,
 ) -> Profile:
     """Load, draw and profile, with a progress bar; under torchrun, this process's share of it.
@@ -60,11 +88,13 @@ def run_profile(
     metrics: their weights by name; none for the default.
     arguments: the command line's options.
     out: the run's directory, into which checkpoints are written.
-    directions: where to write the side file of singular vectors.
+    beside: where to write files of singular vectors, if any are asked for.
     rehearse: called between loading and the long work, so that what it raises is not raised only after that.
     """
     if arguments.check_labels and arguments.shard:
         raise ModelError("--check-labels trains adapters, which sharded weights do not allow; leave it or --shard out")
+    if arguments.warm_up is not None and arguments.shard:
+        raise ModelError("--warm-up trains adapters, which sharded weights do not allow; leave it or --shard out")
     names = tuple(metrics) or DEFAULT_METRICS
     check_at_once(model, names, arguments)
     from layerlens_core.profiling.distributed.workers import by_torchrun, joined
@@ -73,7 +103,7 @@ def run_profile(
         with joined(by_torchrun()) as workers:
             where = workers.agreed(lambda: choose_device(arguments.device, workers))
             prepared = workers.agreed(lambda: _prepare(model, arguments, rehearse))
-            return _profile(prepared, names, arguments, out, where=where, workers=workers, directions=directions)
+            return _profile(prepared, names, arguments, out, where=where, workers=workers, beside=beside)
     except KeyboardInterrupt:
         if checkpoints(out) and is_first():
             say("\ninterrupted; the same command with --resume goes on from where it was")
@@ -95,6 +125,7 @@ def check_at_once(model: str, metrics: Iterable[str], arguments: ProfileArgument
     from layerlens_core.values.statistics import check_sketched
 
     providers = [default().get("metric", name) for name in metrics]
+    arguments.warm_up_into(Path())
     check_source(model)
     check_data(arguments.data)
     needs = needs_of(providers, spectrum=arguments.spectrum)
@@ -151,7 +182,7 @@ def _profile(
     *,
     where: Any,
     workers: "Workers",
-    directions: Path | None,
+    beside: Path,
 ) -> Profile:
     import torch
 
@@ -169,7 +200,8 @@ def _profile(
         labels=prepared.labels,
         latency=arguments.latency,
         spectrum=arguments.spectrum,
-        directions=directions,
+        directions=beside if arguments.directions else None,
+        warm_up=arguments.warm_up_into(beside),
         samples="all" if isinstance(arguments.samples, int) else arguments.samples[0],
         compile=arguments.compile,
     )

@@ -103,8 +103,22 @@ profile_options = _several(
     click.option("--spectrum", is_flag=True, help="Also find gradients' singular values, for LoRA's gain by rank."),
     click.option(
         "--directions", is_flag=True,
-        help="Also write the gradients' leading singular vectors, for a gradient-aligned start.",
+        help="Also write the gradients' leading singular vectors, for a gradient-aligned start and for cores.",
     ),
+    click.option(
+        "--warm-up", metavar="SHARE|STEPS",
+        help="Then train adapters for a share of the run, such as 10%, or for so many steps: for cores, along the "
+        "update's leading singular vectors, and for the metric loss_change.",
+    ),
+    click.option("--warm-up-rank", type=click.IntRange(1), help="Of these adapters.  [default: 64]"),
+    click.option(
+        "--warm-up-rate", type=click.FloatRange(0, min_open=True), help="Their learning rate.  [default: 0.02 / √rank]"
+    ),
+    click.option(
+        "--epochs", type=click.FloatRange(0, min_open=True),
+        help="Of the run that --warm-up is a share of, through the samples.  [default: 3]",
+    ),
+    click.option("--batch", type=click.IntRange(1), help="Samples a step, of that run too.  [default: 32]"),
     click.option("--resume", is_flag=True, help="Go on with a profile that was interrupted in RUN."),
     click.option("--compile", is_flag=True, help="Fuse what lies between linear modules; pays in long profiles."),
     click.option("--shard", is_flag=True, help="Under torchrun: spread a model that is too large over the devices."),

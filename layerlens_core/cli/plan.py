@@ -18,6 +18,7 @@ from layerlens_core.cli.options import (
 
 if TYPE_CHECKING:
     from layerlens_core.data.prepare import Prepared
+    from layerlens_core.values.profile import Profile
 
 
 @click.command("plan", short_help="Profile a model and plan its fine-tuning.")
@@ -44,7 +45,8 @@ def command(
 ) -> None:
     """Plan MODEL, a local directory or a hub id, for your data and budget.
 
-    Writes RUN/profile.json, RUN/plan.json, RUN/trace.jsonl and, with --directions, RUN/directions.safetensors.
+    Writes RUN/profile.json, RUN/plan.json, RUN/trace.jsonl and, with --directions, RUN/directions.safetensors, or with
+    --warm-up RUN/subspace.safetensors.
     """
     shown = {"model": model, "metrics": metrics, **arguments}
     weights = parse_weights(metrics)
@@ -66,15 +68,24 @@ def command(
             weights,
             profiling,
             out,
-            directions=new if profiling.directions else None,
+            beside=new,
             rehearse=lambda prepared: rehearse(prepared, weights, decision),
         )
         if not is_first():
             return
-        planned = allocate(result, weights=weights or None, **decision)
+        planned = allocate(result, weights=weights_of(result, weights), **decision)
         result.save(new)
         planned.save(new)
     print_result(planned, result, out, as_json)
+
+
+def weights_of(profile: "Profile", given: dict[str, float]) -> dict[str, float] | None:
+    """Weights for all metrics of a profile: a metric that nobody named, as it came with a warm-up, has none of it.
+
+    profile: with its scores.
+    given: by name of metric; none weighs all alike.
+    """
+    return {scores.metric: given.get(scores.metric, 0.0) for scores in profile.scores} if given else None
 
 
 def check_names(decision: dict[str, Any], weights: dict[str, float]) -> None:

@@ -21,7 +21,7 @@ def command(model: str, metrics: tuple[str, ...], out: Path, overwrite: bool, **
     """
     from layerlens_core.cli.measuring import ProfileArguments, run_profile
     from layerlens_core.cli.run_directory import check_output, writing_run
-    from layerlens_core.cli.tables import stability_lines
+    from layerlens_core.cli.tables import stability_lines, warm_up_lines
     from layerlens_core.cli.terminal import is_first, result, say
 
     profiling = ProfileArguments(**arguments)
@@ -29,12 +29,12 @@ def command(model: str, metrics: tuple[str, ...], out: Path, overwrite: bool, **
     shown = {"model": model, "metrics": metrics, **arguments}
     with writing_run(out, "profile", shown) as new:
         check_output(out, overwrite, profiling.resume)
-        scored = run_profile(model, weights, profiling, out, directions=new if profiling.directions else None)
+        scored = run_profile(model, weights, profiling, out, beside=new)
         if not is_first():
             return
         scored.save(new)
     say(f"{scored.samples} samples, mean loss {scored.loss:.4f} nats, {len(scored.statistics)} modules scored")
-    for line in stability_lines(scored):
+    for line in (*warm_up_lines(scored), *stability_lines(scored)):
         say(line)
     for skipped in scored.unscored:
         say(f"not scored: {skipped.name}: {skipped.reason}")

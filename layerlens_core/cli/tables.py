@@ -69,6 +69,18 @@ def margins_line(cause: str) -> str:
     return f"no margins (how far layers are from another method): {cause}; --margins finds them all the same"
 
 
+def warm_up_lines(profile: Profile) -> list[str]:
+    """A line on what a warm-up was, and what it took."""
+    found = profile.warm_up
+    if found is None:
+        return []
+    peak = f", {readable('memory', found.peak)} at most" if found.peak else ""
+    return [
+        f"warm-up: {found.steps} steps of {found.batch} of {found.samples} samples at rank {found.rank} and rate "
+        f"{found.rate:.3g} took {found.seconds:.1f} s{peak}"
+    ]
+
+
 def stability_lines(profile: Profile) -> list[str]:
     """A line on how far rankings can be trusted, warnings, and one on where ``--samples auto`` ended."""
     settings, samples = profile.settings, profile.samples

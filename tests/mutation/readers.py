@@ -21,11 +21,12 @@ from layerlens_core.allocation.allocate import allocate
 from layerlens_core.allocation.explanation import explain
 from layerlens_core.cli.tables import print_explanation, print_plan
 from layerlens_core.files import run as files
-from layerlens_core.files.directions import read_directions, write_directions
+from layerlens_core.files.directions import Source, read_directions, write_directions
 from layerlens_core.profiling.engine.checkpoint import Checkpoint, State
 from layerlens_core.profiling.engine.ledger import Ledger
 from layerlens_core.profiling.engine.schedule import Composition
 from layerlens_core.profiling.profile import profile
+from layerlens_core.profiling.warming.options import WarmUpOptions
 from layerlens_core.values.plan import Plan, load_run
 from layerlens_core.values.profile import Profile
 from mutation.content import Mutation, as_json, as_lines, as_safetensors, bytewise
@@ -65,7 +66,7 @@ def quiet(function: Callable[[], object]) -> None:
 
 
 def a_run(folder: Path) -> Path:
-    """A whole run of a tiny model, with the side file of directions."""
+    """A whole run of a tiny model, with the side files of directions and of a warm-up's subspaces."""
     import zoo
     from zoo.profiled import build, samples
 
@@ -77,7 +78,11 @@ def a_run(folder: Path) -> Path:
     model = build(family, torch.float32)
     with tracing.to_file(folder, run_id="0"):
         tracing.run_started("plan", {"data": "data.jsonl"}, {"python": "3"})
-        found = profile(model, samples(family), metrics=("fisher", "weight_gradient"), spectrum=True, directions=folder)
+        warm_up = WarmUpOptions(length=2, rank=4, batch=4, folder=folder)
+        found = profile(
+            model, samples(family), metrics=("fisher", "weight_gradient"), spectrum=True, directions=folder,
+            warm_up=warm_up,
+        )  # fmt: skip
         planned = allocate(found, options={"quantiles": "0.5"}, strategy="threshold")
     found.save(folder)
     planned.save(folder)
@@ -142,28 +147,38 @@ def trace_reader(root: Path) -> Reader:
 
 def directions_reader(root: Path) -> Reader:
     """``apply --init gradient``: the side file, with and without the digest that the profile holds of it."""
+    return _vectors_reader(root, "gradient", files.DIRECTIONS)
+
+
+def subspace_reader(root: Path) -> Reader:
+    """Cores along a warm-up: likewise its side file."""
+    return _vectors_reader(root, "warm-up", files.SUBSPACE)
+
+
+def _vectors_reader(root: Path, source: Source, name: str) -> Reader:
     run = a_run(root / "run")
     found = Profile.load(run)
     fingerprint = found.inventory.fingerprint
-    folder = root / "directions"
+    digest = found.directions if source == "gradient" or found.warm_up is None else found.warm_up.digest
+    folder = root / Path(name).stem
     if not folder.exists():
         folder.mkdir()
-        shutil.copy(run / files.DIRECTIONS, folder)
-    valid = read_directions(run, fingerprint=fingerprint)
+        shutil.copy(run / name, folder)
+    valid = read_directions(run, fingerprint=fingerprint, source=source)
 
     def read(place: Path) -> dict[str, Any]:
-        vectors = dict(read_directions(place, fingerprint=fingerprint))
-        if found.directions is not None and sum((place / files.DIRECTIONS).read_bytes()) % 2:
-            recorded = dict(read_directions(place, fingerprint=fingerprint, digest=found.directions))
+        vectors = dict(read_directions(place, fingerprint=fingerprint, source=source))
+        if sum((place / name).read_bytes()) % 2:
+            recorded = dict(read_directions(place, fingerprint=fingerprint, digest=digest, source=source))
             if not same_pairs(recorded, dict(valid)):
                 raise AssertionError("another content has the digest")
         return vectors
 
     def again(vectors: dict[str, Any], place: Path) -> dict[str, Any]:
-        write_directions(place, vectors, fingerprint=fingerprint, seed=0, samples=1)
-        return dict(read_directions(place, fingerprint=fingerprint))
+        write_directions(place, vectors, fingerprint=fingerprint, seed=0, samples=1, source=source)
+        return dict(read_directions(place, fingerprint=fingerprint, source=source))
 
-    targets = {files.DIRECTIONS: (as_safetensors, bytewise)}
+    targets = {name: (as_safetensors, bytewise)}
     return Reader(folder=folder, targets=targets, read=read, same=same_pairs, again=again)
 
 

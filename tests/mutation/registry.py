@@ -13,6 +13,7 @@ READERS: Mapping[str, Callable[[Path], Reader]] = {
     "trace": readers.trace_reader,
     "checkpoint": readers.checkpoint_reader,
     "directions": readers.directions_reader,
+    "subspace": readers.subspace_reader,
     "adapter": adapters.adapter_reader,
     "patterns": adapters.patterns_reader,
     "names": adapters.names_reader,

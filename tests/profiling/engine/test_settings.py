@@ -19,6 +19,7 @@ OTHERS = {
     "seed": 1,
     "stages": (32, 64),
     "compile": ("model.layers.0",),
+    "warm_up": "70 steps",
 }
 
 
