@@ -12,7 +12,7 @@ from layerlens_core.cli.terminal import is_first, progress_bar, say
 from layerlens_core.errors import ModelError, first_line
 from layerlens_core.files.run import checkpoints
 from layerlens_core.values.profile import Evidence, Profile, Task
-from layerlens_core.values.scores import DEFAULT_METRICS
+from layerlens_core.values.scores import default_metric
 
 if TYPE_CHECKING:
     from layerlens_core.data.prepare import Prepared
@@ -44,6 +44,13 @@ class ProfileArguments:
     dtype: str
     trust_remote_code: bool
 
+    @property
+    def default_metrics(self) -> tuple[str, ...]:
+        """What scores where no metric is named."""
+        samples: Literal["all", "auto"] = "all" if isinstance(self.samples, int) else "auto"
+        name, _ = default_metric(sharded=self.shard, samples=samples, scores=self.scores)
+        return (name,)
+
 
 def run_profile(
     model: str,
@@ -65,8 +72,8 @@ def run_profile(
     """
     if arguments.check_labels and arguments.shard:
         raise ModelError("--check-labels trains adapters, which sharded weights do not allow; leave it or --shard out")
-    names = tuple(metrics) or DEFAULT_METRICS
-    check_at_once(model, names, arguments)
+    names = tuple(metrics) or None
+    check_at_once(model, names or arguments.default_metrics, arguments)
     from layerlens_core.profiling.distributed.workers import by_torchrun, joined
 
     try:
@@ -145,7 +152,7 @@ def _say_what_was_made(model: str, prepared: "Prepared") -> None:
 
 def _profile(
     prepared: "Prepared",
-    metrics: tuple[str, ...],
+    metrics: tuple[str, ...] | None,
     arguments: ProfileArguments,
     out: Path,
     *,

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from layerlens_core.plugin.protocols import Combine as Combine
     from layerlens_core.plugin.protocols import Context as Context
     from layerlens_core.plugin.protocols import Export as Export
+    from layerlens_core.plugin.protocols import HalvedScores as HalvedScores
     from layerlens_core.plugin.protocols import Method as Method
     from layerlens_core.plugin.protocols import Score as Score
     from layerlens_core.plugin.protocols import Select as Select
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from layerlens_core.profiling.hooks.gathered import Moments as Moments
     from layerlens_core.profiling.hooks.gathered import input_moments as input_moments
     from layerlens_core.profiling.hooks.gathered import mean_gradients as mean_gradients
+    from layerlens_core.profiling.hooks.gathered import mean_gradients_of_parts as mean_gradients_of_parts
     from layerlens_core.profiling.hooks.gathered import plain_weight as plain_weight
     from layerlens_core.profiling.model.devices import input_device as input_device
     from layerlens_core.profiling.model.frozen import untouched as untouched
@@ -115,7 +117,7 @@ _HOMES = {
         "strategy",
     ),
     "plugin.registry": ("register",),
-    "plugin.protocols": ("Score", "ActiveScore", "Combine", "Select", "Method", "Export", "Context"),
+    "plugin.protocols": ("Score", "ActiveScore", "HalvedScores", "Combine", "Select", "Method", "Export", "Context"),
     # What providers get and give.
     "values.statistics": ("STATISTICS", "ModuleStatistics", "SketchError"),
     "values.inventory": (
@@ -147,7 +149,13 @@ _HOMES = {
     "plugin.active": ("ActiveProfile",),
     "adaptation.attach": ("temporary_lora",),
     "adaptation.attached": ("lora_layers",),
-    "profiling.hooks.gathered": ("Moments", "mean_gradients", "input_moments", "plain_weight"),
+    "profiling.hooks.gathered": (
+        "Moments",
+        "mean_gradients",
+        "mean_gradients_of_parts",
+        "input_moments",
+        "plain_weight",
+    ),
     "profiling.model.devices": ("input_device",),
     "profiling.model.frozen": ("untouched",),
     "profiling.model.losses": ("per_sample_losses",),
