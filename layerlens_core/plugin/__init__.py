@@ -56,11 +56,11 @@ if TYPE_CHECKING:
     from layerlens_core.plugin.providers import StrategyProvider as StrategyProvider
     from layerlens_core.plugin.providers import strategy as strategy
     from layerlens_core.plugin.registry import register as register
-    from layerlens_core.profiling.hooks.gathered import Moments as Moments
     from layerlens_core.profiling.hooks.gathered import input_moments as input_moments
     from layerlens_core.profiling.hooks.gathered import mean_gradients as mean_gradients
     from layerlens_core.profiling.hooks.gathered import mean_gradients_of_parts as mean_gradients_of_parts
     from layerlens_core.profiling.hooks.gathered import plain_weight as plain_weight
+    from layerlens_core.profiling.hooks.moments import Moments as Moments
     from layerlens_core.profiling.model.devices import input_device as input_device
     from layerlens_core.profiling.model.frozen import untouched as untouched
     from layerlens_core.profiling.model.losses import per_sample_losses as per_sample_losses
@@ -149,13 +149,8 @@ _HOMES = {
     "plugin.active": ("ActiveProfile",),
     "adaptation.attach": ("temporary_lora",),
     "adaptation.attached": ("lora_layers",),
-    "profiling.hooks.gathered": (
-        "Moments",
-        "mean_gradients",
-        "mean_gradients_of_parts",
-        "input_moments",
-        "plain_weight",
-    ),
+    "profiling.hooks.gathered": ("mean_gradients", "mean_gradients_of_parts", "input_moments", "plain_weight"),
+    "profiling.hooks.moments": ("Moments",),
     "profiling.model.devices": ("input_device",),
     "profiling.model.frozen": ("untouched",),
     "profiling.model.losses": ("per_sample_losses",),

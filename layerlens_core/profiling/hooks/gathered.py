@@ -15,6 +15,7 @@ from layerlens_core.errors import NonFiniteError
 from layerlens_core.inspection.packed import packed_tensors
 from layerlens_core.plugin.active import ActiveProfile
 from layerlens_core.profiling.hooks.attach import attached
+from layerlens_core.profiling.hooks.moments import Moments
 from layerlens_core.profiling.hooks.tap import Ear
 from layerlens_core.profiling.hooks.turns import in_turns
 from layerlens_core.profiling.model.devices import input_device, on, weight_device
@@ -25,44 +26,6 @@ from layerlens_core.profiling.model.vocabulary_head import VocabularyHead
 from layerlens_core.profiling.model.weights import dense_weight
 from layerlens_core.profiling.samples.sample import Sample, collate, runs, shapes, tokens
 from layerlens_core.profiling.samples.tasks import count_labels, pad_token_id
-
-
-@define(eq=False)
-class Moments:
-    """Count, mean and scatter of rows, merged batch by batch (Chan, Golub and LeVeque 1979).
-
-    count: of the rows.
-    mean: over the rows [features], float64.
-    scatter: Σ (x − mean)(x − mean)ᵀ [features, features], float64.
-    """
-
-    count: int
-    mean: Tensor
-    scatter: Tensor
-
-    @classmethod
-    def nothing(cls, features: int, device: torch.device) -> "Moments":
-        """Of no rows."""
-        return cls(
-            0,
-            torch.zeros(features, dtype=torch.float64, device=device),
-            torch.zeros(features, features, dtype=torch.float64, device=device),
-        )
-
-    def add(self, rows: Tensor) -> None:
-        """Take rows [n, features]; products of those in 16 and 32 bits, less their mean, are summed in float32."""
-        new = len(rows)
-        if not new:
-            return
-        rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
-        mean = rows.double().mean(dim=0)
-        centred = rows - mean.to(rows.dtype)
-        total = self.count + new
-        apart = mean - self.mean
-        self.scatter += centred.T @ centred
-        self.scatter += torch.outer(apart, apart) * (self.count * new / total)
-        self.mean += apart * (new / total)
-        self.count = total
 
 
 def mean_gradients(profile: ActiveProfile, samples: Sequence[Sample] | None = None) -> Iterator[tuple[str, Tensor]]:
@@ -110,15 +73,9 @@ def mean_gradients_of_parts(
         return sums
 
     for name, found in in_turns(profile, lambda n_out, n_in: len(parts) * n_out * n_in * 4, sum(counts), gather):
-        like = next(iter(found.by_part.values()), None)
-        like = _zeros(profile, name) if like is None else like
-        yield (
-            name,
-            tuple(
-                found.by_part.pop(part).div_(count) if part in found.by_part else torch.zeros_like(like)
-                for part, count in enumerate(counts)
-            ),
-        )
+        known = {part: total.div_(counts[part]) for part, total in found.by_part.items()}
+        like = next(iter(known.values())) if known else _zeros(profile, name)
+        yield name, tuple(known[part] if part in known else torch.zeros_like(like) for part in range(len(parts)))
 
 
 def input_moments(profile: ActiveProfile) -> Iterator[tuple[str, Moments]]:

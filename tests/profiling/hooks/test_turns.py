@@ -10,10 +10,7 @@ import zoo
 from layerlens_core.profiling.hooks import turns as module
 from layerlens_core.profiling.hooks.gathered import mean_gradients
 from layerlens_core.profiling.hooks.turns import LEAST, MOST, in_turns, room, turns
-from layerlens_core.profiling.model.devices import free_memory
 from zoo.profiled import active_profile
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -103,17 +100,3 @@ def test_gradients_after_memory_ran_out_are_the_same(profile, monkeypatch):
     for name, gradient in mean_gradients(profile):
         torch.testing.assert_close(gradient, expected[name], rtol=1e-9, atol=1e-12)
     assert len(calls) > 4
-
-
-def test_a_container_bounds_what_is_free(tmp_path, monkeypatch):
-    most, used = tmp_path / "memory.max", tmp_path / "memory.current"
-    monkeypatch.setattr("layerlens_core.profiling.model.devices._CONTAINER", (most, used))
-    outside = free_memory(CPU)
-    assert outside > 1000
-    most.write_text("max\n")
-    used.write_text("7000\n")
-    assert free_memory(CPU) > 1000, "it has no limit"
-    most.write_text("8000\n")
-    assert free_memory(CPU) == 1000
-    used.write_text("9000\n")
-    assert free_memory(CPU) == 0
