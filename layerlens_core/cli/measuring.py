@@ -12,7 +12,7 @@ from layerlens_core.cli.terminal import is_first, progress_bar, say
 from layerlens_core.errors import DataError, ModelError, first_line
 from layerlens_core.files.run import checkpoints
 from layerlens_core.values.profile import Evidence, Profile, Task
-from layerlens_core.values.scores import DEFAULT_METRICS
+from layerlens_core.values.scores import default_metric
 
 if TYPE_CHECKING:
     from layerlens_core.data.prepare import Prepared
@@ -68,6 +68,13 @@ class ProfileArguments:
             raise DataError(f"{option} is of a warm-up; give --warm-up, such as --warm-up 10%, too")
         return None
 
+    @property
+    def default_metrics(self) -> tuple[str, ...]:
+        """What scores where no metric is named."""
+        samples: Literal["all", "auto"] = "all" if isinstance(self.samples, int) else "auto"
+        name, _ = default_metric(sharded=self.shard, samples=samples, scores=self.scores)
+        return (name,)
+
 
 def _silent(_line: str) -> None:
     """Says nothing, in processes that are not the first."""
@@ -95,8 +102,8 @@ def run_profile(
         raise ModelError("--check-labels trains adapters, which sharded weights do not allow; leave it or --shard out")
     if arguments.warm_up is not None and arguments.shard:
         raise ModelError("--warm-up trains adapters, which sharded weights do not allow; leave it or --shard out")
-    names = tuple(metrics) or DEFAULT_METRICS
-    check_at_once(model, names, arguments)
+    names = tuple(metrics) or None
+    check_at_once(model, names or arguments.default_metrics, arguments)
     from layerlens_core.profiling.distributed.workers import by_torchrun, joined
 
     try:
@@ -176,7 +183,7 @@ def _say_what_was_made(model: str, prepared: "Prepared") -> None:
 
 def _profile(
     prepared: "Prepared",
-    metrics: tuple[str, ...],
+    metrics: tuple[str, ...] | None,
     arguments: ProfileArguments,
     out: Path,
     *,

@@ -8,6 +8,7 @@ import attrs
 import click
 
 from layerlens_core.errors import LayerLensError, PlanError, ScoreError
+from layerlens_core.values.scores import DEFAULT_METRIC, DEFAULT_PASSIVE_METRIC
 
 if TYPE_CHECKING:
     from layerlens_core.values.costs import Training
@@ -17,6 +18,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 #: Rows that ``--samples auto`` takes at most, where no number is given.
 AUTO_MOST = 4096
+#: Of ``--metric``, where it may be left out.
+METRIC_HELP = (
+    f"Repeatable.  [default: {DEFAULT_METRIC}; {DEFAULT_PASSIVE_METRIC} with --shard, --samples auto, and --scores "
+    "other than exact]"
+)
 #: The seeds that every random generator takes.
 SEED = click.IntRange(0, 2**32 - 1)
 

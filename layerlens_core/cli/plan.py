@@ -7,6 +7,7 @@ import click
 
 from layerlens_core.cli.options import (
     DECISION_NAMES,
+    METRIC_HELP,
     data_options,
     decision_arguments,
     decision_options,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     "metrics",
     multiple=True,
     metavar="NAME[=WEIGHT]",
-    help="Repeatable.  [default: weight_gradient]",
+    help=METRIC_HELP,
 )
 @decision_options
 @profile_options

@@ -5,13 +5,13 @@ from typing import Any
 
 import click
 
-from layerlens_core.cli.options import data_options, output_options, parse_weights, profile_options
+from layerlens_core.cli.options import METRIC_HELP, data_options, output_options, parse_weights, profile_options
 
 
 @click.command("profile", short_help="Score a model's layers on your data.")
 @click.argument("model")
 @data_options
-@click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Repeatable.  [default: weight_gradient]")
+@click.option("--metric", "metrics", multiple=True, metavar="NAME", help=METRIC_HELP)
 @profile_options
 @output_options
 def command(model: str, metrics: tuple[str, ...], out: Path, overwrite: bool, **arguments: Any) -> None:

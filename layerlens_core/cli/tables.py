@@ -92,7 +92,7 @@ def stability_lines(profile: Profile) -> list[str]:
     if unknown := [scores.metric for scores in profile.scores if scores.metric not in known]:
         lines.append(
             f"how stable the ranking by {', '.join(unknown)} is, is not known: that takes three layers and four groups "
-            "of samples, and a metric that is a mean over samples or gives standard errors"
+            "of samples, and a metric that is a mean over samples, or gives standard errors or scores of halves"
         )
     lines += [f"warning: {doubt}" for doubt in doubts(profile)]
     if settings.get("batches") in _BATCHES:

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from layerlens_core.plugin.protocols import Combine as Combine
     from layerlens_core.plugin.protocols import Context as Context
     from layerlens_core.plugin.protocols import Export as Export
+    from layerlens_core.plugin.protocols import HalvedScores as HalvedScores
     from layerlens_core.plugin.protocols import Method as Method
     from layerlens_core.plugin.protocols import Score as Score
     from layerlens_core.plugin.protocols import Select as Select
@@ -56,10 +57,11 @@ if TYPE_CHECKING:
     from layerlens_core.plugin.providers import StrategyProvider as StrategyProvider
     from layerlens_core.plugin.providers import strategy as strategy
     from layerlens_core.plugin.registry import register as register
-    from layerlens_core.profiling.hooks.gathered import Moments as Moments
     from layerlens_core.profiling.hooks.gathered import input_moments as input_moments
     from layerlens_core.profiling.hooks.gathered import mean_gradients as mean_gradients
+    from layerlens_core.profiling.hooks.gathered import mean_gradients_of_parts as mean_gradients_of_parts
     from layerlens_core.profiling.hooks.gathered import plain_weight as plain_weight
+    from layerlens_core.profiling.hooks.moments import Moments as Moments
     from layerlens_core.profiling.model.devices import input_device as input_device
     from layerlens_core.profiling.model.frozen import untouched as untouched
     from layerlens_core.profiling.model.losses import per_sample_losses as per_sample_losses
@@ -125,7 +127,7 @@ _HOMES = {
         "strategy",
     ),
     "plugin.registry": ("register",),
-    "plugin.protocols": ("Score", "ActiveScore", "Combine", "Select", "Method", "Export", "Context"),
+    "plugin.protocols": ("Score", "ActiveScore", "HalvedScores", "Combine", "Select", "Method", "Export", "Context"),
     # What providers get and give.
     "values.statistics": ("STATISTICS", "ModuleStatistics", "SketchError"),
     "values.inventory": (
@@ -157,7 +159,8 @@ _HOMES = {
     "plugin.active": ("ActiveProfile",),
     "adaptation.attach": ("temporary_lora",),
     "adaptation.attached": ("lora_layers",),
-    "profiling.hooks.gathered": ("Moments", "mean_gradients", "input_moments", "plain_weight"),
+    "profiling.hooks.gathered": ("mean_gradients", "mean_gradients_of_parts", "input_moments", "plain_weight"),
+    "profiling.hooks.moments": ("Moments",),
     "profiling.model.devices": ("input_device",),
     "profiling.model.frozen": ("untouched",),
     "profiling.model.losses": ("per_sample_losses",),

@@ -32,6 +32,7 @@ class ActiveProfile:
     micro_batch: samples that fit into one forward and backward pass.
     seed: for whatever the metric draws.
     progress: call it with how much is done and how much there is.
+    equal_lengths: padding changes what this model computes, so that only samples of one length may share a batch.
     """
 
     model: "PreTrainedModel"
@@ -44,6 +45,7 @@ class ActiveProfile:
     progress: Callable[[int, int], None]
     modules: tuple[str, ...] = ()
     granularity: Granularity = "layer"
+    equal_lengths: bool = False
 
     @property
     def units(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from layerlens_core.errors import PluginError, nearest
 from layerlens_core.plugin.active import ActiveProfile
+from layerlens_core.plugin.protocols import HalvedScores
 from layerlens_core.values.consistency.numbers import finite, shown
 from layerlens_core.values.statistics import ModuleStatistics
 
@@ -14,7 +15,8 @@ def score_given(origin: object, result: Any, argument: object) -> Any:
     """What a metric gave, as plain floats.
 
     origin: whom an error names.
-    result: the score of a module; of an active metric scores by layer or module, or several repeats of them.
+    result: the score of a module; of an active metric scores by layer or module, several repeats of them, or those of
+        halves beside them.
     argument: what the metric was called with.
 
     Raises `PluginError`.
@@ -33,8 +35,10 @@ def score_given(origin: object, result: Any, argument: object) -> Any:
 Scores = dict[str, float | tuple[float, float]]
 
 
-def _active_scores(origin: object, result: Any, profile: ActiveProfile) -> Scores | tuple[Scores, ...]:
-    """Scores by name; of a metric that repeats what it does, those of every repeat."""
+def _active_scores(origin: object, result: Any, profile: ActiveProfile) -> Scores | tuple[Scores, ...] | HalvedScores:
+    """Scores by name; of a metric that repeats what it does, those of every repeat; or those beside halves'."""
+    if isinstance(result, HalvedScores):
+        return _halved_scores(origin, result, profile)
     if not (isinstance(result, Sequence) and result and all(isinstance(repeat, Mapping) for repeat in result)):
         return _unit_scores(origin, result, profile)
     repeats = tuple(_unit_scores(origin, repeat, profile) for repeat in result)
@@ -44,6 +48,26 @@ def _active_scores(origin: object, result: Any, profile: ActiveProfile) -> Score
             f"{origin} gave a standard error for {pair} in one of several repeats; errors follow from their spread"
         )
     return repeats
+
+
+def _halved_scores(origin: object, result: HalvedScores, profile: ActiveProfile) -> HalvedScores:
+    if not (isinstance(result.halves, Sequence) and len(result.halves) == 2):
+        raise PluginError(
+            f"{origin} must give the scores of two halves of the samples, but gave {shown(result.halves)}"
+        )
+    scores, *halves = (_bare_scores(origin, each, profile) for each in (result.scores, *result.halves))
+    return HalvedScores(scores=scores, halves=(halves[0], halves[1]))
+
+
+def _bare_scores(origin: object, result: Any, profile: ActiveProfile) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for unit, score in _unit_scores(origin, result, profile).items():
+        if isinstance(score, tuple):
+            raise PluginError(
+                f"{origin} gave a standard error for {unit} beside halves of the samples; give one of both"
+            )
+        found[unit] = score
+    return found
 
 
 def _unit_scores(origin: object, result: Any, profile: ActiveProfile) -> Scores:

@@ -36,8 +36,24 @@ class Score(Protocol):
         """The raw score of a module, in the metric's declared unit; never normalised."""
 
 
-#: What an active metric gives: scores by name, bare or with their standard errors, or bare scores of several repeats.
-ActiveScores = Mapping[str, float | tuple[float, float]] | Sequence[Mapping[str, float]]
+@frozen(kw_only=True)
+class HalvedScores:
+    """Scores of all samples, beside those of two halves of them without a sample in common.
+
+    The halves tell how stable the order is, and nothing else: scores are those of all samples, which need not be the
+    halves' mean.
+
+    scores: by name of unit.
+    halves: the same of each half.
+    """
+
+    scores: Mapping[str, float]
+    halves: tuple[Mapping[str, float], Mapping[str, float]]
+
+
+#: What an active metric gives: scores by name, bare or with their standard errors; bare scores of several repeats; or
+#: bare scores beside those of halves of the samples.
+ActiveScores = Mapping[str, float | tuple[float, float]] | Sequence[Mapping[str, float]] | HalvedScores
 
 
 class ActiveScore(Protocol):
@@ -54,6 +70,9 @@ class ActiveScore(Protocol):
         sequence of its bare scores instead, one mapping a repeat. Scores are their means, and standard errors follow
         from their spread, those of layers too, whose modules' scores need not be independent. (Errors that come with
         scores of modules are taken to be independent.)
+
+        A metric that measures a size, which is nowhere negative, gives `HalvedScores`: the profile then tells how
+        stable its ranking is, and nothing is taken from the scores.
         """
 
 

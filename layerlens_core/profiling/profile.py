@@ -27,16 +27,22 @@ from layerlens_core.profiling.engine.stopping import MOST, settled, stages
 from layerlens_core.profiling.gradients.sketches import COLUMNS
 from layerlens_core.profiling.model.weights import is_sharded
 from layerlens_core.profiling.reading import Settled, measured_as_read
-from layerlens_core.profiling.recorded import missing_layers, recorded_settings, scored_layers, written_directions
+from layerlens_core.profiling.recorded import (
+    chosen_metrics,
+    missing_layers,
+    recorded_settings,
+    scored_layers,
+    written_directions,
+)
 from layerlens_core.profiling.samples.batches import read, split
 from layerlens_core.profiling.samples.sample import Sample, digest
 from layerlens_core.profiling.samples.tasks import count_labels, task_of
-from layerlens_core.profiling.scoring import Metric, load_metrics, stabilities, stabilities_of_errors
+from layerlens_core.profiling.scoring import Metric, Scored, load_metrics, stabilities, told
 from layerlens_core.profiling.warming.options import WarmUpOptions
 from layerlens_core.profiling.warming.profiled import check_warm_up, with_warm_up
 from layerlens_core.values.inventory import Inventory
 from layerlens_core.values.profile import Profile, Task, versions
-from layerlens_core.values.scores import DEFAULT_METRICS
+from layerlens_core.values.scores import DEFAULT_PASSIVE_METRIC
 
 #: Exact squared gradient norms; sketches with confidence intervals; or sketches, and exact where the ranking is open.
 Scores = Literal["exact", "sketch", "auto"]
@@ -52,7 +58,7 @@ class Progress(Protocol):
 class ProfileOptions:
     """What a profile is to hold, and how it is measured; see `profile`."""
 
-    metrics: tuple[str, ...] = DEFAULT_METRICS
+    metrics: tuple[str, ...] | None = None
     task: Task | None = None
     group: int = 2
     micro_batch: Samples = "auto"
@@ -71,7 +77,7 @@ def profile(
     model: PreTrainedModel,
     batches: Iterable[Any],
     *,
-    metrics: Iterable[str] = DEFAULT_METRICS,
+    metrics: Iterable[str] | None = None,
     task: Task | None = None,
     group: int = 2,
     micro_batch: Samples = "auto",
@@ -95,10 +101,11 @@ def profile(
     model: a transformers model with a head for its task.
     batches: a DataLoader, a datasets.Dataset, or any iterable of mappings with ``input_ids`` (or ``pixel_values``),
         ``attention_mask`` and ``labels``; causal models predict their own input where ``labels`` are missing.
-    metrics: names of metric providers: ``fisher`` and ``gradient_energy``, (nats/weight)², sums over a layer's modules;
-        ``weight_gradient``, nats a weight, a mean over a layer's weights; ``proxy_eval``, nats, of whole layers, by
-        three short fine-tunes; ``loss_change``, shares, sums over modules, by three short warm-ups. The first three are
-        means over samples. ``layerlens plugins`` says it of others.
+    metrics: names of metric providers. By default ``gora``, nats a weight, a mean over a layer's weights; where weights
+        are sharded, and with other than the default ``samples`` or ``scores``, ``weight_gradient`` (`default_metric`).
+        ``fisher`` and ``gradient_energy``, (nats/weight)², sums over a layer's modules, are means over samples, as
+        ``weight_gradient`` is; ``proxy_eval``, nats, of whole layers, takes three short fine-tunes; ``loss_change``,
+        shares, sums over modules, three short warm-ups. ``layerlens plugins`` tells of others.
     task: by default that of the model's class.
     group: samples whose mean gradient makes one gradient energy.
     micro_batch: samples in one pass, ``auto`` by free memory; the scores do not depend on it.
@@ -128,7 +135,8 @@ def profile(
     and where. Warns of metrics whose ranking is mostly chance.
     """
     options = ProfileOptions(
-        metrics=tuple(metrics), task=task, group=group, micro_batch=micro_batch, seed=seed, scores=scores,
+        metrics=None if metrics is None else tuple(metrics),
+        task=task, group=group, micro_batch=micro_batch, seed=seed, scores=scores,
         labels=tuple(labels), latency=latency, spectrum=spectrum, directions=directions, samples=samples,
         compile=compile, warm_up=WarmUpOptions.of(warm_up, directions or run),
     )  # fmt: skip
@@ -157,7 +165,8 @@ def profile_with(
     registry: as in `profile`.
     """
     report = progress or (lambda stage, done, total: None)
-    metrics = load_metrics(options.metrics, default() if registry is None else registry)
+    names, chosen = chosen_metrics(model, options)
+    metrics = load_metrics(names, default() if registry is None else registry)
     check_bare(model)
     task = options.task or task_of(model)
     inventory = inventory or inspect(model)
@@ -170,10 +179,10 @@ def profile_with(
     batch, places = min(measured.micro_batch, SAMPLES), Places.of(inventory)
     activations = measure_activations(model, inventory, used, task, batch=batch, places=places)
     workers = execution.workers
-    scores = [
+    found = [
         metric.active(_active_profile(model, inventory, used, measured, options, task, report, metric), workers)
         if metric.provider.active
-        else metric.measured(measured.statistics, inventory, measured.ledger, options.seed)
+        else Scored(metric.measured(measured.statistics, inventory, measured.ledger, options.seed))
         for metric in metrics
     ]
     scored = [statistics.module for statistics in measured.statistics]
@@ -181,19 +190,20 @@ def profile_with(
     result = Profile(
         inventory=inventory,
         task=task,
-        scores=tuple(scores),
+        scores=tuple(each.scores for each in found),
         statistics=measured.statistics,
         unscored=(*measured.unscored, *places.left_out(scored), *missing_layers(inventory, measured)),
         labels=options.labels,
         data=digest(used),
         samples=measured.samples,
         loss=measured.loss,
-        settings=recorded_settings(model, options, stability, metrics, most, measured),
+        settings=recorded_settings(model, options, stability, metrics, most, measured) | chosen,
         versions=versions(),
         activations=activations,
         latency=workers.first(measure_latency(model, inventory) if options.latency and workers.rank == 0 else {}),
-        stability=stability | stabilities_of_errors(metrics, scores, inventory, options.seed),
-        module_stability=stabilities(metrics, inventory, measured.ledger, scored, options.seed, "module"),
+        stability=stability | told(found, "layer"),
+        module_stability=stabilities(metrics, inventory, measured.ledger, scored, options.seed, "module")
+        | told(found, "module"),
         directions=written_directions(measured, inventory, options, workers),
     )
     context = _active_profile(model, inventory, used, measured, options, task, report, metrics[0])
@@ -214,7 +224,7 @@ def _check(model: PreTrainedModel, metrics: Sequence[Metric], options: ProfileOp
         )
     if options.samples == "auto" and not any(metric.is_mean for metric in metrics):
         raise ScoreError(
-            f"samples=auto needs a metric that is a mean over samples, such as {DEFAULT_METRICS[0]}; "
+            f"samples=auto needs a metric that is a mean over samples, such as {DEFAULT_PASSIVE_METRIC}; "
             f"{', '.join(metric.name for metric in metrics)} is none"
         )
     if options.scores == "auto" and execution.resume:
@@ -325,6 +335,7 @@ def _active_profile(
         micro_batch=measured.micro_batch,
         seed=options.seed,
         progress=_reporting(report, metric.name),
+        equal_lengths=measured.company == "equal lengths",
     )
 
 

@@ -10,11 +10,21 @@ from layerlens_core.profiling.distributed.workers import Workers
 from layerlens_core.profiling.engine.measure import Measurements
 from layerlens_core.profiling.engine.stopping import auto_settings
 from layerlens_core.profiling.gradients.sketches import COLUMNS
+from layerlens_core.profiling.model.weights import is_sharded
 from layerlens_core.profiling.scoring import Metric
 from layerlens_core.values.inventory import Inventory, Skipped
+from layerlens_core.values.scores import default_metric
 
 if TYPE_CHECKING:
     from layerlens_core.profiling.profile import ProfileOptions
+
+
+def chosen_metrics(model: PreTrainedModel, options: "ProfileOptions") -> tuple[tuple[str, ...], dict[str, str]]:
+    """The names of the metrics, and what the profile records of them where none were named."""
+    if options.metrics is not None:
+        return options.metrics, {}
+    name, why = default_metric(sharded=is_sharded(model), samples=options.samples, scores=options.scores)
+    return (name,), {"metrics": f"default: {name}{f', as {why}' if why else ''}"}
 
 
 def recorded_settings(

@@ -5,20 +5,38 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import cast
 
 import attrs
-from attrs import frozen
+from attrs import field, frozen
 
 from layerlens_core.errors import ScoreError
 from layerlens_core.plugin.active import ActiveProfile
 from layerlens_core.plugin.probe import check_needs
-from layerlens_core.plugin.protocols import ActiveScore, ActiveScores, Score
+from layerlens_core.plugin.protocols import ActiveScore, ActiveScores, HalvedScores, Score
 from layerlens_core.plugin.providers import MetricProvider
 from layerlens_core.plugin.registry import Registry
 from layerlens_core.profiling.distributed.workers import Workers
 from layerlens_core.profiling.engine.ledger import Ledger
-from layerlens_core.profiling.engine.stability import errors_of_repeats, jackknife, split_half, split_half_of_errors
+from layerlens_core.profiling.engine.stability import (
+    errors_of_repeats,
+    jackknife,
+    rank_correlation,
+    split_half,
+    split_half_of_errors,
+)
 from layerlens_core.values.inventory import Inventory
 from layerlens_core.values.scores import Granularity, RawScores
 from layerlens_core.values.statistics import ModuleStatistics
+
+
+@frozen
+class Scored:
+    """What a metric found.
+
+    scores: raw.
+    stability: by granularity, how far the ranking agrees between halves of the samples, where the metric itself tells.
+    """
+
+    scores: RawScores
+    stability: Mapping[str, float] = field(factory=dict)
 
 
 @frozen(kw_only=True)
@@ -47,21 +65,35 @@ class Metric:
         score = cast(Score, self.function)
         return self._raw({each.module: score(each) for each in statistics})
 
-    def active(self, profile: ActiveProfile, workers: Workers) -> RawScores:
-        """Raw scores of a metric that runs the model: the first worker runs it, and all get its scores."""
+    def active(self, profile: ActiveProfile, workers: Workers) -> Scored:
+        """What a metric that runs the model finds: the first worker runs it, and all get its scores."""
         score = cast(ActiveScore, self.function)
 
         def found() -> ActiveScores:
             return score(profile) if workers.rank == 0 else {}
 
         (given,) = workers.first((workers.agreed(found),))
-        if not isinstance(given, Mapping):
-            return self._repeated(given, profile.inventory)
-        pairs = {unit: found for unit, found in given.items() if isinstance(found, tuple)}
-        numbers = {unit: found for unit, found in given.items() if not isinstance(found, tuple)}
-        scores = self._raw(numbers | {unit: value for unit, (value, _) in pairs.items()})
-        errors = {unit: error for unit, (_, error) in pairs.items()}
-        return attrs.evolve(scores, errors={**errors, **scores.errors_by_layer(errors, profile.inventory)})
+        if isinstance(given, HalvedScores):
+            return self._halved(given, profile.inventory)
+        if isinstance(given, Mapping):
+            pairs = {unit: found for unit, found in given.items() if isinstance(found, tuple)}
+            numbers = {unit: found for unit, found in given.items() if not isinstance(found, tuple)}
+            scores = self._raw(numbers | {unit: value for unit, (value, _) in pairs.items()})
+            errors = {unit: error for unit, (_, error) in pairs.items()}
+            scores = attrs.evolve(scores, errors={**errors, **scores.errors_by_layer(errors, profile.inventory)})
+        else:
+            scores = self._repeated(given, profile.inventory)
+        return Scored(scores, _stability_of_errors(scores, profile.inventory, profile.seed))
+
+    def _halved(self, given: HalvedScores, inventory: Inventory) -> Scored:
+        """Scores with the rank correlation between the halves, of layers, and of modules where these are scored."""
+        scores = self._raw(given.scores)
+        halves = [self._raw(half) for half in given.halves]
+        ranked = {"layer": [list(half.by_layer(inventory).values()) for half in halves]}
+        if scores.granularity == "module":
+            ranked["module"] = [[half.values[unit] for unit in scores.values] for half in halves]
+        found = {granularity: rank_correlation(*values) for granularity, values in ranked.items()}
+        return Scored(scores, {granularity: each for granularity, each in found.items() if each is not None})
 
     def _repeated(self, repeats: Sequence[Mapping[str, float]], inventory: Inventory) -> RawScores:
         """The mean over repeats, with standard errors of units, and of layers where modules are scored."""
@@ -157,22 +189,16 @@ def stabilities(
     return found
 
 
-def stabilities_of_errors(
-    metrics: Sequence[Metric], scores: Sequence[RawScores], inventory: Inventory, seed: int
-) -> dict[str, float]:
-    """The same by metric that runs the model itself and gives standard errors, from these.
+def told(found: Iterable[Scored], granularity: Granularity) -> dict[str, float]:
+    """By metric that itself tells, how stable its ranking of layers or of modules is."""
+    return {each.scores.metric: each.stability[granularity] for each in found if granularity in each.stability}
 
-    metrics: those asked for.
-    scores: of each of them.
-    inventory: of the model.
-    seed: draws the halves.
-    """
-    found = {}
-    for metric, each in zip(metrics, scores, strict=True):
-        if metric.provider.active and each.errors:
-            values = each.by_layer(inventory)
-            errors = [each.errors[layer] for layer in values]
-            stability = split_half_of_errors(list(values.values()), errors, seed=seed)
-            if stability is not None:
-                found[each.metric] = stability
-    return found
+
+def _stability_of_errors(scores: RawScores, inventory: Inventory, seed: int) -> dict[str, float]:
+    """By granularity, what the standard errors let expect of halves of the samples; of layers alone, if anything."""
+    if not scores.errors:
+        return {}
+    values = scores.by_layer(inventory)
+    errors = [scores.errors[layer] for layer in values]
+    stability = split_half_of_errors(list(values.values()), errors, seed=seed)
+    return {} if stability is None else {"layer": stability}

@@ -113,7 +113,8 @@ class Profile:
     latency: by method, seconds of one target at any size, and for each step of size, on the device that was profiled
         on.
     stability: by metric, the mean rank correlation between layers as scored by one half of the samples and by the
-        other; of an active metric, what its standard errors let expect. Metrics of which nothing is known are left out.
+        other; of an active metric that of the halves which it scored, or what its standard errors let expect. Metrics
+        of which nothing is known are left out.
     module_stability: the same between modules, by metric that scores modules.
     evidence: whether labels have to do with inputs, where that was tried (`layerlens_core.comparison.related` and
         `layerlens_core.comparison.learnable`).

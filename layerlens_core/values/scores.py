@@ -24,8 +24,27 @@ REDUCTIONS: Mapping[Reduction, str] = {
     "weighted_mean": "for ratios and values per weight, by the modules' numbers of weights",
 }
 
-#: The passive signal with the best evidence: shares of squared gradient norms starve modules, this one less so.
-DEFAULT_METRICS = ("weight_gradient",)
+#: The signal with the best evidence (docs/evidence.md).
+DEFAULT_METRIC = "gora"
+#: What is nearest to it of those that the pass for statistics gives, as means over samples.
+DEFAULT_PASSIVE_METRIC = "weight_gradient"
+
+
+def default_metric(*, sharded: bool, samples: Literal["all", "auto"], scores: str) -> tuple[str, str | None]:
+    """The metric where none is named, and why it is not `DEFAULT_METRIC` where it is not.
+
+    sharded: the weights are spread over processes, with which no metric runs the model by itself.
+    samples: ``auto`` stops by metrics that are means over samples.
+    scores: other than ``exact`` are a matter of metrics that the pass for statistics gives.
+    """
+    for against, why in (
+        (sharded, "weights are sharded"),
+        (samples == "auto", "samples are taken until a mean over them has settled"),
+        (scores != "exact", f"scores are asked for as {scores}"),
+    ):
+        if against:
+            return DEFAULT_PASSIVE_METRIC, why
+    return DEFAULT_METRIC, None
 
 
 def _plain(values: Any) -> Any:

@@ -25,11 +25,12 @@ def test_it_stops_and_says_so(layerlens: Any, model: Model, many: str, tmp_path:
     assert found.samples in (32, 64, 128)
     assert found.settings["samples_at_most"] == 150
     assert found.settings["settled"] == 1
+    assert [scores.metric for scores in found.scores] == ["weight_gradient"], "the default there"
     assert min(found.stability.values()) >= 0.95
     said = " ".join(result.stdout.split())
     assert f"--samples auto: {found.samples} of at most 150, where all of these are at least 0.95" in said
     # The same samples asked for by their number: the same scores.
-    layerlens.ok(*asked, found.samples, "--out", tmp_path / "number")
+    layerlens.ok(*asked, found.samples, "--metric", "weight_gradient", "--out", tmp_path / "number")
     assert Profile.load(tmp_path / "number").scores[0].values == pytest.approx(found.scores[0].values, rel=1e-5)
     assert Profile.load(tmp_path / "number").data == found.data
 

@@ -20,7 +20,9 @@ from layerlens_core.values.profile import Profile
 Model = Callable[[str], str]
 Data = Callable[[str], str]
 
-OPTIONS = ("--metric", "weight_gradient", "--metric", "fisher", "--micro-batch", "2", "--budget", "params=r=2")
+#: Metrics that all processes share, and one that the first runs for all.
+METRICS = ("--metric", "weight_gradient", "--metric", "fisher", "--metric", "gora")
+OPTIONS = (*METRICS, "--micro-batch", "2", "--budget", "params=r=2")
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -79,14 +81,17 @@ def test_torchrun_plans_as_one_process_does(layerlens: Any, model: Model, data: 
 def test_a_sharded_model_gets_the_scores_of_a_whole_one(
     layerlens: Any, model: Model, data: Data, tmp_path: Path
 ) -> None:
-    asked = ("profile", model("llama"), "--data", data("text"), "--metric", "weight_gradient", "--device", "cpu")
-    layerlens.ok(*asked, "--out", tmp_path / "one")
+    """By the default, which is one that sharded weights allow."""
+    asked = ("profile", model("llama"), "--data", data("text"), "--device", "cpu")
+    layerlens.ok(*asked, "--metric", "weight_gradient", "--out", tmp_path / "one")
     command = ("-m", "layerlens_core", *asked, "--shard", "--out", tmp_path / "two")
     first, second = processes(command, command)
     assert (first[0], second[0]) == (0, 0), first[2] + second[2]
     assert second[1:] == ("", "") or errors(second[2]) == []
     one, two = (Profile.load(tmp_path / name) for name in ("one", "two"))
     assert two.scores[0].values == pytest.approx(one.scores[0].values, rel=1e-5)
+    assert [scores.metric for scores in two.scores] == ["weight_gradient"]
+    assert two.settings["metrics"] == "default: weight_gradient, as weights are sharded"
     assert two.inventory == one.inventory
 
 

@@ -10,7 +10,14 @@ import pytest
 import torch
 
 from layerlens_core.errors import PluginError
-from layerlens_core.plugin import ActiveProfile, AggregatorProvider, Inventory, MetricProvider, ModuleStatistics
+from layerlens_core.plugin import (
+    ActiveProfile,
+    AggregatorProvider,
+    HalvedScores,
+    Inventory,
+    MetricProvider,
+    ModuleStatistics,
+)
 from layerlens_core.plugin.registry import Registry
 
 STATISTICS = ModuleStatistics(module="L0.q", weights=6, samples=4, groups=2, group_size=2, sum_squared_norm=0.0)
@@ -133,6 +140,41 @@ def test_repeats_are_taken_as_plain_floats():
     found = metric(lambda profile: repeats, active=True)(profile)
     assert found == ({"L0.q": 1.0, "L1.q": 2.0}, {"L0.q": 1.0, "L1.q": 0.5})
     assert {type(value) for scores in found for value in scores.values()} == {float}
+
+
+WHOLE = {"L0.q": 1.0, "L1.q": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"scores": 1.0}, "must give a number by name of module, but gave 1.0"),
+        ({"halves": (WHOLE, 1.0)}, "must give a number by name of module, but gave 1.0"),
+        ({"halves": (WHOLE,)}, "must give the scores of two halves of the samples, but gave tuple"),
+        ({"halves": None}, "must give the scores of two halves of the samples, but gave None"),
+        ({"halves": (WHOLE, {"L0.q": 1.0})}, "gave no score for L1.q"),
+        ({"scores": WHOLE | {"L2.q": 1.0}}, "gave a score for 'L2.q', which is none of the modules"),
+        ({"halves": (WHOLE | {"L0.q": math.nan}, WHOLE)}, "gave nan for L0.q"),
+        ({"scores": dict.fromkeys(WHOLE, (1.0, 0.1))}, "gave a standard error for L0.q beside halves of the samples"),
+    ],
+)
+def test_halves_are_scored_as_the_whole_is(given, told):
+    profile = attrs.evolve(ACTIVE, modules=("L0.q", "L1.q"), granularity="module")
+    with pytest.raises(PluginError) as caught:
+        metric(lambda profile: HalvedScores(**{"scores": WHOLE, "halves": (WHOLE, WHOLE)} | given), active=True)(
+            profile
+        )
+    assert told in str(caught.value)
+    assert str(caught.value).startswith("metric 'mine' of plugin mine (in process)")
+
+
+def test_halves_are_taken_as_plain_floats_in_the_order_of_the_units():
+    profile = attrs.evolve(ACTIVE, modules=("L0.q", "L1.q"), granularity="module")
+    halves = ({"L1.q": np.float32(2.0), "L0.q": 1}, {"L0.q": Fraction(1, 2), "L1.q": 3})
+    found = metric(lambda profile: HalvedScores(scores=WHOLE, halves=halves), active=True)(profile)
+    assert found == HalvedScores(scores=WHOLE, halves=({"L0.q": 1.0, "L1.q": 2.0}, {"L0.q": 0.5, "L1.q": 3.0}))
+    assert [list(half) for half in found.halves] == [["L0.q", "L1.q"]] * 2
+    assert {type(value) for half in found.halves for value in half.values()} == {float}
 
 
 def test_an_error_while_a_layer_is_scored_is_told_with_the_layer():

@@ -7,7 +7,7 @@ import torch
 import zoo
 from layerlens_core.allocation.allocate import allocate
 from layerlens_core.errors import PluginError
-from layerlens_core.plugin import MetricProvider
+from layerlens_core.plugin import HalvedScores, MetricProvider
 from layerlens_core.plugin.registry import Registry
 from layerlens_core.profiling.profile import profile
 from layerlens_core.values.profile import Profile
@@ -98,6 +98,49 @@ def test_repeats_that_move_together_within_a_layer_tell_so_in_the_layers_error(r
         assert all(scores.errors[module.name] == pytest.approx(error) for module in layer.modules)
         times = len(layer.modules) if reduction == "sum" else 1
         assert scores.errors[layer.name] == pytest.approx(times * error)
+
+
+@pytest.mark.parametrize("opposed", [False, True])
+def test_halves_tell_how_stable_the_order_of_layers_and_modules_is_and_the_plan_abstains_by_it(opposed):
+    """The second half ranks as the first does but for two neighbours, or the other way round."""
+
+    def score(active):
+        places = {module: float(place) for place, module in enumerate(active.modules)}
+        first, second, *others = active.modules
+        swapped = {first: 1.0, second: 0.0, **{module: places[module] for module in others}}
+        other = {module: -place for module, place in places.items()} if opposed else swapped
+        return HalvedScores(scores={module: 2.0 + place for module, place in places.items()}, halves=(places, other))
+
+    run = profiled(score, active=True, reduction="mean")
+    (scores,) = run.scores
+    count = len(scores.values)
+    assert list(scores.values.values()) == [2.0 + place for place in range(count)], "not the halves' mean"
+    assert scores.errors == {}
+    assert run.module_stability == {"mine": pytest.approx(-1 if opposed else 1 - 6 * 2 / (count * (count**2 - 1)))}
+    assert run.stability == {"mine": pytest.approx(-1 if opposed else 1)}
+    plan = allocate(run, budget="params=r=4", registry=registry(score, active=True, reduction="mean"))
+    if opposed:
+        assert "halves of the 16 samples order the modules alike by -1.00 only" in plan.abstained
+    else:
+        assert plan.abstained is None
+
+
+def test_halves_of_layers_tell_of_layers_alone():
+    def score(active):
+        places = {layer: float(place) for place, layer in enumerate(active.scored)}
+        return HalvedScores(scores=places, halves=(places, places))
+
+    run = profiled(score, active=True)
+    assert run.stability == {"mine": pytest.approx(1)}
+    assert run.module_stability == {}
+
+
+def test_halves_that_tie_throughout_tell_nothing():
+    def score(active):
+        return HalvedScores(scores=dict.fromkeys(active.modules, 1.0), halves=(dict.fromkeys(active.modules, 1.0),) * 2)
+
+    run = profiled(score, active=True, reduction="mean")
+    assert run.stability == run.module_stability == {}
 
 
 def test_layers_can_be_scored_in_repeats_too_and_one_repeat_tells_no_error():

@@ -5,7 +5,7 @@ import pytest
 
 from layerlens_core.errors import ScoreError
 from layerlens_core.values.inventory import Inventory, Layer, LinearModule
-from layerlens_core.values.scores import RawScores
+from layerlens_core.values.scores import RawScores, default_metric
 
 #: Two layers with a small and a large module each.
 INVENTORY = Inventory(
@@ -85,3 +85,17 @@ def test_layers_without_a_score_are_left_out():
 def test_what_is_no_finite_number_is_refused_by_name(score):
     with pytest.raises(ScoreError, match="L0"):
         RawScores(metric="s", unit="1", granularity="layer", values={"L0": score})
+
+
+@pytest.mark.parametrize(
+    ("given", "name", "why"),
+    [
+        ({}, "gora", None),
+        ({"sharded": True}, "weight_gradient", "weights are sharded"),
+        ({"samples": "auto"}, "weight_gradient", "samples are taken until a mean over them has settled"),
+        ({"scores": "sketch"}, "weight_gradient", "scores are asked for as sketch"),
+        ({"scores": "auto"}, "weight_gradient", "scores are asked for as auto"),
+    ],
+)
+def test_the_default_metric_is_the_one_with_the_best_evidence_where_it_can_be_had(given, name, why):
+    assert default_metric(**{"sharded": False, "samples": "all", "scores": "exact", **given}) == (name, why)

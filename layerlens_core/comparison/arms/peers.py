@@ -49,7 +49,7 @@ def gora(case: Case) -> Arm:
     weight_gradients = _weight_gradients(case)
     importance = {place.name: weight_gradients[place.name] for place in places if place.name in weight_gradients}
     if len(importance) < len(places) or not math.fsum(importance.values()) > 0:
-        raise Unfit("GoRA ranks by mean |W ⊙ G| of every module; profile with --metrics weight_gradient")
+        raise Unfit("GoRA ranks by mean |W ⊙ G| of every module; profile with --metric gora")
     widths = {place.name: place.target.per_size for place in places}
     reference = rank_equivalent(case)
     caps = {place.name: min(place.cap, gora_bounds(reference)[1]) for place in places}
@@ -202,10 +202,10 @@ def _rounded(
 
 
 def _weight_gradients(case: Case) -> Mapping[str, float]:
-    """Mean |W ⊙ Ḡ| by module, from the statistics or from the metric of that name."""
+    """Mean |W ⊙ Ḡ| by module, from the statistics, or from the metric of that name or GoRA's."""
     gathered = [each for each in case.profile.statistics if each.sum_weight_gradient is not None]
     found = {each.module: each.weight_gradient for each in gathered}
     if found:
         return found
-    scores = (s for s in case.profile.scores if s.metric == "weight_gradient" and s.granularity == "module")
-    return next((score.values for score in scores), {})
+    scores = {each.metric: each.values for each in case.profile.scores if each.granularity == "module"}
+    return scores.get("weight_gradient", scores.get("gora", {}))

@@ -145,7 +145,7 @@ def _worth(case: Case) -> Mapping[str, float]:
     units = case.ground(LORA).problem.candidates.units
     worth = {name: utility for unit in units for name, utility in unit.importance.items()}
     if not any(worth.values()):
-        raise Unfit("no metric of this profile scores modules; profile with one that does, such as weight_gradient")
+        raise Unfit("no metric of this profile scores modules; profile with one that does, such as gora")
     return worth
 
 

@@ -1,6 +1,5 @@
 """Run jobs: those that can share a model stacked in blocks, every other one alone on the same batches."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from math import prod
@@ -17,7 +16,7 @@ from layerlens_core.comparison.stacked.subspaces import Subspaces
 from layerlens_core.comparison.stacked.testbed import Testbed
 from layerlens_core.comparison.stacked.train import Room, Training
 from layerlens_core.files.directions import Subspace
-from layerlens_core.profiling.model.devices import input_device
+from layerlens_core.profiling.model.devices import free_memory, input_device
 from layerlens_core.profiling.model.frozen import untouched
 from layerlens_core.values.comparison import Job, Result
 
@@ -27,8 +26,6 @@ ENOUGH_TOKENS = {"cpu": 8_192, "cuda": 262_144}
 _BYTES = 24
 #: Of free memory, what a block's parameters may take; the rest is for what the model keeps.
 _SHARE = 0.3
-#: What is taken to be free on a CPU whose system does not tell.
-_FREE = 2**32
 
 
 @define(eq=False, kw_only=True)
@@ -135,13 +132,3 @@ class Runner:
         longest = max(len(sample.get("input_ids", ())) or 1 for sample in self.testbed.training)
         tokens = longest * jobs[0].schedule.batch
         return Room(max(1, min(len(jobs), ENOUGH_TOKENS.get(device, ENOUGH_TOKENS["cuda"]) // tokens)))
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that are free on a device."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return _FREE

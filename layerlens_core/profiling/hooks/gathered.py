@@ -1,69 +1,31 @@
 """What metrics that run the model may ask for by module beside numbers: mean gradients, moments of inputs, weights.
 
-These are matrices, which the pass never holds. So modules take turns: as many of them as memory holds are heard in one
-pass over the samples, and further passes serve the others.
+These are matrices, which the pass for statistics never holds. So modules take turns
+(`layerlens_core.profiling.hooks.turns`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 
 import torch
-from attrs import define
+from attrs import define, field
 from torch import Tensor
 
 from layerlens_core.errors import NonFiniteError
 from layerlens_core.inspection.packed import packed_tensors
 from layerlens_core.plugin.active import ActiveProfile
 from layerlens_core.profiling.hooks.attach import attached
+from layerlens_core.profiling.hooks.moments import Moments
 from layerlens_core.profiling.hooks.tap import Ear
-from layerlens_core.profiling.model.devices import input_device, on
+from layerlens_core.profiling.hooks.turns import in_turns
+from layerlens_core.profiling.model.devices import input_device, on, weight_device
 from layerlens_core.profiling.model.frozen import untouched
-from layerlens_core.profiling.model.losses import per_sample_losses
+from layerlens_core.profiling.model.losses import per_sample_losses, vocabulary_head
 from layerlens_core.profiling.model.packed import gradients_pass
+from layerlens_core.profiling.model.vocabulary_head import VocabularyHead
 from layerlens_core.profiling.model.weights import dense_weight
 from layerlens_core.profiling.samples.sample import Sample, collate, runs, shapes, tokens
 from layerlens_core.profiling.samples.tasks import count_labels, pad_token_id
-
-#: Bytes of matrices that are held at once; on a CUDA device a quarter of what is free, where that is less.
-HELD = 2**31
-
-
-@define(eq=False)
-class Moments:
-    """Count, mean and scatter of rows, merged batch by batch (Chan, Golub and LeVeque 1979).
-
-    count: of the rows.
-    mean: over the rows [features], float64.
-    scatter: Σ (x − mean)(x − mean)ᵀ [features, features], float64.
-    """
-
-    count: int
-    mean: Tensor
-    scatter: Tensor
-
-    @classmethod
-    def nothing(cls, features: int, device: torch.device) -> "Moments":
-        """Of no rows."""
-        return cls(
-            0,
-            torch.zeros(features, dtype=torch.float64, device=device),
-            torch.zeros(features, features, dtype=torch.float64, device=device),
-        )
-
-    def add(self, rows: Tensor) -> None:
-        """Take rows [n, features]; products of those in 16 and 32 bits, less their mean, are summed in float32."""
-        new = len(rows)
-        if not new:
-            return
-        rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
-        mean = rows.double().mean(dim=0)
-        centred = rows - mean.to(rows.dtype)
-        total = self.count + new
-        apart = mean - self.mean
-        self.scatter += centred.T @ centred
-        self.scatter += torch.outer(apart, apart) * (self.count * new / total)
-        self.mean += apart * (new / total)
-        self.count = total
 
 
 def mean_gradients(profile: ActiveProfile, samples: Sequence[Sample] | None = None) -> Iterator[tuple[str, Tensor]]:
@@ -77,28 +39,43 @@ def mean_gradients(profile: ActiveProfile, samples: Sequence[Sample] | None = No
 
     Raises `NonFiniteError`.
     """
-    counted = _labelled(profile, profile.samples if samples is None else samples)
-    shapes_of = _shapes(profile)
-    parts = _turns(profile, lambda n_out, n_in: n_out * n_in * 4)
+    for name, (gradient,) in mean_gradients_of_parts(profile, [profile.samples if samples is None else samples]):
+        yield name, gradient
+
+
+def mean_gradients_of_parts(
+    profile: ActiveProfile, parts: Sequence[Sequence[Sample]]
+) -> Iterator[tuple[str, tuple[Tensor, ...]]]:
+    """As `mean_gradients`, of each of several parts of the samples, in the passes that one part takes.
+
+    profile: what the metric got.
+    parts: samples; those without labels are not counted, and a part without any has gradients of zero.
+
+    Raises `NonFiniteError`.
+    """
     device, pad = input_device(profile.model), pad_token_id(profile.model, profile.task, profile.micro_batch)
-    ordered = sorted(counted, key=tokens)
-    done, work = 0, len(parts) * len(counted)
-    for names in parts:
-        sums: dict[str, Tensor] = {}
-        ears = {name: Ear(_adding(name, sums), _nothing) for name in names}
+    ordered = [_ordered(profile, part) for part in parts]
+    counts = [len(part) for part in ordered]
+    head = _head(profile, [sample for part in ordered for sample in part[-1:]], pad)
+
+    def gather(names: Sequence[str], micro_batch: int, report: Callable[[int], None]) -> dict[str, _Sums]:
+        sums = {name: _Sums() for name in names}
+        ears = {name: Ear(each.add, _nothing) for name, each in sums.items()}
+        done = 0
         with untouched(profile.model), gradients_pass(profile.model), attached(profile.model, ears):
-            for _, together in runs(ordered, profile.micro_batch):
-                batch = on(device, collate(together, pad))
-                with torch.enable_grad():
-                    losses = per_sample_losses(profile.model, batch, profile.task)
-                if not torch.isfinite(losses).all():
-                    raise NonFiniteError(f"a loss is {float(losses[~torch.isfinite(losses)][0].detach())}")
-                torch.autograd.backward(losses.sum())
-                done += len(together)
-                profile.progress(done, work)
-        for name in names:
-            total = sums.pop(name, None)
-            yield name, torch.zeros(shapes_of[name]) if total is None else total / len(counted)
+            for number, part in enumerate(ordered):
+                for each in sums.values():
+                    each.part = number
+                for _, together in runs(part, micro_batch, equal=profile.equal_lengths):
+                    _backward(profile, on(device, collate(together, pad)), head)
+                    done += len(together)
+                    report(done)
+        return sums
+
+    for name, found in in_turns(profile, lambda n_out, n_in: len(parts) * n_out * n_in * 4, sum(counts), gather):
+        known = {part: total.div_(counts[part]) for part, total in found.by_part.items()}
+        like = next(iter(known.values())) if known else _zeros(profile, name)
+        yield name, tuple(known[part] if part in known else torch.zeros_like(like) for part in range(len(parts)))
 
 
 def input_moments(profile: ActiveProfile) -> Iterator[tuple[str, Moments]]:
@@ -108,28 +85,25 @@ def input_moments(profile: ActiveProfile) -> Iterator[tuple[str, Moments]]:
 
     profile: what the metric got.
     """
-    parts = _turns(profile, lambda _out, n_in: n_in * n_in * 8)
     device = input_device(profile.model)
-    counted = _labelled(profile, profile.samples)
-    ordered = sorted(counted, key=lambda sample: (tokens(sample), str(shapes(sample))))
-    done, work = 0, len(parts) * len(ordered)
-    for names in parts:
+    ordered = _ordered(profile, profile.samples)
+
+    def gather(names: Sequence[str], micro_batch: int, report: Callable[[int], None]) -> dict[str, Moments]:
         found: dict[str, Moments] = {}
-        handles = []
-        try:
-            with untouched(profile.model), torch.no_grad():
-                for name in names:
-                    module = profile.model.get_submodule(name)
-                    handles.append(module.register_forward_pre_hook(_measuring(name, found), with_kwargs=True))
-                for _, together in runs(ordered, profile.micro_batch, equal=True):
-                    per_sample_losses(profile.model, on(device, collate(together, 0)), profile.task)
-                    done += len(together)
-                    profile.progress(done, work)
-        finally:
-            for handle in handles:
-                handle.remove()
-        for name in names:
-            yield name, found.pop(name) if name in found else Moments.nothing(_shapes(profile)[name][1], device)
+        done = 0
+        with ExitStack() as hooks, untouched(profile.model), torch.no_grad():
+            for name in names:
+                module = profile.model.get_submodule(name)
+                handle = module.register_forward_pre_hook(_measuring(name, found), with_kwargs=True)
+                hooks.callback(handle.remove)
+            for _, together in runs(ordered, micro_batch, equal=True):
+                per_sample_losses(profile.model, on(device, collate(together, 0)), profile.task)
+                done += len(together)
+                report(done)
+        missing = set(names) - set(found)
+        return found | {name: Moments.nothing(_shape(profile, name)[1], device) for name in missing}
+
+    yield from in_turns(profile, lambda _out, n_in: n_in * n_in * 8, len(ordered), gather)
 
 
 def plain_weight(profile: ActiveProfile, name: str) -> Tensor:
@@ -147,42 +121,55 @@ def plain_weight(profile: ActiveProfile, name: str) -> Tensor:
         return dense_weight(module, target, profile.model)()
 
 
-def _labelled(profile: ActiveProfile, samples: Sequence[Sample]) -> list[Sample]:
-    return [sample for sample in samples if count_labels(sample, profile.task) > 0]
+def _ordered(profile: ActiveProfile, samples: Sequence[Sample]) -> list[Sample]:
+    """Those with labels: like ones beside each other, and the longest first, so that memory runs out early if it does.
+
+    Order does not show in means but for rounding.
+    """
+    counted = (sample for sample in samples if count_labels(sample, profile.task) > 0)
+    return sorted(counted, key=lambda sample: (tokens(sample), str(shapes(sample))), reverse=True)
 
 
-def _shapes(profile: ActiveProfile) -> dict[str, tuple[int, int]]:
-    return {module.name: (module.out_features, module.in_features) for module in profile.inventory.modules}
+def _shape(profile: ActiveProfile, name: str) -> tuple[int, int]:
+    return next((each.out_features, each.in_features) for each in profile.inventory.modules if each.name == name)
 
 
-def _turns(profile: ActiveProfile, size: Callable[[int, int], int]) -> list[list[str]]:
-    """The names of modules in parts, none of which has matrices of more bytes than may be held, unless it is one."""
-    device, held = input_device(profile.model), HELD
-    if device.type == "cuda":
-        held = min(held, torch.cuda.mem_get_info(device)[0] // 4)
-    shape = _shapes(profile)
-    parts: list[list[str]] = []
-    room = 0
-    for name in profile.modules:
-        needed = size(*shape[name])
-        if needed > room or not parts:
-            parts.append([])
-            room = held
-        parts[-1].append(name)
-        room -= needed
-    return parts
+def _zeros(profile: ActiveProfile, name: str) -> Tensor:
+    return torch.zeros(_shape(profile, name), device=weight_device(profile.model.get_submodule(name), profile.model))
 
 
-def _adding(name: str, sums: dict[str, Tensor]) -> Callable[[Tensor, Tensor], None]:
-    def add(inputs: Tensor, gradients: Tensor) -> None:
+def _head(profile: ActiveProfile, samples: Sequence[Sample], pad: int) -> VocabularyHead | None:
+    """The head as the pass for statistics has it, so that logits take no more memory than there."""
+    if not samples:
+        return None
+    shortest = on(input_device(profile.model), collate([min(samples, key=tokens)], pad))
+    with untouched(profile.model):
+        return vocabulary_head(profile.model, shortest, profile.task)
+
+
+def _backward(profile: ActiveProfile, batch: Sample, head: VocabularyHead | None) -> None:
+    with torch.enable_grad():
+        losses = per_sample_losses(profile.model, batch, profile.task, head)
+    if not torch.isfinite(losses).all():
+        raise NonFiniteError(f"a loss is {float(losses[~torch.isfinite(losses)][0].detach())}")
+    torch.autograd.backward(losses.sum())
+
+
+@define(eq=False)
+class _Sums:
+    """The sum over samples of one module's gradients ∂ℓᵢ/∂W [out, in], by number of the samples' part."""
+
+    part: int = 0
+    by_part: dict[int, Tensor] = field(factory=dict)
+
+    def add(self, inputs: Tensor, gradients: Tensor) -> None:
+        """Take a call's inputs [..., in] and the gradients of its outputs [..., out]."""
         wide = torch.promote_types(gradients.dtype, torch.float32)
         x, d = (part.detach().reshape(-1, part.shape[-1]).to(wide) for part in (inputs, gradients))
-        if name in sums:
-            sums[name].addmm_(d.T, x)
+        if self.part in self.by_part:
+            self.by_part[self.part].addmm_(d.T, x)
         else:
-            sums[name] = d.T @ x
-
-    return add
+            self.by_part[self.part] = d.T @ x
 
 
 def _measuring(name: str, found: dict[str, Moments]) -> Callable[..., None]:

@@ -1,6 +1,8 @@
-"""Where a model takes its inputs and computes, and how batches get there."""
+"""Where a model takes its inputs and computes, how batches get there, and how much memory is free there."""
 
 import itertools
+import os
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -9,6 +11,11 @@ from transformers import PreTrainedModel
 from layerlens_core.inspection.accessors import input_embeddings
 from layerlens_core.inspection.packed import packed_tensors
 from layerlens_core.profiling.samples.sample import Sample
+
+#: Bytes that are taken for free on a CPU that does not say.
+_FREE = 2**32
+#: Where a Linux container says how much memory it may use, and how much it uses.
+_CONTAINER = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current"))
 
 
 def input_device(model: PreTrainedModel) -> torch.device:
@@ -30,3 +37,18 @@ def weight_device(module: nn.Module, model: PreTrainedModel) -> torch.device:
 def on(device: torch.device, batch: Sample) -> Sample:
     """A batch on a device."""
     return {key: value.to(device, non_blocking=True) for key, value in batch.items()}
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on a device; in a container, no more than it may still use."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return _FREE
+    try:
+        most, used = (int(path.read_text()) for path in _CONTAINER)
+    except (OSError, ValueError):  # no container, or one without a limit
+        return free
+    return max(0, min(free, most - used))

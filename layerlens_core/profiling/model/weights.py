@@ -65,7 +65,7 @@ def dense_weight(module: nn.Module, target: LinearModule, model: PreTrainedModel
         if (unpack := unpacked(module, target, model)) is None:
             raise ModelError(
                 f"the weight of {target.name} is packed ({type(module).__name__}) and cannot be unpacked here; "
-                "metrics that read weights need plain ones, so leave weight_gradient and their like out"
+                "metrics that read weights need plain ones, so leave gora, weight_gradient and their like out"
             )
         return unpack
     weight = module.weight
@@ -93,7 +93,7 @@ class _Elsewhere:
             if where is None:
                 raise ModelError(
                     f"the weight of {self.target.name} is offloaded, so it cannot be read; "
-                    "leave weight_gradient and other metrics that read weights out"
+                    "leave gora, weight_gradient and other metrics that read weights out"
                 )
             weight = where["weight"].to(getattr(hook, "execution_device", None) or "cpu")
         if isinstance(weight, DTensor):

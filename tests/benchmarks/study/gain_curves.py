@@ -24,7 +24,6 @@ from layerlens_core.plugin.registry import default
 from layerlens_core.values.plan import CORE
 from layerlens_core.values.profile import Profile
 
-
 #: The arm of `cores.py` that stands for cores, and how many modules have one, by task.
 CORES, MODULES = "core warm-0.1", {"gsm8k": 84, "intents": 84, "stdlib": 84, "labels": 36}
 

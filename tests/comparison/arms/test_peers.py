@@ -71,10 +71,11 @@ def test_goras_arm_takes_the_budget_within_its_bounds(profile, rank):
 
 
 def test_gora_needs_mean_weight_gradients_of_every_module():
-    with pytest.raises(Unfit, match="profile with --metrics weight_gradient"):
+    with pytest.raises(Unfit, match="profile with --metric gora"):
         peers.gora(_case(bert_profile([1.0, 2.0], granularity="module")))
-    scored = attrs.evolve(PROFILE, statistics=(), scores=(attrs.evolve(PROFILE.scores[0], metric="weight_gradient"),))
-    assert peers.gora(_case(scored)).sizes == peers.gora(_case()).sizes
+    for metric in ("weight_gradient", "gora"):
+        scored = attrs.evolve(PROFILE, statistics=(), scores=(attrs.evolve(PROFILE.scores[0], metric=metric),))
+        assert peers.gora(_case(scored)).sizes == peers.gora(_case()).sizes
 
 
 def test_more_important_modules_of_one_width_get_no_lower_rank_of_gora():

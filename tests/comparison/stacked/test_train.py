@@ -149,7 +149,6 @@ def test_blocks_are_no_larger_than_memory_is(testbed, monkeypatch):
     monkeypatch.setattr(runner, "free_memory", lambda device: 0)
     assert [len(block) for block in Runner(testbed=testbed).blocks(jobs)] == [1, 1, 1]
     monkeypatch.undo()
-    assert runner.free_memory(torch.device("cpu")) > 0
     assert [len(block) for block in Runner(testbed=testbed).blocks(jobs)] == [3]
 
 

@@ -70,7 +70,8 @@ def test_a_profile_says_how_stable_its_rankings_are():
     run = profile(build(family), samples(family, count=9), metrics=("fisher", "weight_gradient", "gradient_energy"))
     assert set(run.stability) == {"fisher", "weight_gradient", "gradient_energy"}
     assert all(-1 <= value <= 1 for value in run.stability.values())
-    assert profile(build(family), samples(family, count=5)).stability == {}  # two groups cannot be halved twice
+    few = profile(build(family), samples(family, count=5), metrics=["weight_gradient"])
+    assert few.stability == {}  # two groups cannot be halved twice
 
 
 def test_the_jackknife_of_a_mean_is_its_standard_error():

@@ -4,14 +4,17 @@ import attrs
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch.nn.functional import linear
 
 import zoo
 from layerlens_core.errors import ModelError, NonFiniteError
-from layerlens_core.profiling.hooks import gathered
-from layerlens_core.profiling.hooks.gathered import Moments, input_moments, mean_gradients, plain_weight
+from layerlens_core.profiling.hooks import turns
+from layerlens_core.profiling.hooks.gathered import (
+    input_moments,
+    mean_gradients,
+    mean_gradients_of_parts,
+    plain_weight,
+)
 from layerlens_core.profiling.profile import profile as profile_model
 from zoo.packed import PACKED, BaseQuantLinear, packed, unpacked
 from zoo.profiled import PROFILED, active_profile, build, reference, samples
@@ -20,7 +23,7 @@ from zoo.profiled import PROFILED, active_profile, build, reference, samples
 @pytest.mark.parametrize("name", PROFILED)
 @pytest.mark.parametrize("held", [1, 2**31], ids=["in turns", "at once"])
 def test_mean_gradients_are_those_of_plain_backward_passes(name, held, monkeypatch):
-    monkeypatch.setattr(gathered, "HELD", held)
+    monkeypatch.setattr(turns, "room", lambda device: held)
     reports = []
     profile = active_profile(zoo.find(name), count=7, progress=lambda done, total: reports.append((done, total)))
     found = dict(mean_gradients(profile))
@@ -28,6 +31,49 @@ def test_mean_gradients_are_those_of_plain_backward_passes(name, held, monkeypat
     for module, truth in reference(profile.model, list(profile.modules), list(profile.samples)).items():
         torch.testing.assert_close(found[module], truth.mean(dim=0), rtol=1e-9, atol=1e-12)
     assert reports[-1] == (7 * (len(profile.modules) if held == 1 else 1),) * 2
+
+
+@pytest.mark.parametrize("name", PROFILED)
+@pytest.mark.parametrize("held", [1, 2**31], ids=["in turns", "at once"])
+def test_mean_gradients_of_parts_are_those_of_each_parts_samples(name, held, monkeypatch):
+    """The parts may differ in size, share samples and have none: each is a mean over its own."""
+    monkeypatch.setattr(turns, "room", lambda device: held)
+    reports = []
+    profile = active_profile(zoo.find(name), count=7, progress=lambda done, total: reports.append((done, total)))
+    wanted = [[0, 3, 4, 6], [5], [], [1, 2, 3]]
+    found = dict(mean_gradients_of_parts(profile, [[profile.samples[i] for i in part] for part in wanted]))
+    assert list(found) == list(profile.modules)
+    for module, truth in reference(profile.model, list(profile.modules), list(profile.samples)).items():
+        for gradient, part in zip(found[module], wanted, strict=True):
+            expected = truth[part].mean(dim=0) if part else torch.zeros_like(truth[0])
+            torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-12)
+    assert reports[-1] == (8 * (len(profile.modules) if held == 1 else 1),) * 2, "a sample passes once for each part"
+
+
+def test_logits_are_computed_at_labelled_positions_alone():
+    """As in the pass for statistics, by whose memory the micro-batch was chosen."""
+    profile, rows = active_profile(zoo.find("llama"), count=6, micro_batch=6), []
+    handle = profile.model.lm_head.register_forward_hook(
+        lambda _module, _args, logits: rows.append(logits.flatten(0, -2).shape[0])
+    )
+    list(mean_gradients(profile))
+    handle.remove()
+    labelled = sum(int((sample["labels"][1:] != -100).sum()) for sample in profile.samples)
+    assert max(rows) <= labelled < 6 * max(len(sample["input_ids"]) for sample in profile.samples)
+
+
+def test_where_padding_is_not_inert_samples_of_one_length_share_a_batch():
+    profile = active_profile(zoo.find("llama"), count=12, micro_batch=12, equal_lengths=True)
+    masks = []
+    handle = profile.model.model.register_forward_pre_hook(
+        lambda _, args, kwargs: masks.append(kwargs["attention_mask"]), with_kwargs=True
+    )
+    list(mean_gradients(profile))
+    padded = len(masks)
+    assert all(bool(mask.all()) for mask in masks)
+    list(mean_gradients(attrs.evolve(profile, equal_lengths=False)))
+    handle.remove()
+    assert not all(bool(mask.all()) for mask in masks[padded:]), "else this test says nothing"
 
 
 @pytest.mark.parametrize("name", PROFILED)
@@ -62,7 +108,7 @@ def test_a_loss_that_is_no_number_is_told():
 @pytest.mark.parametrize("name", PROFILED)
 @pytest.mark.parametrize("held", [1, 2**31], ids=["in turns", "at once"])
 def test_moments_are_those_of_all_tokens_without_padding(name, held, monkeypatch):
-    monkeypatch.setattr(gathered, "HELD", held)
+    monkeypatch.setattr(turns, "room", lambda device: held)
     profile = active_profile(zoo.find(name), count=9)
     rows = {module: [] for module in profile.modules}
     handles = [
@@ -84,21 +130,6 @@ def test_moments_are_those_of_all_tokens_without_padding(name, held, monkeypatch
         assert moments.count == len(table)
         assert moments.mean.numpy() == pytest.approx(table.mean(axis=0), abs=1e-9)
         assert moments.scatter.numpy() == pytest.approx(np.cov(table.T, bias=True) * len(table), abs=1e-9)
-
-
-@given(st.lists(st.integers(0, 7), min_size=1, max_size=6), st.integers(1, 4), st.integers(0, 2**31))
-def test_moments_do_not_depend_on_how_rows_came(counts, features, seed):
-    draw = np.random.default_rng(seed)
-    batches = [draw.normal(size=(count, features)) + 1e3 for count in counts]
-    moments = Moments.nothing(features, torch.device("cpu"))
-    for batch in batches:
-        moments.add(torch.from_numpy(batch))
-    table = np.concatenate(batches)
-    assert moments.count == len(table)
-    if len(table):
-        centred = table - table.mean(axis=0)
-        assert moments.mean.numpy() == pytest.approx(table.mean(axis=0))
-        assert moments.scatter.numpy() == pytest.approx(centred.T @ centred, abs=1e-6)
 
 
 @pytest.mark.parametrize("pack", PACKED)
