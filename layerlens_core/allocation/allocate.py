@@ -17,7 +17,7 @@ from layerlens_core.plugin.registry import Registry, default
 from layerlens_core.values.costs import Cost, Training
 from layerlens_core.values.decisions import Decision
 from layerlens_core.values.gains import GainCurve
-from layerlens_core.values.plan import Plan
+from layerlens_core.values.plan import CORE, Plan
 from layerlens_core.values.profile import Profile
 from layerlens_core.values.request import DEFAULT_SCALE, Request
 from layerlens_core.values.scores import Granularity, Normalizer
@@ -140,6 +140,9 @@ def plan_for(
         certificate=selection.certificate,
         heads=profile.inventory.heads,
         directions=profile.directions,
+        subspace=profile.subspace.digest
+        if profile.subspace is not None and any(decision.method == CORE for decision in decisions)
+        else None,
         abstained=problem.abstained,
         notes=(
             *selection.notes,

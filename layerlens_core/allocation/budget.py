@@ -132,6 +132,19 @@ class Budget:
         spelling, number = _parse("params", self.params) if self.params is not None else ("", 0.0)
         return (int(number) or None) if spelling == "rank" else None
 
+    def below_rank_one(self, inventory: Inventory) -> bool:
+        """Whether the parameters are bounded below what LoRA of rank 1 takes on all linear modules of the layers.
+
+        inventory: of the model.
+        """
+        if self.params is None:
+            return False
+        spelling, number = _parse("params", self.params)
+        if spelling == "rank":
+            return number < 1
+        allowed = inventory.parameters * number / 100 if spelling == "percent" else number
+        return allowed < sum(module.in_features + module.out_features for module in inventory.modules)
+
     @property
     def memory_follows_step(self) -> bool:
         """Whether memory is bounded by a share or a rank, whose bytes depend on the step that they are counted for."""

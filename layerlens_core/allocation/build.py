@@ -18,6 +18,7 @@ from layerlens_core.values.columns import Candidates, Offers
 from layerlens_core.values.costs import RESOURCES, Cost, Training
 from layerlens_core.values.gains import GainCurve
 from layerlens_core.values.inventory import Layer
+from layerlens_core.values.plan import CORE
 from layerlens_core.values.profile import Profile
 from layerlens_core.values.request import Request
 from layerlens_core.values.scores import RawScores, Utilities
@@ -37,12 +38,19 @@ class Terms:
     penalties: by method, in place of the methods' own; gains are divided by them.
     latency: by method, seconds of any size and of each step of size, at one target.
     gains: by method, curves in place of the methods' own.
+    directions: of the subspaces that cores lie in; None where that does not matter.
     """
 
     training: Training = field(factory=Training)
     penalties: Mapping[str, float] = field(factory=dict)
     latency: Mapping[str, tuple[float, float]] = field(factory=dict)
     gains: Mapping[str, GainCurve] = field(factory=dict)
+    directions: int | None = None
+
+    def largest(self, name: str, method: Method, layer: Layer) -> int:
+        """The largest size of a method in a layer: a core is no larger than its subspace."""
+        largest = method.largest(layer)
+        return largest if name != CORE or self.directions is None else min(largest, self.directions)
 
 
 @frozen(kw_only=True)
@@ -75,7 +83,13 @@ def build_candidates(
     request: resolved, with the training step's dtype and a penalty for every method but ``none``.
     registry: for the aggregator of the modules' own utilities.
     """
-    terms = Terms(training=request.training, penalties=request.penalties, latency=profile.latency, gains=request.gains)
+    terms = Terms(
+        training=request.training,
+        penalties=request.penalties,
+        latency=profile.latency,
+        gains=request.gains,
+        directions=None if profile.subspace is None else profile.subspace.rank,
+    )
     excluded = frozenset(skipped.name for skipped in profile.unscored)
     importance = _module_importance(profile, utilities, registry)
     kept = profile.activations.adapted if profile.activations else {}
@@ -157,7 +171,7 @@ class Builder:
                 # Costs are linear in size from size 1 on, or of the second degree.
                 squared = any(place.per_square or place.flops_square for place in places)
                 at = [cost_of(places, [size] * len(places), self._terms.training) for size in (1, 2, 3)[: 2 + squared]]
-                offered.append(_Offered(name, method.notch, method.largest(layer), *at))
+                offered.append(_Offered(name, method.notch, self._terms.largest(name, method, layer), *at))
         key = tuple(offered)
         if key not in self._offers:
             self._offers[key] = _columns(offered)

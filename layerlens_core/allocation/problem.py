@@ -18,10 +18,13 @@ from layerlens_core.plugin.registry import Registry, default
 from layerlens_core.values.candidates import CandidateSet
 from layerlens_core.values.costs import Limits, Training
 from layerlens_core.values.decisions import Decision, Selection
+from layerlens_core.values.plan import CORE
 from layerlens_core.values.profile import Profile
 from layerlens_core.values.request import Request
 from layerlens_core.values.scores import Granularity, Utilities
 
+#: The metric that a warm-up gives besides its subspaces.
+BESIDE_WARM_UP = "loss_change"
 #: The strategy of a plan that abstains.
 UNIFORM = "uniform"
 
@@ -100,13 +103,18 @@ def pose(profile: Profile, request: Request, registry: Registry | None = None) -
     utilities = aggregate(
         profile.scores,
         profile.inventory,
-        weights=request.weights,
+        weights=request.weights if request.weights is not None else _usual_weights(profile),
         normalizer=request.normalizer,
         combine=registry.load("aggregator", request.aggregator),
         aggregator=request.aggregator,
     )
     tracing.utilities_computed(utilities)
-    methods = load_methods(registry, request.methods)
+    methods = load_methods(registry, _methods_for(profile, request))
+    if CORE in methods and profile.subspace is None:
+        raise PlanError(
+            "cores need subspaces to lie in, and the profile holds none; profile with --warm-up 10% (better) or "
+            "--directions, or leave core out of --methods"
+        )
     training = request.training
     if training.dtype is None:
         training = attrs.evolve(training, dtype=str(profile.settings.get("dtype", "float32")))
@@ -144,6 +152,25 @@ def pose(profile: Profile, request: Request, registry: Registry | None = None) -
     with tracing.silenced():
         problem.solve()  # what is wrong with its options is told all the same
     return attrs.evolve(problem, select=registry.load("strategy", UNIFORM), abstained=cause)
+
+
+def _usual_weights(profile: Profile) -> dict[str, float] | None:
+    """Weights where none are given: all metrics alike, but for what comes along with a warm-up for cores."""
+    names = [each.metric for each in profile.scores]
+    if profile.warm_up is None or len(names) < 2:
+        return None
+    return {name: float(name != BESIDE_WARM_UP) for name in names}
+
+
+def _methods_for(profile: Profile, request: Request) -> tuple[str, ...] | None:
+    """The methods that were asked for; where none was, cores too if the parameters are below LoRA's first rank.
+
+    Below it LoRA can only leave modules out, which costs more than cores do (docs/evidence.md).
+    """
+    below = Budget.parse(request.budget).below_rank_one(profile.inventory)
+    if request.methods is not None or request.gains or profile.subspace is None or not below:
+        return request.methods
+    return ("none", CORE, "lora")
 
 
 def _check_measured(limits: Limits, methods: Mapping[str, Method], profile: Profile, training: Training) -> None:

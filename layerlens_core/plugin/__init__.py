@@ -103,6 +103,7 @@ if TYPE_CHECKING:
     from layerlens_core.values.inventory import LinearModule as LinearModule
     from layerlens_core.values.inventory import ResidualWriter as ResidualWriter
     from layerlens_core.values.inventory import Skipped as Skipped
+    from layerlens_core.values.plan import CORE as CORE
     from layerlens_core.values.plan import LORA_METHODS as LORA_METHODS
     from layerlens_core.values.plan import Plan as Plan
     from layerlens_core.values.profile import Profile as Profile
@@ -147,7 +148,7 @@ _HOMES = {
     "values.columns": ("Candidate", "Table"),
     "values.decisions": ("Decision", "Certificate", "Selection"),
     "values.request": ("Request",),
-    "values.plan": ("LORA_METHODS", "Plan"),
+    "values.plan": ("CORE", "LORA_METHODS", "Plan"),
     "values.profile": ("Profile", "Task"),
     # For strategies.
     "allocation.apportionment": ("Apportionment", "Claim", "apportion"),

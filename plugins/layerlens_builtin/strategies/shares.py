@@ -25,12 +25,14 @@ class Place:
     first: parameters of the first notch.
     step: parameters of every further notch.
     most: notches at most.
+    members: modules that share the size.
     """
 
     weight: float
     first: int
     step: int
     most: int
+    members: int = 1
 
 
 def share_out(places: Sequence[Place], limit: int | None) -> list[int]:

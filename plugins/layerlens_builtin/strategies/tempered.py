@@ -12,7 +12,9 @@ import attrs
 from attrs import frozen
 
 from layerlens_builtin.strategies.evenly import evenly
+from layerlens_builtin.strategies.reach import within_reach
 from layerlens_builtin.strategies.shares import Place, most_that_fits, share_out
+from layerlens_builtin.strategies.squares import share_squares
 from layerlens_core.plugin import (
     LORA_METHODS,
     CandidateSet,
@@ -61,6 +63,7 @@ def select(candidates: CandidateSet, limits: Limits, context: Context) -> Select
     Raises `BudgetError` where no unit can have the smallest size.
     """
     temper = _temper(context.options.get("temper"))
+    candidates, chosen = within_reach(candidates, limits)
     slots = _slots(candidates, context, temper)
     one_each = sum(slot.place.first for slot in slots)
     # The depth is a question of memory and FLOPs; few parameters go to the most useful modules, wherever they are.
@@ -71,7 +74,7 @@ def select(candidates: CandidateSet, limits: Limits, context: Context) -> Select
     trained = [slot for slot in slots if slot.unit >= even.first]
     sizes = _fitted(candidates, trained, even.sizes(candidates), limits)
     decisions = tuple(
-        _decision(unit, candidates.largest_method(unit), method, by_target, temper)
+        _decision(unit, candidates.largest_method(unit), method, by_target, f"{temper:g}{chosen}")
         for unit, method, by_target in zip(candidates.units, even.methods, sizes, strict=True)
         if context.only in (None, unit.name)
     )
@@ -104,9 +107,14 @@ def _slots(candidates: CandidateSet, context: Context, temper: float) -> list[Sl
         singly = context.granularity == "module" and method in LORA_METHODS and scored
         for group, utility in _by_module(unit, targets) if singly else [(targets, unit.utility)]:
             first, step = sum(t.parameters(notch) for t in group), sum(t.per_size * notch for t in group)
-            basis = step if PER == "parameter" else len(group)
+            squared = any(t.per_square for t in group)
+            # The width of a core's module, by which LoRA would count.
+            width = sum(t.flops_frozen for t in group) / 2 if squared else step
+            basis = width if PER == "parameter" else len(group)
             weight = (max(utility, 0.0) / max(basis, 1)) ** temper
-            place = Place(weight=weight, first=first, step=step, most=len(unit.sizes(method)))
+            if squared:
+                weight *= width
+            place = Place(weight=weight, first=first, step=step, most=len(unit.sizes(method)), members=len(group))
             found.append(Slot(unit=index, targets=tuple(t.name for t in group), notch=notch, place=place))
     return found
 
@@ -156,8 +164,15 @@ def _fitted(
 
 def _notches(places: Sequence[Place], limit: int | None) -> list[int]:
     """Notches by place: shared out, or one each for the most useful ones where there is not even that for all."""
+    if places and all(place.step == 0 for place in places) and limit is not None:
+        return _squared(places, limit)
     if limit is None or limit >= sum(place.first for place in places):
         return share_out(places, limit)
+    return _first_come(places, limit)
+
+
+def _first_come(places: Sequence[Place], limit: int) -> list[int]:
+    """One notch each for the most useful places, as far as the limit goes."""
     notches = [0] * len(places)
     for index in sorted(range(len(places)), key=lambda i: (-places[i].weight, -i)):
         if places[index].first <= limit:
@@ -166,7 +181,18 @@ def _notches(places: Sequence[Place], limit: int | None) -> list[int]:
     return notches
 
 
-def _decision(unit: Unit, wanted: str, method: str, sizes: dict[str, int], temper: float) -> Decision:
+def _squared(places: Sequence[Place], limit: int) -> list[int]:
+    """Sizes of cores by place, each for all its members; one each for the most useful ones where that is too much."""
+    members = [place.members for place in places]
+    if sum(members) > limit:
+        return _first_come(places, limit)
+    weights = [place.weight / count for place, count in zip(places, members, strict=True) for _ in range(count)]
+    most = [place.most for place in places for _ in range(place.members)]
+    sizes = iter(share_squares(weights, most, limit))
+    return [min(next(sizes) for _ in range(count)) for count in members]
+
+
+def _decision(unit: Unit, wanted: str, method: str, sizes: dict[str, int], temper: str) -> Decision:
     if not any(sizes.values()):
         deep = "memory or FLOPs do not suffice for all layers, and the lowest ones are frozen first"
         reason = (
@@ -177,4 +203,4 @@ def _decision(unit: Unit, wanted: str, method: str, sizes: dict[str, int], tempe
     low, high = min(sizes.values()), max(sizes.values())
     words = f"{method} of size {low}" + (f" to {high}" if low < high else "")
     per = " for each parameter" if PER == "parameter" else ""
-    return unit.decide(method, low, sizes=sizes, reason=f"{words}: in proportion to (utility{per})^{temper:g}")
+    return unit.decide(method, low, sizes=sizes, reason=f"{words}: in proportion to (utility{per})^{temper}")
