@@ -28,6 +28,7 @@ from layerlens_core.comparison.stacked.testbed import Testbed, prepare_testbed
 from layerlens_core.comparison.whole_runs import Done, at_found_rates, at_given_rates
 from layerlens_core.errors import ComparisonError, ModelError
 from layerlens_core.files.directions import Subspace
+from layerlens_core.files.run import DIRECTIONS, SUBSPACE
 from layerlens_core.inspection.inspect import check_bare
 from layerlens_core.plugin.registry import Registry
 from layerlens_core.profiling.model.devices import input_device, on
@@ -271,9 +272,9 @@ def subspaces_of(profile: Profile, run: Path, wanted: Collection[str] | None = N
     """
     from layerlens_core.adaptation.cores.subspaces import find_subspace
 
-    written = (profile.directions, None if profile.warm_up is None else profile.warm_up.digest)
+    written = {DIRECTIONS: profile.directions, SUBSPACE: None if profile.warm_up is None else profile.warm_up.digest}
     return {
-        digest: find_subspace([run], fingerprint=profile.inventory.fingerprint, digest=digest)[1]
-        for digest in written
+        digest: find_subspace([run / name], fingerprint=profile.inventory.fingerprint, digest=digest)[1]
+        for name, digest in written.items()
         if digest is not None and (wanted is None or digest in wanted)
     }
