@@ -1,6 +1,6 @@
 """Compare: make the arms, find each one's rate, train all of them on one frozen model, and judge."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,6 +27,8 @@ from layerlens_core.comparison.stacked.runner import Runner
 from layerlens_core.comparison.stacked.testbed import Testbed, prepare_testbed
 from layerlens_core.comparison.whole_runs import Done, at_found_rates, at_given_rates
 from layerlens_core.errors import ComparisonError, ModelError
+from layerlens_core.files.directions import Subspace
+from layerlens_core.files.run import DIRECTIONS, SUBSPACE
 from layerlens_core.inspection.inspect import check_bare
 from layerlens_core.plugin.registry import Registry
 from layerlens_core.profiling.model.devices import input_device, on
@@ -134,11 +136,13 @@ def compare_with(
     store = ResultStore.open(run, setting, overwrite=means.overwrite)
     schedule = options.schedule(len(testbed.training))
     directions = _directions(arms, plan, run)
+    subspaces = subspaces_of(profile, run, {arm.subspace for arm in arms})
 
     def done(stage: str, jobs: Sequence[Job]) -> list[Result]:
         runner = Runner(
             testbed=testbed,
             directions=directions,
+            subspaces=subspaces,
             progress=lambda steps, total: means.progress(stage, steps, total),
         )
         return means.execute(store, jobs, runner)
@@ -255,3 +259,22 @@ def _directions(arms: Sequence[Arm], plan: Plan, run: Path) -> Mapping[str, Any]
     from layerlens_core.adaptation.apply import read_directions_of
 
     return read_directions_of(plan, "gradient", run) or {}
+
+
+def subspaces_of(profile: Profile, run: Path, wanted: Collection[str] | None = None) -> Mapping[str, Subspace]:
+    """What a profile's files hold for cores to lie in, by digest.
+
+    profile: of the run.
+    run: its directory.
+    wanted: digests; None for all that the profile knows.
+
+    Raises `FileError` where a file is missing, damaged, or another one.
+    """
+    from layerlens_core.adaptation.cores.subspaces import find_subspace
+
+    written = {DIRECTIONS: profile.directions, SUBSPACE: None if profile.warm_up is None else profile.warm_up.digest}
+    return {
+        digest: find_subspace([run / name], fingerprint=profile.inventory.fingerprint, digest=digest)[1]
+        for name, digest in written.items()
+        if digest is not None and (wanted is None or digest in wanted)
+    }

@@ -13,6 +13,8 @@ from attrs import field, frozen
 #: How LoRA starts: A as PEFT draws it, along the leading directions of the profiled gradient, or drawn and then scaled
 #: by rank. Cores start at zero, or continued: as that part of the update that their subspace was taken from.
 Start = Literal["random", "gradient", "by-rank", "continued"]
+#: Subspaces of cores that are no file: singular vectors of each weight (LoRA-XS, arXiv 2405.17604), and drawn ones.
+WEIGHTS, RANDOM = "weights", "random"
 #: Who trains an arm: LayerLens on what it attached, PEFT's AdaLoRA, or every weight of the model.
 Tuner = Literal["layerlens", "adalora", "full"]
 

@@ -221,3 +221,25 @@ def test_a_plan_that_memory_bounds_too_is_compared_as_it_is_beside_uniform_of_bo
     recipe = Recipe.load(run, plan=plan.id)
     assert recipe is not None
     assert (recipe.budget, recipe.rate) == (budget, 1e-2)
+
+
+def test_cores_lie_in_the_files_beside_the_profile(made, tmp_path):
+    model, samples, _ = made
+    profile = ll.profile(model, samples, task="causal-lm", directions=tmp_path, warm_up=3, run=tmp_path)
+    profile.save(tmp_path)
+    ll.allocate(profile, budget="params=r=2", methods=("none", "lora"), abstain=False).save(tmp_path)
+    before = snapshot(model)
+    names = ("core", "core+gradient", "core+weights", "core+random", "method:core")
+    found = ll.compare(
+        model, tmp_path, samples[10:], samples[:10], arms=names, budgets=("r=0.5", "r=2"), rates=(1e-2,), **SHORT
+    )
+    assert snapshot(model) == before
+    subspaces = {arm.key: arm.subspace for arm in found.arms}
+    assert subspaces["core r=2"] == subspaces["method:core r=2"] == profile.warm_up.digest
+    assert subspaces["core+gradient r=0.5"] == profile.directions
+    half = {arm.key: arm.parameters for arm in found.arms}["core r=0.5"]
+    assert 0 < half <= profile.inventory.lora_parameters(1) / 2
+    assert "uniform r=0.5" not in subspaces
+    (tmp_path / "subspace.safetensors").unlink()
+    with pytest.raises(FileError, match=r"subspace\.safetensors does not exist"):
+        ll.compare(model, tmp_path, samples[10:], samples[:10], arms=names, rates=(1e-2,), **SHORT)

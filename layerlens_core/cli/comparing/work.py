@@ -69,7 +69,7 @@ def runner_there(run: Path, options: "CompareOptions", given: dict[str, Any]) ->
     given: the command line's options of data and devices, by name.
     """
     from layerlens_core.adaptation.apply import read_directions_of
-    from layerlens_core.comparison.compare import testbed_of
+    from layerlens_core.comparison.compare import subspaces_of, testbed_of
     from layerlens_core.comparison.stacked.runner import Runner
     from layerlens_core.values.plan import load_run
 
@@ -77,7 +77,7 @@ def runner_there(run: Path, options: "CompareOptions", given: dict[str, Any]) ->
     prepared, samples = _loaded(profile, given)
     testbed, _ = testbed_of(prepared.model, profile, samples, options)
     directions = {} if plan.directions is None else read_directions_of(plan, "gradient", run)
-    return Runner(testbed=testbed, directions=directions or {})
+    return Runner(testbed=testbed, directions=directions or {}, subspaces=subspaces_of(profile, run))
 
 
 def _loaded(

@@ -12,7 +12,7 @@ from layerlens_core.values.plan import Plan
 BOUND_UNIFORM = "strategy:uniform"
 #: Share of its bound on parameters from which on a plan counts as one of that many.
 SPENT = 0.99
-_RANK = re.compile(r"(params\s*=\s*)?r\s*=\s*(\d{1,9})", re.IGNORECASE)
+_RANK = re.compile(r"(params\s*=\s*)?r\s*=\s*(\d{1,9}(?:\.\d{0,9})?|\.\d{1,9})", re.IGNORECASE)
 
 
 def budget_of(text: str) -> Budget:
@@ -22,9 +22,9 @@ def budget_of(text: str) -> Budget:
 
 
 def rank_of(text: str) -> int | None:
-    """The rank of a budget that is what uniform LoRA takes, ``r=4``; None for any other."""
+    """The rank of a budget that is what uniform LoRA takes, ``r=4``; None for any other, ``r=0.5`` among them."""
     match = _RANK.fullmatch(text.strip())
-    return int(match[2]) if match else None
+    return int(match[2]) if match and match[2].isdigit() else None
 
 
 def own_budget(plan: Plan) -> str | None:

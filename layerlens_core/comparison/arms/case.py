@@ -84,13 +84,22 @@ class Case:
         keys = [generator.random() for _ in items]
         return [items[at] for at in sorted(range(len(items)), key=keys.__getitem__)]
 
-    def arm(self, sizes: Sizes, reason: str, *, start: Start = "random", tuner: Tuner = "layerlens") -> Arm:
+    def arm(
+        self,
+        sizes: Sizes,
+        reason: str,
+        *,
+        start: Start = "random",
+        tuner: Tuner = "layerlens",
+        subspace: str = "",
+    ) -> Arm:
         """An arm of these sizes, counted exactly.
 
         sizes: by method and place.
         reason: how they came about.
         start: how LoRA starts.
         tuner: who trains it.
+        subspace: of its cores.
         """
         kept = {method: {name: size for name, size in of.items() if size} for method, of in sizes.items()}
         kept = {method: of for method, of in kept.items() if of}
@@ -106,6 +115,7 @@ class Case:
             # Without measured activations what is known of memory is the weights alone.
             memory=cost.memory if self.profile.activations else 0.0,
             reason=reason,
+            subspace=subspace,
         )
 
 
@@ -120,9 +130,9 @@ def ground_for(
     methods: that sizes are wanted for.
     registry: of providers.
     """
-    own = attrs.evolve(
-        with_strategy(request, DEFAULT_STRATEGY), budget=tuple(budget), methods=tuple(methods), penalties={}
-    )
+    # A rule decides by itself, so that no strategy has to, not even for whether it would abstain.
+    plain = attrs.evolve(with_strategy(request, DEFAULT_STRATEGY), abstain=False)
+    own = attrs.evolve(plain, budget=tuple(budget), methods=tuple(methods), penalties={})
     return Ground(problem=pose(profile, own, registry), profile=profile, registry=registry)
 
 

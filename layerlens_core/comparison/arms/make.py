@@ -1,11 +1,12 @@
 """Arms by name: rules of our own and of peers, and any strategy, metric, method or start of any plugin."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import attrs
 from attrs import frozen
 
-from layerlens_core.comparison.arms import peers, uniform
+from layerlens_core.comparison.arms import cores, peers, uniform
 from layerlens_core.comparison.arms.budgets import budget_of
 from layerlens_core.comparison.arms.case import Case, EvaRanks, with_strategy
 from layerlens_core.comparison.arms.ground import Unfit
@@ -14,7 +15,7 @@ from layerlens_core.comparison.arms.shuffled import shuffled
 from layerlens_core.errors import BudgetError, PlanError, PluginError, brief, nearest
 from layerlens_core.plugin.registry import Registry, default
 from layerlens_core.values.comparison import Arm, Job, Schedule, Start
-from layerlens_core.values.plan import LORA_METHODS, Plan
+from layerlens_core.values.plan import CORE, LORA_METHODS, Plan
 from layerlens_core.values.profile import Profile
 
 #: Makes an arm at one budget; `Unfit`, or an error of budgets and plans, says why there is none.
@@ -85,6 +86,8 @@ def make_arms(
 def rule_of(name: str, profile: Profile, registry: Registry) -> Rule:
     """The rule that an arm's name stands for. Raises `PluginError` for a name that nothing has."""
     base, plus, start = name.rpartition("+")
+    if base == CORE and start in cores.SOURCES:
+        return partial(cores.of_source, start)
     if plus:
         if start not in _STARTS:
             starts = list(_STARTS)
@@ -103,7 +106,8 @@ def rule_of(name: str, profile: Profile, registry: Registry) -> Rule:
     known = [*RULES, *registry.names("strategy")]
     raise PluginError(
         f"no arm is named {name!r}; there are: {', '.join(dict.fromkeys(known))}, and strategy:NAME, metric:NAME, "
-        f"method:NAME, each with +gradient or +by-rank where LoRA is to start so.{nearest(name, known)}"
+        "method:NAME, each with +gradient or +by-rank where LoRA is to start so; and "
+        f"{', '.join(f'{CORE}+{source}' for source in cores.SOURCES)}.{nearest(name, known)}"
     )
 
 
@@ -162,7 +166,7 @@ def _started(rule: Rule, start: Start) -> Rule:
         arm = rule(case)
         if start == "gradient" and case.profile.directions is None:
             raise Unfit("the profile holds no directions to start along; profile again with --directions")
-        if arm.tuner != "layerlens" or not LORA_METHODS.intersection(arm.sizes):
+        if arm.tuner != "layerlens" or not (LORA_METHODS - {CORE}).intersection(arm.sizes):
             raise Unfit("it holds no LoRA whose start could be chosen")
         return attrs.evolve(arm, start=start, reason=f"{arm.reason}; LoRA starts {_STARTS[start]}")
 
@@ -208,6 +212,7 @@ RULES: Mapping[str, Rule] = {
     "random-half": uniform.random_half,
     "dominant": uniform.dominant,
     "dominant-type": uniform.dominant_type,
+    CORE: partial(cores.of_source, ""),
     "gora": peers.gora,
     "eva": peers.eva,
     "adalora": peers.adalora,

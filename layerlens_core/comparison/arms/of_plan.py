@@ -8,10 +8,10 @@ from layerlens_core.comparison.arms.case import ground_for
 from layerlens_core.comparison.arms.ground import Unfit
 from layerlens_core.errors import PlanError
 from layerlens_core.plugin.registry import Registry, default
-from layerlens_core.values.comparison import Arm
+from layerlens_core.values.comparison import RANDOM, WEIGHTS, Arm
 from layerlens_core.values.costs import Cost
 from layerlens_core.values.decisions import Decision
-from layerlens_core.values.plan import Plan
+from layerlens_core.values.plan import CORE, Plan
 from layerlens_core.values.profile import Profile
 from layerlens_core.values.request import Request
 
@@ -23,12 +23,14 @@ def arm_of_plan(plan: Plan, name: str, budget: str) -> Arm:
     name: of the arm.
     budget: that it was made for, as it is typed.
 
-    Raises `PlanError` for a plan that trains nothing.
+    Raises `Unfit` for a plan that trains nothing, and for one with cores and no subspaces.
     """
     methods = sorted({decision.method for decision in plan.decisions})
     sizes = {method: found for method in methods if (found := plan.sizes(method))}
     if not sizes:
         raise Unfit("the plan trains nothing: every layer is 'none'")
+    if CORE in sizes and plan.subspace is None:
+        raise Unfit("the plan has cores, and no subspaces for them; profile with --warm-up 10% or --directions")
     trained = sum(decision.parameters > 0 for decision in plan.decisions)
     return Arm(
         name=name,
@@ -39,6 +41,7 @@ def arm_of_plan(plan: Plan, name: str, budget: str) -> Arm:
         memory=plan.cost.memory,
         reason=f"the plan of strategy {plan.request.strategy}: {', '.join(sizes)} in {trained} of "
         f"{len(plan.decisions)} layers",
+        subspace=(plan.subspace or "") if CORE in sizes else "",
     )
 
 
@@ -78,6 +81,7 @@ def plan_of_arm(
         decisions=tuple(decided.get(layer.name) or _unscored(layer.name) for layer in inventory.layers),
         heads=inventory.heads,
         directions=profile.directions,
+        subspace=None if arm.subspace in ("", WEIGHTS, RANDOM) else arm.subspace,
     )
     if plan.parameters != arm.parameters:
         raise PlanError(

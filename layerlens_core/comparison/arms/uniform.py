@@ -3,11 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
+from layerlens_core.comparison.arms import cores
 from layerlens_core.comparison.arms.budgets import rank_of
 from layerlens_core.comparison.arms.case import Case
 from layerlens_core.comparison.arms.fitting import fill, level
 from layerlens_core.comparison.arms.ground import Place, Unfit
 from layerlens_core.values.comparison import Arm, Start
+from layerlens_core.values.plan import CORE
 
 LORA = "lora"
 #: The arm that trains nothing but the task's head.
@@ -38,9 +40,15 @@ def uniform(case: Case, start: Start = "random") -> Arm:
 
 
 def of_method(case: Case, method: str) -> Arm:
-    """One method at one size in all layers."""
-    sizes, reason = spread(case, method, method, case.ground(method).places(method))
-    return case.arm({method: sizes}, reason)
+    """One method at one size in all layers; cores in the subspaces that the profile's plans use."""
+    places = case.ground(method).places(method)
+    if method != CORE:
+        sizes, reason = spread(case, method, method, places)
+        return case.arm({method: sizes}, reason)
+    subspace = cores.held(case.profile)
+    caps = {place.name: min(place.cap, subspace.rank) for place in places}
+    sizes, reason = spread(case, method, method, places, caps)
+    return case.arm({method: sizes}, reason, subspace=subspace.digest)
 
 
 def mlp_only(case: Case) -> Arm:

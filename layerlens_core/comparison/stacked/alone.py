@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from layerlens_core.adaptation.attach import attach, quietly
 from layerlens_core.adaptation.attached import adapted
 from layerlens_core.adaptation.config import Entry, configure
+from layerlens_core.adaptation.cores.subspaces import place_cores
 from layerlens_core.adaptation.snapshot import remember
 from layerlens_core.adaptation.target_patterns import exactly
 from layerlens_core.comparison.arms.peers import adalora_ranks
@@ -20,12 +21,12 @@ from layerlens_core.comparison.stacked.methods.place import Pass
 from layerlens_core.comparison.stacked.methods.stacked import STACKED, scaled_by, started
 from layerlens_core.comparison.stacked.parameters import BETAS, EPSILON, WEIGHT_DECAY
 from layerlens_core.comparison.stacked.schedule import factor
+from layerlens_core.comparison.stacked.subspaces import Subspaces
 from layerlens_core.comparison.stacked.testbed import Testbed
-from layerlens_core.errors import ModelError
 from layerlens_core.profiling.model.devices import input_device
 from layerlens_core.profiling.model.vocabulary_head import at_least_float32
 from layerlens_core.values.comparison import Job, Schedule
-from layerlens_core.values.plan import LORA_METHODS
+from layerlens_core.values.plan import CORE, LORA_METHODS
 
 #: AdaLoRA trains all its ranks for the first, and only what is left of them for the last of these shares of the run.
 _ADALORA_FIRST, _ADALORA_LAST = 0.1, 0.3
@@ -92,11 +93,13 @@ class Alone:
     testbed: whose model it adapts.
     jobs: the one.
     directions: as in `Block.of`.
+    subspaces: likewise.
     """
 
     testbed: Testbed
     jobs: Sequence[Job]
     directions: Mapping[str, Tensor] = field(factory=dict)
+    subspaces: Subspaces | None = None
     running: Pass = field(factory=Pass)
     _parameters: Masters | None = None
 
@@ -113,14 +116,9 @@ class Alone:
         model: frozen.
         layers: never compiled; an arm alone trains as the Trainer trains it.
 
-        Raises `ModelError` for an arm with cores.
+        Raises `ModelError` where the subspace of its cores is not at hand.
         """
         (job,) = self.jobs
-        if job.arm.sizes.get("core"):
-            raise ModelError(
-                f"{job.arm.key} holds cores, which train only where several arms can share a batch of the model; "
-                "leave it out of the arms"
-            )
         restore = remember(model)
         kept: list[tuple[nn.Parameter, Tensor]] = []
         try:
@@ -164,8 +162,14 @@ class Alone:
             for name, size in sizes.items()
             if size > 0
         }
+        # Of the weights as they are before anything is attached to them.
+        subspaces = self.subspaces or Subspaces(testbed=self.testbed)
+        cores = {name: size for name, size in job.arm.sizes.get(CORE, {}).items() if size}
+        found = {name: subspaces.of(job, name, size) for name, size in cores.items()}
         heads = [head.name for head in inventory.heads]
         wrapped = attach(self.testbed.model, configure(entries, scale=job.arm.scale, heads=heads))
+        if found:
+            place_cores(wrapped, found, digest=job.arm.subspace, fingerprint=inventory.fingerprint)
         self._draw(wrapped, job)
 
     @torch.no_grad()
@@ -176,7 +180,7 @@ class Alone:
             for name in [name for name, size in sizes.items() if size > 0 and method in STACKED]:
                 shape = self.testbed.inventory.shapes[name]
                 parts = dict(layers[name].named_parameters())
-                for part, tensor in started(method, name, shape, job, self.directions).items():
+                for part, tensor in started(method, name, shape, job, self.directions, self.subspaces).items():
                     parts[part].copy_(tensor)
             if job.arm.start == "by-rank" and method in LORA_METHODS - STACKED.keys():
                 for name in [name for name, size in sizes.items() if size > 0]:

@@ -124,7 +124,7 @@ class Runner:
         if stacked:
             block = Block.of(testbed, jobs, self.directions, self._found)
         else:
-            block = Alone(testbed, jobs, self.directions)
+            block = Alone(testbed, jobs, self.directions, self._found)
         return Training(testbed=testbed, block=block, room=self._room(jobs), progress=self.progress).run()
 
     def _room(self, jobs: Sequence[Job]) -> Room:

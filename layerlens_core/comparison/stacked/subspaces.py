@@ -13,12 +13,11 @@ from layerlens_core.comparison.stacked.testbed import Testbed
 from layerlens_core.errors import ModelError
 from layerlens_core.files.directions import Pair, Subspace
 from layerlens_core.profiling.model.weights import dense_weight
-from layerlens_core.values.comparison import Job
+from layerlens_core.values.comparison import RANDOM, WEIGHTS, Job
+from layerlens_core.values.plan import CORE
 
-#: Singular vectors of each module's own weight (LoRA-XS, Bałazy et al. 2024, arXiv 2405.17604), and orthonormal noise.
-WEIGHTS, RANDOM = "weights", "random"
+#: Made here: singular vectors of each module's own weight, and orthonormal noise.
 MADE = (WEIGHTS, RANDOM)
-_METHOD = "core"
 
 
 @define(eq=False, kw_only=True)
@@ -76,7 +75,7 @@ class Subspaces:
 
         Raises `ModelError` as `of`.
         """
-        sizes = [job.arm.sizes.get(_METHOD, {}).get(name, 0) for job in jobs]
+        sizes = [job.arm.sizes.get(CORE, {}).get(name, 0) for job in jobs]
         found: dict[tuple[str, int], int] = {}
         largest: dict[tuple[str, int], tuple[Job, int]] = {}
         whose = []

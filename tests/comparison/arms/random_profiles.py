@@ -101,6 +101,8 @@ def counted(arm: Arm, inventory: Inventory) -> int:
             shape = inventory.shapes[name]
             if method == "lora":
                 total += size * (shape["in_features"] + shape["out_features"])
+            elif method == "core":
+                total += size * size
             elif method == "adapter":
                 d = shape["out_features"]
                 total += 2 * d * size + size + d

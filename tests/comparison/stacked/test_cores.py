@@ -7,7 +7,7 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 from layerlens_core.comparison.stacked.block import Block
-from layerlens_core.comparison.stacked.methods.core import CORE, Core
+from layerlens_core.comparison.stacked.methods.core import TRAINED, Core
 from layerlens_core.comparison.stacked.runner import Runner
 from layerlens_core.comparison.stacked.schedule import factor, order
 from layerlens_core.comparison.stacked.subspaces import Subspaces
@@ -170,7 +170,7 @@ def test_padding_stays_zero_and_what_is_frozen_as_it_was(sources):
     for place, (left, right) in zip(places, frozen, strict=True):
         assert torch.equal(place.left, left)
         assert torch.equal(place.right, right)
-        cores = place.tensors[CORE].clone()
+        cores = place.tensors[TRAINED].clone()
         for found, core, size in zip(expected, cores, place.sizes, strict=True):
             assert bool(core[:size, :size].all()) or size == 0
             if size:
@@ -215,6 +215,28 @@ def test_compiled_layers_train_cores_as_others_do(family, monkeypatch):
         assert found[number].losses == pytest.approx(result.losses, rel=1e-5)
 
 
+@pytest.mark.parametrize("family", ["llama", "bert-classifier"])
+def test_where_arms_have_the_model_for_themselves_cores_train_alike(family):
+    testbed = bed_of(family)
+    subspaces, values = {"one": subspace_of(testbed.model, 6)}, torch.linspace(0.5, 0.1, 6).numpy()
+    strengths = {"one": {module.name: values for module in testbed.inventory.modules}}
+    core = cored(testbed.model, 3, "one", every=2)
+    lora = {name: 2 for name in arm(testbed.model, 1).sizes["lora"] if name not in core.sizes["core"]}
+    arms = [core, evolve(core, start="continued"), evolve(core, sizes={**core.sizes, "lora": lora})]
+    arms += [cored(testbed.model, 2, source) for source in ("weights", "random")]
+    jobs = [job(each, rate=2e-2, schedule=SCHEDULE) for each in arms]
+    before = snapshot(testbed.model)
+    stacked, alone = (
+        {each.job.id: each for each in Runner(testbed=bed, subspaces=subspaces, strengths=strengths)(jobs)}
+        for bed in (testbed, evolve(testbed, established=ALONE))
+    )
+    assert snapshot(testbed.model) == before
+    for number, result in stacked.items():
+        assert (result.stacked, alone[number].stacked) == (len(jobs), 1)
+        assert alone[number].training == pytest.approx(result.training, rel=1e-5)
+        assert alone[number].losses == pytest.approx(result.losses, rel=1e-5)
+
+
 def test_subspaces_of_weights_and_of_noise():
     testbed = bed_of("llama")
     found = Subspaces(testbed=testbed)
@@ -251,9 +273,8 @@ def test_a_subspace_that_is_not_at_hand_is_told():
     ):
         with pytest.raises(ModelError, match=said):
             list(Runner(testbed=testbed, subspaces=subspaces)([one]))
-    apart = evolve(testbed, established=ALONE)
-    with pytest.raises(ModelError, match="core r=1 holds cores, which train only where several arms can share a batch"):
-        list(Runner(testbed=apart, subspaces={"one": given})([one]))
+        with pytest.raises(ModelError, match=said):
+            list(Runner(testbed=evolve(testbed, established=ALONE), subspaces=subspaces)([one]))
     assert snapshot(testbed.model) == before
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from layerlens_core.comparison.stacked.methods.place import Place
 
 #: R, as the module names it that PEFT's LoRA holds as its B.
-CORE = "lora_B.default.core"
+TRAINED = "lora_B.default.core"
 
 
 @frozen(eq=False, kw_only=True)
@@ -46,7 +46,7 @@ class Core(Place):
 
     @staticmethod
     def shapes(size: int, shape: Mapping[str, int]) -> Mapping[str, tuple[int, ...]]:
-        return {CORE: (size, size)}
+        return {TRAINED: (size, size)}
 
     @staticmethod
     def start(name: str, size: int, shape: Mapping[str, int], seed: int) -> Mapping[str, Tensor]:
@@ -67,11 +67,11 @@ class Core(Place):
             return None
         along, of_moved = self._along(inputs, self.right, size), self._along(gradient, self.left, size)
         of_cores = torch.bmm(of_moved.mT, along)
-        self.gradients[CORE][arms, :size, :size].addcmul_(of_cores, self.masks[arms, :size, :size], value=self.scale)
+        self.gradients[TRAINED][arms, :size, :size].addcmul_(of_cores, self.masks[arms, :size, :size], value=self.scale)
         return self._added(torch.bmm(of_moved, self._cores(size)), self.right, size, inputs, alone=True)
 
     def _cores(self, size: int) -> Tensor:
-        return self.tensors[CORE][self.running.arms, :size, :size]
+        return self.tensors[TRAINED][self.running.arms, :size, :size]
 
     def _along(self, tensor: Tensor, directions: Tensor, size: int) -> Tensor:
         """Coordinates of rows [..., features] along directions [S, N, features], by arm [arms, rows, size]."""

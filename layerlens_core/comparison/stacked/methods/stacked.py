@@ -7,13 +7,13 @@ from torch import Tensor
 
 from layerlens_core.adaptation.initialisation import factor_by_rank, set_along
 from layerlens_core.comparison.stacked.methods.bottleneck import Bottleneck
-from layerlens_core.comparison.stacked.methods.core import CORE, Core
+from layerlens_core.comparison.stacked.methods.core import TRAINED, Core
 from layerlens_core.comparison.stacked.methods.low_rank import A, LowRank
 from layerlens_core.comparison.stacked.methods.place import Place
 from layerlens_core.comparison.stacked.methods.prefixes import Prefixes
 from layerlens_core.comparison.stacked.subspaces import Subspaces
 from layerlens_core.values.comparison import Arm, Job
-from layerlens_core.values.plan import LORA_METHODS
+from layerlens_core.values.plan import CORE, LORA_METHODS
 
 #: By the name of the method.
 STACKED: Mapping[str, type[Place]] = {"lora": LowRank, "core": Core, "adapter": Bottleneck, "prefix": Prefixes}
@@ -44,8 +44,8 @@ def started(
         set_along(tensors[A], directions[name])
     if A in tensors and job.arm.start == "by-rank":
         tensors[A].mul_(scaled_by(job.arm, size))
-    if method == "core" and job.arm.start == "continued" and subspaces is not None:
-        tensors[CORE] = subspaces.start(job, name, size)
+    if method == CORE and job.arm.start == "continued" and subspaces is not None:
+        tensors[TRAINED] = subspaces.start(job, name, size)
     return tensors
 
 
@@ -55,5 +55,7 @@ def scaled_by(arm: Arm, rank: int) -> float:
     arm: with its ranks, over all that is LoRA.
     rank: of the module.
     """
-    ranks = [each for method in LORA_METHODS & arm.sizes.keys() for each in arm.sizes[method].values() if each]
+    ranks = [
+        each for method in (LORA_METHODS - {CORE}) & arm.sizes.keys() for each in arm.sizes[method].values() if each
+    ]
     return factor_by_rank(rank, fmean(ranks))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from comparison.stacked.methods.places import blocks, check, placed
-from layerlens_core.comparison.stacked.methods.core import CORE, Core
+from layerlens_core.comparison.stacked.methods.core import TRAINED, Core
 from layerlens_core.comparison.stacked.methods.place import Pass
 from layerlens_core.profiling.attribution.layout import Layout
 
@@ -48,7 +48,7 @@ def test_each_arm_gets_its_own_core_alone(block, samples, layout, subspaces):
     def formula(tensors, inputs, output):
         arm = next(alone)
         left, right = place.left[whose[arm], : sizes[arm]], place.right[whose[arm], : sizes[arm]]
-        return output + 2.0 * inputs @ (left.mT @ tensors[CORE] @ right).mT
+        return output + 2.0 * inputs @ (left.mT @ tensors[TRAINED] @ right).mT
 
     check(place, formula, x, y, g, lambda tensor: tensor.chunk(running.count, dim=layout.dim), itself=False)
     assert next(alone, None) is None
@@ -62,7 +62,7 @@ def test_a_model_in_few_bits_gets_cores_of_its_dtype(whose):
     place = Core(
         name="m", shape=SHAPE, sizes=wide.sizes, scale=2.0, layouts=wide.layouts, running=wide.running, whose=whose,
         **{side: getattr(wide, side).bfloat16() for side in ("left", "right")},
-        **{of: {CORE: getattr(wide, of)[CORE].bfloat16()} for of in ("tensors", "gradients")},
+        **{of: {TRAINED: getattr(wide, of)[TRAINED].bfloat16()} for of in ("tensors", "gradients")},
     )  # fmt: skip
     x, y = (torch.randn(4, 2, features, generator=generator, dtype=torch.float64) for features in (6, 7))
     for narrow in (torch.bfloat16, torch.float32):  # normalised outputs may be wider than the model
