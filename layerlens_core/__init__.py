@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from layerlens_core.adaptation.check import check_gradients as check_gradients
     from layerlens_core.adaptation.cores.compact import as_lora as as_lora
     from layerlens_core.adaptation.cores.compact import save_compact as save_compact
+    from layerlens_core.adaptation.groups import parameter_groups as parameter_groups
     from layerlens_core.adaptation.load import load as load
     from layerlens_core.allocation.allocate import allocate as allocate
     from layerlens_core.allocation.budget import Budget as Budget
@@ -46,6 +47,7 @@ _HOMES = {
     "allocation.allocate": ("allocate",),
     "adaptation.apply": ("apply",),
     "adaptation.load": ("load",),
+    "adaptation.groups": ("parameter_groups",),
     "adaptation.cores.compact": ("save_compact", "as_lora"),
     "adaptation.check": ("check_gradients",),
     "comparison.compare": ("compare",),

@@ -1,8 +1,12 @@
 """From a comparison to the run's recipe."""
 
+import math
+from collections.abc import Mapping
+
 from layerlens_core.comparison.arms.budgets import budget_of, is_own, own_budget
 from layerlens_core.comparison.compared import Comparison
 from layerlens_core.comparison.judging.judgement import PLANNED, UNIFORM
+from layerlens_core.values.comparison import Arm
 from layerlens_core.values.plan import Plan
 from layerlens_core.values.recipe import Recipe
 
@@ -22,6 +26,7 @@ def recipe_of(comparison: Comparison, plan: Plan) -> Recipe:
         setting=comparison.setting,
         rate=rates.get(rated) if rated else None,
         rates=rates,
+        groups=_groups(comparison, plan, rates, rates.get(rated) if rated else None),
         scale=plan.scale,
         schedule=comparison.schedule,
         epochs=comparison.schedule.steps * comparison.schedule.batch / comparison.samples,
@@ -29,3 +34,26 @@ def recipe_of(comparison: Comparison, plan: Plan) -> Recipe:
         budget=own_budget(plan) or "",
         sentence=" ".join(found.summary) if found else "rates were looked for; nothing was trained in full",
     )
+
+
+def _groups(comparison: Comparison, plan: Plan, rates: Mapping[str, float], planned: float | None) -> dict[str, float]:
+    """By method of the plan, the rate of the arm that trains by it alone and is nearest to it in parameters.
+
+    comparison: with its arms.
+    plan: of the run.
+    rates: by arm and budget.
+    planned: the plan's own rate, for methods of which there is no such arm.
+    """
+    found = {}
+    for method in sorted({decision.method for decision in plan.decisions if decision.parameters}):
+        own = sum(decision.parameters for decision in plan.decisions if decision.method == method)
+        alone = [arm for arm in comparison.arms if arm.key in rates and arm.parameters and _methods(arm) == {method}]
+        nearest = min(alone, key=lambda arm: abs(math.log(arm.parameters / own)), default=None)
+        rate = planned if nearest is None else rates[nearest.key]
+        if rate is not None:
+            found[method] = rate
+    return found
+
+
+def _methods(arm: Arm) -> set[str]:
+    return {method for method, sizes in arm.sizes.items() if any(sizes.values())}

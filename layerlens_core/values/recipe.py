@@ -11,7 +11,7 @@ from layerlens_core.files import documents
 from layerlens_core.files.run import RECIPE
 from layerlens_core.values.comparison import Schedule
 
-SCHEMA, VERSION = "layerlens/recipe", 1
+SCHEMA, VERSION = "layerlens/recipe", 2
 
 
 @frozen(kw_only=True)
@@ -22,6 +22,8 @@ class Recipe:
     setting: digest of model, data and versions.
     rate: largest learning rate, of AdamW with a linear schedule, for the run's plan; None where none was found.
     rates: by arm and budget, the rate that it is best trained with.
+    groups: by method of the plan, the rate for what it trains: of the arm of this method alone that is nearest in size,
+        or the plan's where there is none.
     scale: α/r.
     schedule: that the rate was found for.
     epochs: through the training samples.
@@ -35,6 +37,7 @@ class Recipe:
     setting: str
     rate: float | None
     rates: Mapping[str, float]
+    groups: Mapping[str, float]
     scale: float
     schedule: Schedule
     epochs: float
@@ -64,8 +67,16 @@ class Recipe:
         warmup = f", {self.schedule.warmup} steps of warm-up" if self.schedule.warmup else ""
         return (
             f"train it with a learning rate of {self.rate:g}, as compare found: AdamW, linear schedule{warmup}, "
-            f"{self.epochs:.3g} epochs in batches of {self.schedule.batch}"
+            f"{self.epochs:.3g} epochs in batches of {self.schedule.batch}{self._apart}"
         )
+
+    @property
+    def _apart(self) -> str:
+        """What to do where methods want rates of their own."""
+        if len(set(self.groups.values())) < 2:
+            return ""
+        told = ", ".join(f"{method} {rate:g}" for method, rate in self.groups.items())
+        return f"; by method: {told} (ll.parameter_groups(model, run=…))"
 
     def save(self, run: str | Path) -> Path:
         """Write ``recipe.json`` into the run's directory.
@@ -87,6 +98,7 @@ class Recipe:
         if not path.exists():
             return None
         recipe = documents.read(path, cls, schema=SCHEMA, version=VERSION)
-        if recipe.rate is not None and not 0 < recipe.rate < float("inf"):
-            raise FileError(f"{path} is damaged: a rate of {recipe.rate}")
+        for rate in (recipe.rate, *recipe.groups.values()):
+            if rate is not None and not 0 < rate < float("inf"):
+                raise FileError(f"{path} is damaged: a rate of {rate}")
         return recipe if recipe.plan == plan else None
