@@ -70,6 +70,7 @@ def mean_gradients_of_parts(
                     _backward(profile, on(device, collate(together, pad)), head)
                     done += len(together)
                     report(done)
+        _check_finite(sums)
         return sums
 
     for name, found in in_turns(profile, lambda n_out, n_in: len(parts) * n_out * n_in * 4, sum(counts), gather):
@@ -153,6 +154,16 @@ def _backward(profile: ActiveProfile, batch: Sample, head: VocabularyHead | None
     if not torch.isfinite(losses).all():
         raise NonFiniteError(f"a loss is {float(losses[~torch.isfinite(losses)][0].detach())}")
     torch.autograd.backward(losses.sum())
+
+
+def _check_finite(sums: dict[str, "_Sums"]) -> None:
+    """Raises `NonFiniteError` that names the module where it began: gradients flow from the last one to the first."""
+    for name in reversed(sums):
+        if not all(total.isfinite().all() for total in sums[name].by_part.values()):
+            raise NonFiniteError(
+                f"the gradient of {name} is not finite; load the model in float32, or profile with --metric "
+                "weight_gradient, which tells in which batch it arises"
+            )
 
 
 @define(eq=False)

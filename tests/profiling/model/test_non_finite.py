@@ -35,4 +35,9 @@ def test_a_gradient_that_is_not_finite_names_the_module_and_the_batch():
     model = build(family, torch.float32)
     model.model.layers[0].mlp.down_proj.register_forward_hook(lambda _m, _a, output: Poison.apply(output))
     with pytest.raises(NonFiniteError, match=r"model\.layers\.0\..* not finite in batch 0"):
+        profile(model, samples(family), metrics=["weight_gradient"])
+    # Mean gradients, by which the default scores, are looked at when they are whole.
+    with pytest.raises(
+        NonFiniteError, match=r"model\.layers\.0\.mlp\.\w+_proj is not finite; load the model in float32"
+    ):
         profile(model, samples(family))

@@ -214,7 +214,7 @@ def test_what_cannot_be_unpacked_is_refused_before_the_pass():
     for kind in (Closed, Lies):
         model = packed(build(zoo.find("llama")), kind, only="k_proj")
         assert profile(model, samples(zoo.find("llama")), metrics=("fisher",)).statistics  # needs no weight
-        with pytest.raises(ModelError, match=r"k_proj is packed .* need plain ones, so leave weight_gradient"):
+        with pytest.raises(ModelError, match=r"k_proj is packed .* need plain ones, so leave gora, weight_gradient"):
             profile(model, samples(zoo.find("llama")), metrics=METRICS)
 
 
