@@ -92,7 +92,7 @@ def test_the_trainer_takes_them(family, tmp_path):
 def test_nothing_to_train_and_no_rate_are_refused(family, tmp_path):
     model = family.build()
     wrapped = ll.apply(model, plan_with(model, {"bert.encoder.layer.0": ("lora", 2)}))
-    with pytest.raises(PlanError, match="needs a learning rate$"):
+    with pytest.raises(PlanError, match=r"needs a learning rate$"):
         ll.parameter_groups(wrapped)
     wrapped.requires_grad_(False)
     with pytest.raises(ModelError, match="nothing in the model trains"):

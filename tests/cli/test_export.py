@@ -93,7 +93,8 @@ def test_what_a_comparison_found_is_among_the_keys(
     there = run("llama")
     plan = Plan.load(there)
     recipe = Recipe(
-        plan=plan.id, setting="", rate=0.004, rates={}, groups={"lora": 0.004}, scale=2, schedule=Schedule(steps=30, batch=8, warmup=3),
+        plan=plan.id, setting="", rate=0.004, rates={}, groups={"lora": 0.004}, scale=2,
+        schedule=Schedule(steps=30, batch=8, warmup=3),
         epochs=2.5, recommended={}, budget="", sentence="",
     )  # fmt: skip
     recipe.save(there)

@@ -18,8 +18,8 @@ SCHEDULE = Schedule(steps=30, batch=10)
 GAINS = Gains(curves={"lora": GainCurve(ceiling=1.0, half=2.0, spread=None, source="measured")}, setting="s")
 FOUND = Comparison(setting="s", samples=100, schedule=SCHEDULE, arms=(), gains=GAINS)
 RECIPE = Recipe(
-    plan="p", setting="s", rate=None, rates={}, groups={}, scale=2.0, schedule=SCHEDULE, epochs=3.0, recommended={}, budget="",
-    sentence="nothing",
+    plan="p", setting="s", rate=None, rates={}, groups={}, scale=2.0, schedule=SCHEDULE, epochs=3.0, recommended={},
+    budget="", sentence="nothing",
 )  # fmt: skip
 
 
