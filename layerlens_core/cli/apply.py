@@ -74,16 +74,20 @@ def write_adapter(run: Path, plan: "Plan", profile: "Profile", model: str, out: 
 
     from layerlens_core.adaptation.apply import apply, check_applicable, read_directions_of
     from layerlens_core.adaptation.attached import trainable_parameters
+    from layerlens_core.adaptation.cores.compact import save_compact
+    from layerlens_core.adaptation.cores.subspaces import read_subspace_of
     from layerlens_core.cli.terminal import say
     from layerlens_core.data.model import load
     from layerlens_core.data.target import Target
     from layerlens_core.files.atomic import filling
+    from layerlens_core.values.plan import CORE
     from layerlens_core.values.recipe import Recipe
 
     check_applicable(plan)
     if start["one_rank"]:
         check_one_rank(plan)
     read_directions_of(plan, start["init"], run)
+    read_subspace_of(plan, run)
     trusted, seed = start["trust_remote_code"], start["seed"]
     task, target = cast("Task", profile.task), Target.of_profile(profile.labels, profile.settings)
     loaded = load(model, task, target=target, seed=seed, trust_remote_code=trusted).model
@@ -96,12 +100,17 @@ def write_adapter(run: Path, plan: "Plan", profile: "Profile", model: str, out: 
         config.base_model_name_or_path = str(Path(model).resolve())
     with filling(out) as staging:
         wrapped.save_pretrained(str(staging))
+        if alone := {decision.method for decision in plan.decisions} <= {CORE, "none"}:
+            save_compact(wrapped, staging, subspace=run)
         names = sorted(path.name for path in staging.iterdir())
     adapters, heads = trainable_parameters(wrapped)
     say(f"{adapters:,} trainable parameters, as planned" + (f", and {heads:,} in the head" if heads else ""))
     if (recipe := Recipe.load(run, plan=plan.id)) is not None and recipe.advice:
         say(recipe.advice)
-    if config.padded_rank is not None:
+    if CORE in {decision.method for decision in plan.decisions}:
+        trains = "layerlens_core.load(model, directory, trainable=True)" if alone else "layerlens_core.apply"
+        say(f"{trains} trains the cores; what PEFT loads is the LoRA that they are, in which it would train A and B")
+    elif config.padded_rank is not None:
         say(f"written at one rank, {config.padded_rank}, padded with zeros; PEFT counts these among what trains")
     return tuple(out / name for name in names)
 

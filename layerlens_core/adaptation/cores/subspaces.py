@@ -55,7 +55,7 @@ def find_subspace(places: Iterable[Path], *, fingerprint: str, digest: str) -> t
         if file.is_file():
             try:
                 status = file.stat()
-                return file, _read(file.resolve(), status.st_mtime_ns, status.st_size, fingerprint, digest)
+                return file, read_once(file.resolve(), status.st_mtime_ns, status.st_size, fingerprint, digest)
             except FileError as error:
                 errors.append(error)
     if errors:
@@ -64,8 +64,8 @@ def find_subspace(places: Iterable[Path], *, fingerprint: str, digest: str) -> t
 
 
 @lru_cache(maxsize=2)
-def _read(file: Path, _changed: int, _size: int, fingerprint: str, digest: str) -> Subspace:
-    """A file's subspaces, read once for the many adapters that share them."""
+def read_once(file: Path, _changed: int, _size: int, fingerprint: str, digest: str) -> Subspace:
+    """A file's subspaces, read once for the many adapters that share them; the same ones are given to all."""
     source: Source = "gradient" if file.name == DIRECTIONS else "warm-up"
     return read_directions(file, fingerprint=fingerprint, digest=digest, source=source)
 
