@@ -19,8 +19,6 @@ from layerlens_core.files import atomic, tensors
 from layerlens_core.files.reading import read_file
 from layerlens_core.files.run import DIRECTIONS, SUBSPACE
 
-#: How many directions of a module are kept: the largest rank that LoRA is offered at.
-LEADING = 64
 SCHEMA, VERSION = "layerlens/directions", 2
 #: What the vectors are of: mean gradients, or the updates of a warm-up.
 Source = Literal["gradient", "warm-up"]

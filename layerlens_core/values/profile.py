@@ -11,7 +11,6 @@ from attrs import field, frozen
 from layerlens_core.errors import FileError, brief
 from layerlens_core.files import documents
 from layerlens_core.files.atomic import settle, writing
-from layerlens_core.files.directions import LEADING
 from layerlens_core.files.run import PROFILE, checkpoints
 from layerlens_core.values.consistency.profile import check_profile
 from layerlens_core.values.costs import Activations
@@ -20,6 +19,9 @@ from layerlens_core.values.scores import RawScores
 from layerlens_core.values.statistics import ModuleStatistics
 
 SCHEMA, VERSION = "layerlens/profile", 5
+
+#: How many directions of a module's gradient are kept: the largest rank that LoRA is offered at.
+LEADING = 64
 
 #: What a model is trained for, which decides its loss.
 Task = Literal[

@@ -68,9 +68,8 @@ def main(arguments):
             assert torch.equal(loaded(**inputs).logits, expected), "a compact adapter computes something else"
             lora = PeftModel.from_pretrained(deepcopy(base), ll.as_lora(store / f"{number}", out / "lora")).eval()
             worst = max(worst, float((lora(**inputs).logits - expected).abs().max() / expected.abs().max()))
-    print(
-        f"{len(sizes)} adapters of {plan.parameters:,} parameters in {len(plan.sizes('core'))} modules, rank {arguments.size}"
-    )
+    modules = len(plan.sizes("core"))
+    print(f"{len(sizes)} adapters of {plan.parameters:,} parameters in {modules} modules, rank {arguments.size}")
     print(f"bytes: {max(sizes):,} each, {shared:,} of the subspace once (64 directions); as LoRA {ordinary:,} each")
     print(
         f"seconds: {saved / len(sizes):.4f} to save one; to load one {statistics.median(seconds):.3f} in the median, "

@@ -9,10 +9,10 @@ from attrs import field, frozen
 
 from layerlens_core.errors import DataError
 from layerlens_core.files.atomic import writing
-from layerlens_core.files.directions import LEADING
 from layerlens_core.profiling.distributed.workers import ALONE, Workers
 from layerlens_core.profiling.engine.micro_batch import Samples
 from layerlens_core.profiling.gradients.routes import Route
+from layerlens_core.values.profile import LEADING
 from layerlens_core.values.statistics import check_sketched
 
 #: Called with the number of samples done and the number of all.

@@ -35,8 +35,8 @@ import torch
 from attrs import define, field, frozen
 from torch import Tensor
 
-from layerlens_core.files.directions import LEADING
 from layerlens_core.profiling.gradients.gram import product
+from layerlens_core.values.profile import LEADING
 
 OVERSAMPLING = 32
 HELD_OUT = 16
