@@ -10,10 +10,9 @@ from functools import partial
 from layerlens_core.comparison.arms.case import Case
 from layerlens_core.comparison.arms.fitting import fill, largest
 from layerlens_core.comparison.arms.ground import Unfit
-from layerlens_core.files.directions import LEADING
 from layerlens_core.values.comparison import RANDOM, WEIGHTS, Arm
 from layerlens_core.values.plan import CORE
-from layerlens_core.values.profile import KnownSubspace, Profile
+from layerlens_core.values.profile import LEADING, KnownSubspace, Profile
 
 #: More directions than any module has.
 _ALL = 2**31
