@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from mutation import adapters, comparisons, readers, rows
+from mutation import adapters, comparisons, cores, readers, rows
 from mutation.readers import Reader
 
 #: By name, what makes a reader with its valid files, in a directory of its own.
@@ -15,6 +15,7 @@ READERS: Mapping[str, Callable[[Path], Reader]] = {
     "directions": readers.directions_reader,
     "subspace": readers.subspace_reader,
     "adapter": adapters.adapter_reader,
+    "core": cores.core_reader,
     "patterns": adapters.patterns_reader,
     "names": adapters.names_reader,
     "jsonl": rows.jsonl_reader,

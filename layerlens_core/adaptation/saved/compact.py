@@ -96,7 +96,7 @@ def read_compact(path: Path) -> Compact:
 
 
 def _check_header(path: Path, header: Mapping[str, Any]) -> None:
-    scale, heads, base = header.get("scale"), header.get("heads"), header.get("base")
+    scale, heads, base = header.get("scale"), header.get("heads"), header.get("base", 0)
     wrong = [
         name
         for name, sound in {
