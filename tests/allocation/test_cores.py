@@ -120,6 +120,26 @@ def test_a_budget_between_the_two_is_spent_on_both():
     assert plan.parameters <= plan.limits.params
 
 
+@pytest.mark.parametrize("methods", ["core,adapter,lora", "core,prefix", "core,lora"])
+@pytest.mark.parametrize("strategy", ["tempered", "uniform"])
+def test_cores_take_the_place_of_whatever_does_not_fit(methods, strategy):
+    plan = allocate(WARMED, strategy=strategy, budget="params=r=0.1", methods=methods, abstain=False)
+    assert {d.method for d in plan.decisions} == {"core"}
+    assert f"where {methods.rpartition(',')[2]} has" in plan.decisions[0].reason
+
+
+@pytest.mark.parametrize("strategy", ["tempered", "uniform", "budget"])
+@pytest.mark.parametrize("budget", ["params=r=1,memory=50%", "flops=60%", "params=3k,flops=60%"])
+def test_other_budgets_are_kept_too(strategy, budget):
+    plan = allocate(WARMED, strategy=strategy, budget=budget, methods="core,lora", abstain=False)
+    assert plan.cost.within(plan.limits)
+
+
+def test_a_strategy_of_prices_a_step_refuses_cores():
+    with pytest.raises(PlanError, match="which core does not have, with parameters that grow with the square"):
+        allocate(WARMED, strategy="threshold", budget="params=r=1", methods="core,lora")
+
+
 def test_ranks_that_are_none_are_refused():
     for text in ("r=0", "r=0.0", "r=.0"):
         with pytest.raises(BudgetError, match=r"leaves nothing to train; give a rank above 0, such as r=0\.25"):

@@ -1,4 +1,4 @@
-"""LoRA or cores, where a strategy gives one method to all: what gains more at one size everywhere.
+"""Cores or the method of the largest capacity, where a strategy gives one to all: what gains more at one size.
 
 Below LoRA's first rank on all modules, LoRA can only leave layers out, and cores cannot be much too small: they have n²
 parameters. Above it, cores gain less the more parameters there are. The predicted gain decides, by the gain curves of
@@ -10,29 +10,26 @@ import math
 import attrs
 
 from layerlens_builtin.strategies.evenly import Even, evenly
-from layerlens_core.plugin import CORE, LORA_METHODS, BudgetError, CandidateSet, Limits
-
-_LORA = LORA_METHODS - {CORE}
+from layerlens_core.plugin import CORE, BudgetError, CandidateSet, Limits
 
 
 def within_reach(candidates: CandidateSet, limits: Limits) -> tuple[CandidateSet, str]:
-    """The candidates without LoRA, or without cores, whichever is predicted to gain less; and a reason's words for it.
+    """The candidates without cores, or with nothing else, whichever is predicted to gain more; and a reason's words.
 
-    All of them, and no words, where not both are offered, or where something else is of larger capacity.
+    All of them, and no words, where there is no core, or nothing of larger capacity.
 
     candidates: of all units.
     limits: on the whole plan's cost.
     """
-    offered = set(candidates.methods)
-    if CORE not in offered or not offered & _LORA or candidates.methods[-1] not in _LORA:
+    if CORE not in candidates.methods or candidates.methods[-1] == CORE:
         return candidates, ""
-    lora, cores = (
-        attrs.evolve(candidates, methods=tuple(name for name in candidates.methods if name not in without))
-        for without in ({CORE}, _LORA)
-    )
-    with_lora, with_cores = (_gain(each, limits) for each in (lora, cores))
-    better, worse, chosen = (cores, "lora", with_cores) if with_cores > with_lora else (lora, CORE, with_lora)
-    other = min(with_lora, with_cores)
+    larger = attrs.evolve(candidates, methods=tuple(name for name in candidates.methods if name != CORE))
+    cores = attrs.evolve(candidates, methods=("none", CORE))
+    with_larger, with_cores = _gain(larger, limits), _gain(cores, limits)
+    if with_cores > with_larger and all(unit.offers(CORE) for unit in candidates.units):
+        better, chosen, worse, other = cores, with_cores, larger.methods[-1], with_larger
+    else:
+        better, chosen, worse, other = larger, with_larger, CORE, with_cores
     told = "nothing that fits" if other == -math.inf else f"{other:.4g}"
     return better, f", of a predicted gain of {chosen:.4g} at one size everywhere, where {worse} has {told}"
 

@@ -32,7 +32,16 @@ def select(candidates: CandidateSet, limits: Limits, context: Context) -> list[D
 
     Options: ``thresholds`` (utilities) or ``quantiles`` (0 to 1), ascending, comma-separated, one fewer than
     there are methods.
+
+    Raises `PlanError` for methods whose parameters do not grow in proportion to their size.
     """
+    for unit in candidates.units:
+        for method, targets in unit.targets.items():
+            if any(target.per_square for target in targets):
+                raise PlanError(
+                    f"strategy 'threshold' hands out sizes at a price a step, which {method} does not have, with "
+                    "parameters that grow with the square of its size; use tempered, uniform or budget"
+                )
     utilities = [unit.utility for unit in candidates.units]
     thresholds, origin = _thresholds(candidates.methods, utilities, context)
     thresholds_set(candidates.methods, thresholds, origin)
