@@ -12,6 +12,8 @@ from layerlens_core.errors import DataError, brief
 
 #: The rank of a warm-up, where none is asked for: what it finds serves cores up to this size.
 RANK = 64
+#: Steps below which an update hardly spans anything.
+FEW = 10
 #: The run that a share is of: as `layerlens_core.comparison.options` has it.
 EPOCHS, BATCH = 3.0, 32
 
@@ -132,6 +134,16 @@ class WarmUpOptions:
         return (
             f"{steps:,} steps of {self.batch} of {samples:,} samples ({steps / run:.0%} of a run of {run:,}: "
             f"{self.epochs:g} epochs), rank {self.rank}, rate {self.learning_rate:.3g}"
+        )
+
+    def doubt(self, samples: int) -> str:
+        """That a share of so few samples is hardly a warm-up, and what to do; empty where it is one."""
+        steps = self.steps_on(samples)
+        if self.share is None or steps >= FEW:
+            return ""
+        return (
+            f"warm-up: {steps} {'step is' if steps == 1 else 'steps are'} few, as the share is of a run on the "
+            f"{samples:,} samples that are profiled: give as many --samples as you will train on, or a number of steps"
         )
 
     @property

@@ -89,6 +89,8 @@ def _warmed(result: Profile, context: ActiveProfile, options: WarmUpOptions) -> 
     )  # fmt: skip
     planned = expense(context, samples, rank=options.rank, batch=options.batch, activations=result.activations)
     options.say(f"warm-up: {options.figures(len(samples))}; {planned.sentence}")
+    if doubt := options.doubt(len(samples)):
+        options.say(doubt)
     watch, clock = _Watch(), _Clock(context, options)
     device = input_device(context.model)
     on_gpu = device.type == "cuda"

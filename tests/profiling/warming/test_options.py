@@ -111,3 +111,10 @@ def test_figures_and_texts_say_what_is_trained() -> None:
     texts = {WarmUpOptions(**{"length": "10%", **changes}).text for changes in ({}, *others)}
     assert len(texts) == 7
     assert WarmUpOptions(length=10, folder="a").text == WarmUpOptions(length="10", folder="b").text
+
+
+def test_a_share_of_few_samples_says_that_it_is_hardly_a_warm_up() -> None:
+    assert "1 step is few" in WarmUpOptions(length="10%").doubt(128)
+    assert "give as many --samples as you will train on" in WarmUpOptions(length="10%").doubt(1000)
+    assert WarmUpOptions(length="10%").doubt(7500) == ""
+    assert WarmUpOptions(length=3).doubt(128) == ""
