@@ -25,9 +25,12 @@ from layerlens_core.comparison.judging.judgement import UNIFORM
 from layerlens_core.comparison.rate_search import Curve, Search
 from layerlens_core.errors import DataError
 from layerlens_core.values.comparison import Arm, Job, Result, Schedule
+from layerlens_core.values.plan import CORE
 
 #: Tried first, a factor of four apart.
 COARSE = (6.25e-4, 2.5e-3, 1e-2)
+#: The same of arms that train cores alone, whose best rates were 1e-2 to 8e-2 (docs/evidence.md).
+COARSE_OF_CORES = (5e-3, 2e-2, 8e-2)
 #: How often one rate more is tried beyond the last.
 BEYOND = 2
 #: Shares of the run's samples.
@@ -52,7 +55,6 @@ def find_rates(
     *,
     seed: int = 0,
     new_head: bool = False,
-    coarse: Sequence[float] = COARSE,
 ) -> dict[str, Curve]:
     """By arm key, the rate for a whole run and how it was found. Arms are tried beside each other.
 
@@ -63,7 +65,6 @@ def find_rates(
     labels: of each held-out sample, by which losses are weighted.
     seed: of all short runs.
     new_head: whether the model has a task head that trains from its start, so that short runs take smaller batches.
-    coarse: rates that are tried first, a factor of four apart; cores want higher ones than LoRA.
 
     Raises `DataError` where every rate diverges.
     """
@@ -82,7 +83,7 @@ def find_rates(
         for (key, rate), job in jobs.items():
             searches[key].losses[schedule.steps, rate] = losses[job.id]
 
-    tried(short, lambda search: coarse)
+    tried(short, lambda search: first_rates(search.arm))
     tried(short, lambda search: (search.best / 2, search.best * 2))
     for _ in range(BEYOND):
         tried(short, Search.beyond)
@@ -92,9 +93,19 @@ def find_rates(
             tried(long, Search.lower)
     for key, search in searches.items():
         if not any(map(math.isfinite, search.losses.values())):
-            raise DataError(f"{key} diverges at every rate from {min(coarse):g} on; are the data's labels finite?")
+            least = min(first_rates(search.arm))
+            raise DataError(f"{key} diverges at every rate from {least:g} on; are the data's labels finite?")
     curves = {key: search.curve() for key, search in searches.items()}
     return {arm.key: _as_uniform(curves[arm.key], curves.get(f"{UNIFORM} {arm.budget}")) for arm in arms}
+
+
+def first_rates(arm: Arm) -> Sequence[float]:
+    """The rates that are tried first: cores want higher ones than everything else.
+
+    arm: to find a rate for.
+    """
+    methods = {method for method, sizes in arm.sizes.items() if any(sizes.values())}
+    return COARSE_OF_CORES if methods == {CORE} else COARSE
 
 
 def weaknesses(curves: Iterable[Curve]) -> list[str]:

@@ -185,3 +185,15 @@ def test_a_best_rate_at_the_end_of_what_was_tried_is_told():
 def test_where_every_rate_diverges_there_is_none():
     with pytest.raises(DataError, match="uniform r=4 diverges at every rate"):
         searched(lambda *_: math.inf)
+
+
+def test_cores_alone_are_tried_at_higher_rates_first():
+    core = Arm(name="core", budget="r=0.5", sizes={"core": {"a": 3}, "lora": {"a": 0}}, scale=2, parameters=9)
+    both = Arm(name="both", budget="r=0.5", sizes={"core": {"a": 3}, "lora": {"b": 1}}, scale=2, parameters=9)
+    curves, ran = searched(lambda arm, rate, steps: (math.log(rate) - math.log(0.04)) ** 2 + 1, arms=[core, both])
+    first = {job.arm.name: [] for job in ran}
+    for job in ran:
+        first[job.arm.name].append(job.rate)
+    assert first["core"][:3] == [5e-3, 2e-2, 8e-2]
+    assert tuple(first["both"][:3]) == COARSE
+    assert curves["core r=0.5"].rate == pytest.approx(0.04)

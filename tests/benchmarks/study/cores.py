@@ -22,7 +22,7 @@ from cores_subspaces import gradient, name_of, steps_of, warm_ups
 from layerlens_core.comparison.jobs.local import run_local
 from layerlens_core.comparison.jobs.store import ResultStore
 from layerlens_core.comparison.options import CompareOptions
-from layerlens_core.comparison.rates import COARSE, find_rates
+from layerlens_core.comparison.rates import find_rates
 from layerlens_core.comparison.setting import setting_of
 from layerlens_core.comparison.stacked.runner import Runner
 from layerlens_core.comparison.stacked.testbed import Testbed, prepare_testbed
@@ -31,8 +31,6 @@ from layerlens_core.values.comparison import Job, Schedule, Setting
 
 SOURCES = "lora,lora+0.05,lora+0.1,lora+0.2,warm-0.05,warm-0.1,warm-0.2,gradient,weights,random"
 BUDGETS, MORE = "1/16,1/8,1/4,1/2,1,2", "4"
-#: Rates that are tried first; cores want 2e-2 to 4e-2 at s = 2.
-RATES = {"lora": COARSE, "core": (5e-3, 2e-2, 8e-2)}
 #: Of --small: samples held out, tokens a sample, samples a step, steps.
 HELD_OUT, TOKENS, BATCH, STEPS = 8, 16, 2, 3
 
@@ -89,14 +87,10 @@ def main(arguments):
     study, made, scores = begin(arguments)
     sources = arguments.sources.split(",")
     arms = {seed: arms_of(study, sources, seed, made, scores) for seed in made}
-    curves = {}
-    new_head = bool(study.testbed.inventory.heads)
-    for kind, coarse in RATES.items():
-        tried = [arm for arm in arms[0] if kind in arm.sizes and "lora+" not in arm.name]
-        curves |= find_rates(
-            tried, study.schedule, study.setting.id, lambda jobs: study.done("rates", jobs), study.setting.labels,
-            new_head=new_head, coarse=coarse,
-        )  # fmt: skip
+    curves = find_rates(
+        [arm for arm in arms[0] if "lora+" not in arm.name], study.schedule, study.setting.id,
+        lambda jobs: study.done("rates", jobs), study.setting.labels, new_head=bool(study.testbed.inventory.heads),
+    )  # fmt: skip
     (study.out / "curves.jsonl").write_text("".join(json.dumps(attrs.asdict(c)) + "\n" for c in curves.values()))
     for key, curve in curves.items():
         print(f"{key}: {curve.rate:g} for {curve.share:.2f} of a run", flush=True)
