@@ -132,7 +132,7 @@ class WarmUpOptions:
         """In words, what is trained on how much."""
         steps, run = self.steps_on(samples), self.run_on(samples)
         return (
-            f"{steps:,} steps of {self.batch} of {samples:,} samples ({steps / run:.0%} of a run of {run:,}: "
+            f"{steps:,} step{'' if steps == 1 else 's'} of {self.batch} of {samples:,} samples ({steps / run:.0%} of a run of {run:,}: "
             f"{self.epochs:g} epochs), rank {self.rank}, rate {self.learning_rate:.3g}"
         )
 
