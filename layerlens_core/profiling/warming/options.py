@@ -131,8 +131,9 @@ class WarmUpOptions:
     def figures(self, samples: int) -> str:
         """In words, what is trained on how much."""
         steps, run = self.steps_on(samples), self.run_on(samples)
+        plural = "" if steps == 1 else "s"
         return (
-            f"{steps:,} step{'' if steps == 1 else 's'} of {self.batch} of {samples:,} samples ({steps / run:.0%} of a run of {run:,}: "
+            f"{steps:,} step{plural} of {self.batch} of {samples:,} samples ({steps / run:.0%} of a run of {run:,}: "
             f"{self.epochs:g} epochs), rank {self.rank}, rate {self.learning_rate:.3g}"
         )
 
