@@ -11,7 +11,7 @@ from layerlens_core.allocation.margins import lacks_margins, too_many, with_marg
 from layerlens_core.allocation.notes.smaller_batch import smaller_batch
 from layerlens_core.allocation.notes.unused import unused
 from layerlens_core.allocation.problem import Problem, pose
-from layerlens_core.errors import ScoreError
+from layerlens_core.errors import PlanError, ScoreError
 from layerlens_core.plugin.discovery import OURS
 from layerlens_core.plugin.registry import Registry, default
 from layerlens_core.values.costs import Cost, Training
@@ -112,6 +112,11 @@ def plan_for(
     registry: as in `allocate`.
     """
     registry = default() if registry is None else registry
+    if CORE in (request.methods or ()) and profile.subspace is None:
+        raise PlanError(
+            "cores need subspaces to lie in, and the profile holds none; profile with --warm-up 10% (better) or "
+            "--directions, or leave core out of --methods"
+        )
     problem = pose(profile, request, registry)
     selection = problem.solve()
     decisions = tuple(selection.decisions)

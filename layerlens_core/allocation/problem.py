@@ -110,11 +110,6 @@ def pose(profile: Profile, request: Request, registry: Registry | None = None) -
     )
     tracing.utilities_computed(utilities)
     methods = load_methods(registry, _methods_for(profile, request))
-    if CORE in methods and profile.subspace is None:
-        raise PlanError(
-            "cores need subspaces to lie in, and the profile holds none; profile with --warm-up 10% (better) or "
-            "--directions, or leave core out of --methods"
-        )
     training = request.training
     if training.dtype is None:
         training = attrs.evolve(training, dtype=str(profile.settings.get("dtype", "float32")))

@@ -165,9 +165,9 @@ def profile_with(
     registry: as in `profile`.
     """
     report = progress or (lambda stage, done, total: None)
+    check_bare(model)
     names, chosen = chosen_metrics(model, options)
     metrics = load_metrics(names, default() if registry is None else registry)
-    check_bare(model)
     task = options.task or task_of(model)
     inventory = inventory or inspect(model)
     _check(model, metrics, options, execution)

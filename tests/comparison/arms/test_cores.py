@@ -4,7 +4,7 @@ import math
 
 import attrs
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from comparison.arms.random_profiles import case_of, counted, profiles
@@ -29,7 +29,7 @@ def made(name, profile, budget, seed=0):
     return (found[0] if found else None), (reasons[0] if reasons else "")
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.filter_too_much])
 @given(profile=profiles(), amount=st.integers(1, 3000), name=st.sampled_from(SOURCES), warmed=st.booleans())
 def test_they_are_as_large_as_the_budget_allows(profile, amount, name, warmed):
     profile = attrs.evolve(profile, warm_up=WARM_UP if warmed else None)
@@ -71,7 +71,7 @@ def test_they_are_as_large_as_the_budget_allows(profile, amount, name, warmed):
     assert plan.subspace == (None if expected in ("weights", "random") else expected)
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, suppress_health_check=[HealthCheck.filter_too_much])
 @given(profile=profiles(), share=st.sampled_from(["1", "0.5", "0.25"]))
 def test_below_rank_one_they_have_that_share_of_the_parameters(profile, share):
     places = [m for m in profile.inventory.modules if min(m.in_features, m.out_features) >= 8]
@@ -85,7 +85,7 @@ def test_below_rank_one_they_have_that_share_of_the_parameters(profile, share):
         assert arm.sizes["core"].get(module.name, 0) >= min(wanted, module.in_features, module.out_features)
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, suppress_health_check=[HealthCheck.filter_too_much])
 @given(profile=profiles(), rank=st.integers(1, 8))
 def test_one_size_everywhere_lies_in_what_the_profile_holds(profile, rank):
     assume(any(min(m.in_features, m.out_features) >= 8 for m in profile.inventory.modules))
@@ -97,6 +97,7 @@ def test_one_size_everywhere_lies_in_what_the_profile_holds(profile, rank):
         assert arm.subspace == profile.directions
 
 
+@settings(suppress_health_check=[HealthCheck.filter_too_much])
 @given(profile=profiles())
 def test_names_of_sources(profile):
     with pytest.raises(PluginError, match="no start of LoRA is named 'weight', as in the arm 'core\\+weight'"):
