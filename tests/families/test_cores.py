@@ -44,9 +44,9 @@ def test_cores_train_alone_and_are_saved_as_a_lora(name, tmp_path):
         after = outputs(wrapped, batch)
         assert any(not torch.equal(after[key], before[key]) for key in after)
         wrapped.save_pretrained(tmp_path / "lora")
-        assert json.loads((tmp_path / "lora" / "adapter_config.json").read_text())["peft_type"] in ("LORA", "LAYERLENS")
-        for loaded in (load(deepcopy(base), tmp_path / "lora"), plain(base, tmp_path / "lora")):
-            assert_near(outputs(loaded.eval(), batch), after)
+        kind = json.loads((tmp_path / "lora" / "adapter_config.json").read_text())["peft_type"]
+        loaded = plain(base, tmp_path / "lora") if kind == "LORA" else load(deepcopy(base), tmp_path / "lora")
+        assert_near(outputs(loaded.eval(), batch), after)
         wrapped.merge_adapter()
         assert_near(outputs(wrapped, batch), after)
         wrapped.unmerge_adapter()
@@ -75,10 +75,10 @@ def snapshot(wrapped):
 
 
 def train(wrapped, batch, unused):
-    """Three steps on the outputs, whatever the task's loss is; heads as well."""
+    """Two steps on the outputs, whatever the task's loss is; heads as well. R is zero in the first one."""
     cores = cores_of(wrapped)
     optimizer = torch.optim.AdamW([p for p in wrapped.parameters() if p.requires_grad], lr=0.05)
-    for step in range(3):
+    for step in range(2):
         said = outputs(wrapped, batch)
         generator = torch.Generator().manual_seed(step)
         loss = sum((v * torch.randn(v.shape, generator=generator)).sum() for v in said.values() if v.requires_grad)
