@@ -1,5 +1,5 @@
 # Two commands: `make demo` and `make test`. Each makes the environment first, where there is none yet.
-# While you work, `make check-fast` tests all that needs no torch, in less than a minute.
+# While you work, `make check-fast` tests all that needs no torch, in one or two minutes.
 PYTHON ?= python3
 VENV   ?= .venv
 PINS   ?= constraints.txt
