@@ -56,7 +56,7 @@ def alike(one, other, tolerance):
     assert one.loss == pytest.approx(other.loss, rel=tolerance)
 
 
-@pytest.mark.parametrize("name", ["llama", "gpt2", "t5", "albert", "bert-classifier", "opt"])
+@pytest.mark.parametrize("name", ["llama", "gpt2", "t5", "albert", "bert-classifier"])
 def test_compiled_layers_give_the_same_numbers(name, request):
     family = zoo.find(name)
     model, data = build(family), samples(family)
@@ -82,7 +82,7 @@ def test_layers_of_one_kind_are_compiled_once_for_all_lengths(partitioned):
     assert not counters["graph_break"]
 
 
-@pytest.mark.parametrize("name", ["llama", "gpt2"])
+@pytest.mark.parametrize("name", ["llama"])
 def test_sketches_in_compiled_layers(name, partitioned):
     family = zoo.find(name)
     model, data = build(family), samples(family)
