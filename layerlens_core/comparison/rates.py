@@ -104,8 +104,7 @@ def first_rates(arm: Arm) -> Sequence[float]:
 
     arm: to find a rate for.
     """
-    methods = {method for method, sizes in arm.sizes.items() if any(sizes.values())}
-    return COARSE_OF_CORES if methods == {CORE} else COARSE
+    return COARSE_OF_CORES if arm.methods == {CORE} else COARSE
 
 
 def weaknesses(curves: Iterable[Curve]) -> list[str]:

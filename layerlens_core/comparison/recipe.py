@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from layerlens_core.comparison.arms.budgets import budget_of, is_own, own_budget
 from layerlens_core.comparison.compared import Comparison
 from layerlens_core.comparison.judging.judgement import PLANNED, UNIFORM
-from layerlens_core.values.comparison import Arm
 from layerlens_core.values.plan import Plan
 from layerlens_core.values.recipe import Recipe
 
@@ -47,13 +46,9 @@ def _groups(comparison: Comparison, plan: Plan, rates: Mapping[str, float], plan
     found = {}
     for method in sorted({decision.method for decision in plan.decisions if decision.parameters}):
         own = sum(decision.parameters for decision in plan.decisions if decision.method == method)
-        alone = [arm for arm in comparison.arms if arm.key in rates and arm.parameters and _methods(arm) == {method}]
+        alone = [arm for arm in comparison.arms if arm.key in rates and arm.parameters and arm.methods == {method}]
         nearest = min(alone, key=lambda arm: abs(math.log(arm.parameters / own)), default=None)
         rate = planned if nearest is None else rates[nearest.key]
         if rate is not None:
             found[method] = rate
     return found
-
-
-def _methods(arm: Arm) -> set[str]:
-    return {method for method, sizes in arm.sizes.items() if any(sizes.values())}

@@ -51,6 +51,11 @@ class Arm:
         """Arm and budget, as tables and files name them."""
         return f"{self.name} {self.budget}"
 
+    @property
+    def methods(self) -> set[str]:
+        """The methods by which it trains anything."""
+        return {method for method, sizes in self.sizes.items() if any(sizes.values())}
+
 
 @frozen(kw_only=True)
 class Schedule:

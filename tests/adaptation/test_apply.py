@@ -12,7 +12,7 @@ from peft.utils import ModulesToSaveWrapper
 from safetensors.torch import load_file, save_file
 
 import zoo
-from adaptation.applied import APPLIED, ranks_of, refused, scales_of
+from adaptation.applied import APPLIED, PLAIN_LOADER, ranks_of, refused, scales_of
 from layerlens_core.adaptation.apply import apply
 from layerlens_core.adaptation.attached import trainable_parameters
 from layerlens_core.allocation.allocate import allocate
@@ -31,27 +31,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
     pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False:UserWarning"),
 ]
-
-#: Loads base models and adapters as a user's own program would, without LayerLens.
-LOADER = """
-import json, sys
-import torch, transformers
-from pathlib import Path
-from peft import PeftModel
-from peft.tuners.lora import LoraLayer
-from safetensors.torch import load_file, save_file
-
-assert not any(name.startswith("layerlens") for name in sys.modules)
-for run in map(Path, sys.argv[1:]):
-    architecture = json.loads((run / "base" / "config.json").read_text())["architectures"][0]
-    base = getattr(transformers, architecture).from_pretrained(run / "base")
-    model = PeftModel.from_pretrained(base, run / "adapter").eval()
-    with torch.no_grad():
-        save_file({"logits": model(**load_file(run / "inputs.safetensors")).logits}, run / "logits.safetensors")
-    layers = {n: m for n, m in model.get_base_model().named_modules() if isinstance(m, LoraLayer)}
-    made = {n: [m.r["default"], m.scaling["default"]] for n, m in layers.items()}
-    (run / "made.json").write_text(json.dumps(made))
-"""
 
 
 @pytest.fixture(params=APPLIED)
@@ -179,7 +158,7 @@ def test_a_fresh_process_computes_the_same_to_the_last_bit(tmp_path):
         expected[name], planned[name] = logits(wrapped, family), ranks
         assert not torch.allclose(expected[name], base)
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    command = [sys.executable, "-c", LOADER, *(str(tmp_path / name) for name in APPLIED)]
+    command = [sys.executable, "-c", PLAIN_LOADER, *(str(tmp_path / name) for name in APPLIED)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for name in APPLIED:

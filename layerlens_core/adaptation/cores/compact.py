@@ -44,7 +44,8 @@ def save_compact(
     where the subspaces are not those of the adapter, or cannot be written.
     """
     config, directory = model.peft_config[adapter], Path(directory)
-    others = sorted({entry.method for entry in config.each().values()} - {CORE}) if _is_ours(config) else ["LoRA"]
+    ours = isinstance(config, LayerLensConfig)
+    others = sorted({entry.method for entry in config.each().values()} - {CORE}) if ours else ["LoRA"]
     if others:
         raise PlanError(
             f"an adapter of cores can be saved compactly, but this one has {', '.join(others)}; use save_pretrained"
@@ -192,7 +193,3 @@ def _fill_heads(model: PeftModel, compact: Compact) -> None:
 
 def _array(tensor: Tensor) -> np.ndarray:
     return tensor.detach().float().cpu().numpy()
-
-
-def _is_ours(config: object) -> bool:
-    return isinstance(config, LayerLensConfig)

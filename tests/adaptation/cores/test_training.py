@@ -11,6 +11,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 import zoo
+from adaptation.applied import PLAIN_LOADER
 from layerlens_core.adaptation.apply import apply
 from layerlens_core.adaptation.cores.subspaces import cores_of
 from layerlens_core.inspection.inspect import inspect
@@ -23,23 +24,6 @@ pytestmark = [
 ]
 FAMILIES = ("llama", "bert-classifier", "gpt2", "t5")
 STEPS = 12
-
-#: As a user's own program, without LayerLens.
-LOADER = """
-import json, sys
-import torch, transformers
-from pathlib import Path
-from peft import PeftModel
-from safetensors.torch import load_file, save_file
-
-for run in map(Path, sys.argv[1:]):
-    architecture = json.loads((run / "base" / "config.json").read_text())["architectures"][0]
-    base = getattr(transformers, architecture).from_pretrained(run / "base")
-    model = PeftModel.from_pretrained(base, run / "adapter").eval()
-    with torch.no_grad():
-        save_file({"logits": model(**load_file(run / "inputs.safetensors")).logits}, run / "logits.safetensors")
-assert not any(name.startswith("layerlens") for name in sys.modules)
-"""
 
 
 def planned(model, run):
@@ -103,7 +87,7 @@ def test_a_process_without_layerlens_computes_the_same(tmp_path):
         said = json.loads((run / "adapter" / "adapter_config.json").read_text())
         assert (said["peft_type"], said["lora_alpha"]) == ("LORA", 10)
     runs = [str(tmp_path / name) for name in FAMILIES]
-    subprocess.run([sys.executable, "-c", LOADER, *runs], check=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    subprocess.run([sys.executable, "-c", PLAIN_LOADER, *runs], check=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
     for name in FAMILIES:
         found = load_file(tmp_path / name / "logits.safetensors")["logits"]
         torch.testing.assert_close(found, expected[name], rtol=1e-4, atol=1e-5)

@@ -82,15 +82,14 @@ def test_layers_of_one_kind_are_compiled_once_for_all_lengths(partitioned):
     assert not counters["graph_break"]
 
 
-@pytest.mark.parametrize("name", ["llama"])
-def test_sketches_in_compiled_layers(name, partitioned):
-    family = zoo.find(name)
+def test_sketches_in_compiled_layers(partitioned):
+    family = zoo.find("llama")
     model, data = build(family), samples(family)
     targets = inspect(model).modules
     options = {"needs": ("gradient_norms",), "micro_batch": 4, "sketch_columns": 8, "seed": 3}
     plain = measure(model, targets, data, family.task, Settings(**options))
     fused = measure(model, targets, data, family.task, Settings(compile=layers(model), **options))
-    alike(fused, plain, TOLERANCE.get(name, 1e-5))
+    alike(fused, plain, TOLERANCE.get("llama", 1e-5))
     for one, other in zip(fused.statistics, plain.statistics, strict=True):
         assert attrs.astuple(one.squared_norm_error) == pytest.approx(attrs.astuple(other.squared_norm_error), rel=1e-4)
 
