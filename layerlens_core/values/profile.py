@@ -147,8 +147,16 @@ class Profile:
     @property
     def subspace(self) -> KnownSubspace | None:
         """What cores can lie in: the warm-up's where there was one, else the gradient's; None without either."""
-        if self.warm_up is not None:
-            return KnownSubspace(self.warm_up.digest, self.warm_up.rank)
+        return self.subspace_of_warm_up or self.subspace_of_gradient
+
+    @property
+    def subspace_of_warm_up(self) -> KnownSubspace | None:
+        """That of the warm-up, where there was one."""
+        return None if self.warm_up is None else KnownSubspace(self.warm_up.digest, self.warm_up.rank)
+
+    @property
+    def subspace_of_gradient(self) -> KnownSubspace | None:
+        """That of the mean gradient, where its directions were kept."""
         return None if self.directions is None else KnownSubspace(self.directions, LEADING)
 
     def save(self, run: str | Path) -> Path:

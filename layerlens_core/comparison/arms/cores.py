@@ -12,7 +12,7 @@ from layerlens_core.comparison.arms.fitting import fill, largest
 from layerlens_core.comparison.arms.ground import Unfit
 from layerlens_core.values.comparison import RANDOM, WEIGHTS, Arm
 from layerlens_core.values.plan import CORE
-from layerlens_core.values.profile import LEADING, KnownSubspace, Profile
+from layerlens_core.values.profile import KnownSubspace, Profile
 
 #: More directions than any module has.
 _ALL = 2**31
@@ -51,15 +51,15 @@ def held(profile: Profile) -> KnownSubspace:
 
 
 def _of_warm_up(profile: Profile) -> KnownSubspace:
-    if profile.warm_up is None:
+    if (known := profile.subspace_of_warm_up) is None:
         raise Unfit("the profile holds no subspaces of a warm-up; profile again with --warm-up 10%")
-    return KnownSubspace(profile.warm_up.digest, profile.warm_up.rank)
+    return known
 
 
 def _of_gradient(profile: Profile) -> KnownSubspace:
-    if profile.directions is None:
+    if (known := profile.subspace_of_gradient) is None:
         raise Unfit("the profile holds no directions of the gradient; profile again with --directions")
-    return KnownSubspace(profile.directions, LEADING)
+    return known
 
 
 def _made(source: str, _profile: Profile) -> KnownSubspace:
