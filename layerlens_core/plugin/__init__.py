@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from layerlens_core.adaptation.config import Entry as Entry
     from layerlens_core.adaptation.config import lora_config as lora_config
     from layerlens_core.adaptation.cores.form import LowRankForm as LowRankForm
+    from layerlens_core.adaptation.initialisation import set_along as set_along
     from layerlens_core.adaptation.side_module import SideModule as SideModule
     from layerlens_core.allocation.apportionment import Apportionment as Apportionment
     from layerlens_core.allocation.apportionment import Claim as Claim
@@ -160,6 +161,7 @@ _HOMES = {
     "plugin.active": ("ActiveProfile",),
     "adaptation.attach": ("temporary_lora",),
     "adaptation.attached": ("lora_layers",),
+    "adaptation.initialisation": ("set_along",),
     "profiling.hooks.gathered": ("mean_gradients", "mean_gradients_of_parts", "input_moments", "plain_weight"),
     "profiling.hooks.moments": ("Moments",),
     "profiling.model.devices": ("input_device",),

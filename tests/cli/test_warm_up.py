@@ -32,7 +32,7 @@ def test_a_profile_says_and_records_what_the_warm_up_took(
     assert found.directions is None
     before, after = (line for line in result.stderr.splitlines() if line.startswith("warm-up: 3 steps of 4 of "))
     assert "gradients and AdamW's states" in before
-    assert "at rank 2 and rate 0.0141 took " in after
+    assert "at rank 2 and rate 0.0283 took " in after
     layerlens.ok("profile", *arguments, "--overwrite")
     assert Profile.load(out).warm_up is None
     assert not (out / "subspace.safetensors").exists()

@@ -87,8 +87,10 @@ class Study:
 def main(arguments):
     torch.manual_seed(0)
     began = time.monotonic()
-    study, made, scores = begin(arguments)
     sources = arguments.sources.split(",")
+    if any(source.startswith("lora+") for source in sources) and "lora" not in sources:
+        raise SystemExit("lora+SHARE trains at the rate of lora, so name lora among the sources too")
+    study, made, scores = begin(arguments)
     arms = {seed: arms_of(study, sources, seed, made, scores) for seed in made}
     curves = find_rates(
         [arm for arm in arms[0] if "lora+" not in arm.name], study.schedule, study.setting.id,
