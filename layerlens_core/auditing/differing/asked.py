@@ -8,6 +8,7 @@ from attrs import frozen
 
 from layerlens_core import tracing
 from layerlens_core.allocation.problem import pose
+from layerlens_core.auditing.differing.measured import metrics_of
 from layerlens_core.auditing.differing.side import Side
 from layerlens_core.errors import LayerLensError
 from layerlens_core.plugin.registry import Registry
@@ -69,6 +70,10 @@ def _asked(side: Side, name: str, registry: Registry) -> Any:
         return given
     if name == "penalties":
         return {method: penalty for method, penalty in given.items() if resolved.get(method) != penalty}
+    if name == "weights":  # what comes along with a warm-up, and has none, was not asked for
+        asked = metrics_of(side.profile)
+        given = {metric: weight for metric, weight in given.items() if weight or metric in asked}
+        resolved = {metric: weight for metric, weight in resolved.items() if weight or metric in asked}
     return left_open if resolved == given else given
 
 

@@ -14,8 +14,8 @@ from layerlens_core.errors import PlanError
 from layerlens_core.plugin.registry import Registry, default
 from layerlens_core.values.costs import RESOURCES
 
-#: Of more inputs at once no combination is tried, but for all of them.
-_MOST_TOGETHER = 3
+#: Of more inputs at once no combination is tried, but for all of them: larger ones tell people nothing.
+_MOST_TOGETHER = 2
 
 
 def diff(first: str | Path, second: str | Path, *, registry: Registry | None = None) -> Difference:

@@ -1,6 +1,6 @@
 """Which inputs of two runs differ, in words, and how each is taken from the second."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -8,7 +8,8 @@ from attrs import field, frozen
 
 from layerlens_core.auditing.differing.asked import asked_of, described
 from layerlens_core.auditing.differing.measured import (
-    Part,
+    EXTRAS,
+    differing_extras,
     differing_parts,
     differing_roots,
     metrics_of,
@@ -93,25 +94,26 @@ def differing_inputs(first: Side, second: Side, registry: Registry) -> Inputs:
 def _measured(first: Side, second: Side, here: Mapping[str, tuple[str, str]]) -> list[Input]:
     """What was measured, with what it follows from, where that differs."""
     profiles = first.profile, second.profile
-    roots = differing_roots(*profiles)
+    roots = differing_roots(*profiles, files=(first.data, second.data))
+    extras = differing_extras(*profiles)
     if "model" in roots:
         metrics = tuple(", ".join(metrics_of(profile)) for profile in profiles)
         roots |= {"metrics": (metrics[0], metrics[1])} if metrics[0] != metrics[1] else {}
-        return [_named({**roots, **here}, of_here=bool(here), take=lambda _, request: (second.profile, request))]
+        roots |= {**extras, **here}
+        return [_named(roots, of_here=bool(here), take=lambda _, request: (second.profile, request))]
     parts = differing_parts(*profiles)
-    if not roots and not parts:
-        return []
-    if parts:
-        roots |= here
-    same = "of the same data, settings and versions"
-    return [
-        _named(
-            roots or {"measurements": (same, "the same, with other results")},
-            of_here=bool(parts and here),
-            take=lambda profile, request: (with_measured(profile, second.profile), request),
-            parts={part.name: _of_part(part, second.profile) for part in parts},
+    found = []
+    if roots or parts:
+        same = "of the same data, settings and versions"
+        found.append(
+            _named(
+                {**roots, **(here if parts else {})} or {"measurements": (same, "the same, with other results")},
+                of_here=bool(parts and here),
+                take=lambda profile, request: (with_measured(profile, second.profile, extras), request),
+                parts={part.name: _from(part.taken, second.profile) for part in parts},
+            )
         )
-    ]
+    return found + [_named({name: pair}, take=_from(EXTRAS[name], second.profile)) for name, pair in extras.items()]
 
 
 def _named(roots: Mapping[str, tuple[str, str]], **more: Any) -> Input:
@@ -133,8 +135,8 @@ def _taking(name: str, value: Any, request: Request) -> Take:
     return take
 
 
-def _of_part(part: Part, second: Profile) -> Take:
-    return lambda profile, request: (part.taken(profile, second), request)
+def _from(taken: Callable[[Profile, Profile], Profile], second: Profile) -> Take:
+    return lambda profile, request: (taken(profile, second), request)
 
 
 def _of_here(first: Side, second: Side) -> dict[str, tuple[str, str]]:

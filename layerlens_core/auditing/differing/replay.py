@@ -10,6 +10,7 @@ from attrs import define, field
 from layerlens_core import tracing
 from layerlens_core.allocation.problem import pose
 from layerlens_core.auditing.differing.found import Decided
+from layerlens_core.auditing.differing.measured import fitting
 from layerlens_core.auditing.differing.side import Side
 from layerlens_core.errors import LayerLensError
 from layerlens_core.plugin.registry import Registry
@@ -62,6 +63,7 @@ class Replay:
 def planned(profile: Profile, request: Request, registry: Registry) -> Decisions | str:
     """What is decided for every layer of the model; why nothing, where it is refused."""
     try:
+        request = attrs.evolve(request, weights=fitting(request.weights, profile))
         with tracing.silenced():
             decisions = pose(profile, request, registry).solve().decisions
     except LayerLensError as error:

@@ -21,6 +21,7 @@ class Side:
     profile: of the run.
     versions: of the packages with which it was planned; None where no trace says so.
     plugins: by name, distribution and version of those that were loaded; None where no trace says so.
+    data: the file or dataset that it was profiled on; empty where no trace says so.
     remarks: what is wrong with the trace.
     """
 
@@ -29,6 +30,7 @@ class Side:
     profile: Profile
     versions: Mapping[str, str] | None = None
     plugins: Mapping[str, str] | None = None
+    data: str = ""
     remarks: tuple[str, ...] = ()
 
 
@@ -48,7 +50,7 @@ def side(run: str | Path) -> Side:
     begins = [at for at, event in enumerate(events) if event["event"] == "run.started"]
     if not begins:
         return Side(name=str(run), plan=plan, profile=profile, remarks=tuple(remarks))
-    last = events[begins[-1] :]
+    profiled, last = events[begins[0]], events[begins[-1] :]
     return Side(
         name=str(run),
         plan=plan,
@@ -59,5 +61,6 @@ def side(run: str | Path) -> Side:
             for event in last
             if event["event"] == "plugin.loaded"
         },
+        data=str(profiled["arguments"].get("data", "")),
         remarks=tuple(remarks),
     )

@@ -63,8 +63,9 @@ def _counts(found: Difference, prefix: str) -> Iterable[str]:
         if only:
             yield f"only {run} has {counted(len(only), 'layer')} of other names: {escape(_named(only, prefix))}"
     for name, (before, after) in found.costs.items():
-        if before != after:
-            yield f"{name}: {readable(name, before)} → {readable(name, after)}"
+        texts = readable(name, before), readable(name, after)
+        if texts[0] != texts[1]:
+            yield f"{name}: {texts[0]} → {texts[1]}"
 
 
 def _print_inputs(console: Console, found: Difference) -> None:
@@ -75,7 +76,7 @@ def _print_inputs(console: Console, found: Difference) -> None:
     for each in found.inputs:
         table.add_row(*map(escape, (each.name, each.before, each.after, _effect(each.effect, found))))
         if found.changed:
-            for part in each.parts:
+            for part in (part for part in each.parts if part.explains or part.elsewhere or part.refused):
                 table.add_row(f"  {escape(part.name)}", "", "", escape(_effect(part, found)))
     console.print(table)
 

@@ -14,6 +14,7 @@ from layerlens_core.errors import FileError, PlanError
 from layerlens_core.plugin.discovery import Plugin
 from layerlens_core.plugin.registry import Registry
 from layerlens_core.values.costs import Training
+from layerlens_core.values.profile import WarmUp
 from layerlens_core.values.scores import RawScores
 
 VERSIONS = {"layerlens": "0.1.0", "python": "3.11.9", "torch": "2.13.0"}
@@ -229,6 +230,44 @@ def test_results_of_measuring_are_taken_one_at_a_time(run):
     (data,) = found.inputs
     assert [part.name for part in data.parts] == ["scores of fisher", "stability", "number of samples"]
     assert [len(part.explains) for part in data.parts] == [len(found.changed), 0, 0]
+
+
+WARM_UP = WarmUp(steps=4, rank=8, samples=32, rate=0.1, batch=8, seconds=1.0, peak=0, digest="c" * 64)
+
+
+def warmed(warm_up=WARM_UP, **more):
+    """The profile with a warm-up, and the metric that comes along."""
+    beside = scores("loss_change", 7)
+    return attrs.evolve(PROFILE, scores=(*PROFILE.scores, beside), warm_up=warm_up, **more)
+
+
+def test_what_comes_along_with_a_warm_up_is_no_input(run):
+    longer = attrs.evolve(WARM_UP, steps=9)
+    for pair in ((PROFILE, warmed()), (warmed(), PROFILE), (warmed(), warmed(longer))):
+        found = ll.diff(*map(run, pair))
+        assert (names(found), found.same, found.remarks) == (["warm-up"], True, ())
+    again = attrs.evolve(WARM_UP, seconds=2.0, digest="d" * 64)
+    assert names(ll.diff(run(warmed()), run(warmed(again)))) == []
+
+
+def test_a_warm_up_that_cores_lie_in_is_an_input_of_its_own(run):
+    """Below rank 1 cores are chosen by themselves where there are subspaces."""
+    asked = {"strategy": "tempered", "budget": "params=r=0.25"}
+    found = ll.diff(run(PROFILE, **asked), run(warmed(latency={"lora": (0.1, 0.1)}), **asked))
+    assert names(found) == ["warm-up", "latency"]
+    assert {each.after.method for each in found.changed} == {"core"}
+    assert explains(found) == {"warm-up": len(found.changed), "latency": 0}
+    back = ll.diff(found.second, found.first)
+    assert explains(back) == {"warm-up": len(found.changed), "latency": 0}
+
+
+def test_weights_that_are_asked_for_stay_when_a_warm_up_comes_along(run):
+    weights = {"fisher": 1, "gora": 3}
+    found = ll.diff(run(weights=weights), run(warmed(), weights={**weights, "loss_change": 0}))
+    assert (names(found), found.same, found.remarks) == (["warm-up"], True, ())
+    weighed = ll.diff(run(weights=weights), run(warmed(), weights={"fisher": 1, "gora": 3, "loss_change": 9}))
+    assert names(weighed) == ["warm-up", "weights"]
+    assert weighed.combinations[0].inputs == ("warm-up", "weights")
 
 
 def test_what_was_measured_together_is_not_told_apart(run):
