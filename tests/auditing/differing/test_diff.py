@@ -15,6 +15,7 @@ from layerlens_core.plugin.discovery import Plugin
 from layerlens_core.plugin.registry import Registry
 from layerlens_core.values.costs import Training
 from layerlens_core.values.profile import WarmUp
+from layerlens_core.values.request import Request
 from layerlens_core.values.scores import RawScores
 
 VERSIONS = {"layerlens": "0.1.0", "python": "3.11.9", "torch": "2.13.0"}
@@ -158,6 +159,36 @@ def test_another_version_of_a_plugin_is_named(run):
         assert f"{folder} cannot be planned anew here" in remark
 
 
+CURVES = {"lora": (1.0, 2.0), "adapter": (0.9, 1.0)}
+BOTH = {"methods": "lora,adapter"}
+#: The fields of a request that are not among the ten.
+OTHERS = {
+    "aggregator": ({}, {"aggregator": "weighted-max"}),
+    "granularity": ({"strategy": "tempered"}, {"strategy": "tempered", "granularity": "layer"}),
+    "abstain": ({"strategy": "tempered", "profile": measured(scores("fisher", 1), samples=4)},
+                {"strategy": "tempered", "profile": measured(scores("fisher", 1), samples=4), "abstain": False}),
+    "gains": ({"gains": CURVES, **BOTH}, {"gains": {**CURVES, "lora": (0.1, 2.0)}, **BOTH}),
+    "penalties": ({"gains": CURVES, **BOTH}, {"gains": CURVES, "penalties": {"lora": 9.0}, **BOTH}),
+    "training": ({"budget": "memory=50MiB"}, {"budget": "memory=50MiB", "training": Training(batch=9)}),
+    "scale": ({}, {"scale": 4}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_every_other_field_of_a_request_is_named_alone_too(run, name):
+    first, second = OTHERS[name]
+    found = ll.diff(run(**first), run(**second))
+    assert names(found) == [name]
+    assert explains(found) == {name: len(found.changed)}
+    assert bool(found.changed) == (name != "scale")
+    assert found.remarks == ()
+
+
+def test_the_pairs_are_of_every_field():
+    fields = {each.name for each in attrs.fields(Request)}
+    assert {*PAIRS, *OTHERS} - {"data", "metrics"} >= fields - {"margins"}
+
+
 # --- several inputs --------------------------------------------------------------------------------------------------
 
 
@@ -222,6 +253,25 @@ def test_an_input_that_cannot_be_taken_alone_says_why(run):
     assert explains(found) == {"metrics": 0, "weights": 0}
     assert found.combinations[0].inputs == ("metrics", "weights")
     assert len(found.combinations[0].explains) == len(found.changed)
+
+
+def test_a_change_that_no_input_explains_is_said_to_be_that(run):
+    found = ll.diff(run(), run(change=decided_otherwise))
+    assert names(found) == []
+    assert len(found.changed) == 2
+    assert list(found.unexplained) == [each.unit for each in found.changed]
+    assert f"the inputs of {found.second} give other decisions here than it holds, on 2 layers" in found.remarks[0]
+
+
+def test_measured_again_by_another_version_both_ways_count(run):
+    """Of other versions come other scores, and two decisions that no scores explain."""
+    later = {**VERSIONS, "layerlens": "0.2.0"}
+    other = measured(scores("fisher", 3), scores("gora", 4), versions=later)
+    found = ll.diff(run(), run(other, versions=later, change=decided_otherwise))
+    assert names(found) == ["versions"]
+    assert explains(found) == {"versions": len(found.changed)}
+    assert [part.name for part in found.inputs[0].parts] == ["scores of fisher", "scores of gora"]
+    assert found.unexplained == ()
 
 
 def test_results_of_measuring_are_taken_one_at_a_time(run):
