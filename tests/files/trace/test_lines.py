@@ -63,7 +63,7 @@ JSON = st.recursive(
 FIELDS = st.dictionaries(st.text().filter(lambda name: name not in {*STAMP, "event"}), JSON, max_size=4)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(st.lists(FIELDS, max_size=4), st.data())
 def test_whatever_a_plugin_tells_is_read_and_one_bit_more_or_less_is_seen(told, pick):
     events = [{"event": "mine:it", **fields, **STAMP} for fields in told]
