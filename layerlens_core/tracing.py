@@ -58,8 +58,11 @@ def plugins_seen(registry: "Registry") -> None:
 
 def profile_finished(profile: "Profile") -> None:
     """The model was profiled: on how many samples, with which loss, and what could not be scored."""
+    if not _listened_to():
+        return  # a digest of a large profile takes a while
     _emit(
         "profile.finished",
+        digest=profile.digest,
         task=profile.task,
         samples=profile.samples,
         loss=profile.loss,
@@ -172,7 +175,7 @@ def plan_made(plan: "Plan") -> None:
     """The plan is complete."""
     if not _listened_to():
         return  # a plan's digest takes as long as planning
-    _emit("plan.made", plan_id=plan.id, parameters=plan.parameters, heads=plan.head_parameters)
+    _emit("plan.made", digest=plan.digest, parameters=plan.parameters, heads=plan.head_parameters)
 
 
 def run_finished(seconds: float) -> None:

@@ -134,6 +134,7 @@ def plan_for(
         tracing.decision_made(decision)
     tracing.budget_settled(" ".join(request.budget) or "unlimited", problem.limits, cost)
     plan = Plan(
+        profile=profile.digest,
         architecture=profile.inventory.architecture,
         fingerprint=profile.inventory.fingerprint,
         shapes=profile.inventory.shapes,

@@ -1,5 +1,10 @@
-"""The documents of a run: JSON with a schema name and a version."""
+"""The documents of a run: JSON with a schema name and a version.
 
+Files name each other by digests: SHA-256 of a file's bytes, in hexadecimal, as ``sha256sum`` prints it. As equal values
+give equal bytes, a record has the digest of its file before it is written (`digest`).
+"""
+
+import hashlib
 import json
 import math
 from functools import cache
@@ -14,26 +19,58 @@ from layerlens_core.files.reading import read_file
 T = TypeVar("T")
 #: Integers are smaller than this, so that sums of them are exact numbers everywhere.
 _LARGEST = 1 << 63
+#: The key of a document's digest of itself.
+_SEAL = "sha256"
 
 
-def write(path: Path, value: object, *, schema: str, version: int) -> None:
-    """Write an attrs value as JSON: sorted keys, so that equal values give equal bytes."""
-    document = {"schema": schema, "version": version, **_converter().unstructure(value)}
-    text = json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+def write(path: Path, value: object, *, schema: str, version: int, sealed: bool = False) -> None:
+    """Write an attrs value as JSON: sorted keys, so that equal values give equal bytes.
+
+    path: of the file.
+    value: the record.
+    schema: what it is called.
+    version: of the schema.
+    sealed: the document holds, as ``sha256``, the digest of all of its other bytes; for files that no other one names.
+    """
+    text = _text(value, schema, version, **({_SEAL: ""} if sealed else {}))
+    if sealed:
+        text = text.replace(_sealed(""), _sealed(_digest(text.encode())), 1)
     with replacing(path) as file:
-        file.write(f"{writable(text)}\n")
+        file.write(text)
 
 
-def write_into(run: str | Path, name: str, value: object, *, schema: str, version: int) -> Path:
+def digest(value: object, *, schema: str, version: int) -> str:
+    """SHA-256, in hexadecimal, of the file that `write` makes of a value without a seal."""
+    return _digest(_text(value, schema, version).encode())
+
+
+def write_into(run: str | Path, name: str, value: object, *, schema: str, version: int, sealed: bool = False) -> Path:
     """As `write`, into a run's directory, and where it lies. Raises `FileError`, where another process writes too."""
     path = Path(run) / name
     with writing(path.parent):
-        write(path, value, schema=schema, version=version)
+        write(path, value, schema=schema, version=version, sealed=sealed)
     return path
 
 
-def read(path: Path, kind: type[T], *, schema: str, version: int) -> T:
-    """Read what `write` wrote. Raises `FileError` where the file is missing, damaged or of another version."""
+def read(path: Path, kind: type[T], *, schema: str, version: int, sealed: bool = False, again: str = "") -> T:
+    """Read what `write` wrote.
+
+    path: of the file.
+    kind: the record's type.
+    schema: as it was written.
+    version: the only one that is read.
+    sealed: as it was written.
+    again: how to make the file anew, for files of an earlier version.
+
+    Raises `FileError` where the file is missing, damaged or of another version.
+    """
+    return read_named(path, kind, schema=schema, version=version, sealed=sealed, again=again)[0]
+
+
+def read_named(
+    path: Path, kind: type[T], *, schema: str, version: int, sealed: bool = False, again: str = ""
+) -> tuple[T, str]:
+    """As `read`, and the SHA-256 digest of the file, in hexadecimal, by which other files name it."""
     content = read_file(path, advice=f"is {path.parent} the directory of a run?")
     try:
         document: Any = parse_strict(content.decode("utf-8"))
@@ -43,18 +80,53 @@ def read(path: Path, kind: type[T], *, schema: str, version: int) -> T:
         raise FileError(f"{path} is not a {schema} file")
     found = document.get("version")
     if found != version:
-        raise FileError(f"{path} is of version {brief(found)}; this LayerLens reads version {version}")
+        newer = isinstance(found, int) and found > version
+        advice = "a newer one wrote it, so update this one" if newer else again
+        raise FileError(
+            f"{path} is of version {brief(found)}; this LayerLens reads version {version}{advice and f'; {advice}'}"
+        )
+    if sealed:
+        _check_seal(path, content, document)
+    header = ("schema", "version", _SEAL) if sealed else ("schema", "version")
     import cattrs  # here, so that adapting a model does not need it installed
 
     try:
-        fields = {name: value for name, value in document.items() if name not in ("schema", "version")}
+        fields = {name: value for name, value in document.items() if name not in header}
         structured: T = _converter().structure(fields, kind)
     except (cattrs.errors.BaseValidationError, KeyError, TypeError, ValueError, ArithmeticError) as error:
         details = "; ".join(cattrs.transform_error(error, format_exception=_told)[:3])
         raise FileError(f"{path} is damaged: {brief(details)}") from error
     except RecursionError:
         raise FileError(f"{path} is damaged: it is nested too deeply") from None
-    return structured
+    return structured, _digest(content)
+
+
+def remember_digest(record: object, found: str) -> None:
+    """Let a record that was read have the digest of its file, which may be spelled otherwise than we would."""
+    object.__setattr__(record, "digest", found)  # as a cached property of a frozen record is set
+
+
+def _text(value: object, schema: str, version: int, **header: object) -> str:
+    document = {"schema": schema, "version": version, **header, **_converter().unstructure(value)}
+    text = json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return f"{writable(text)}\n"
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _sealed(found: str) -> str:
+    """The line of a seal, as it is written."""
+    return f'\n  "{_SEAL}": "{found}"'
+
+
+def _check_seal(path: Path, content: bytes, document: dict[str, Any]) -> None:
+    """Raises `FileError` where a file is not as it was written, in any of its bytes."""
+    seal = str(document.get(_SEAL))
+    open_ = content.replace(_sealed(seal).encode(), _sealed("").encode(), 1)
+    if open_ == content or _digest(open_) != seal:
+        raise FileError(f"{path} was changed or damaged: its {_SEAL} is not that of its content")
 
 
 @cache

@@ -65,7 +65,8 @@ RESOURCES = {"params", "flops", "memory", "latency"}
 FIELDS: Mapping[str, Mapping[str, Kind]] = {
     "run.started": {"command": _text, "arguments": _by_name(_anything), "versions": _by_name(_text)},
     "profile.finished": {
-        "task": _text, "samples": _count, "loss": _number, "data": _text, "settings": _by_name(_anything),
+        "digest": _text, "task": _text, "samples": _count, "loss": _number, "data": _text,
+        "settings": _by_name(_anything),
     },
     "module.unscored": {"module": _text, "reason": _text},
     "metric.scored": {"metric": _text, "unit": _text, "granularity": _text, "raw": _number, "measure": _text},
@@ -83,7 +84,7 @@ FIELDS: Mapping[str, Mapping[str, Kind]] = {
         "parameters": _count, "reason": _text, "runner_up": _or_none(_text), "margin": _or_none(_number),
     },
     "budget.settled": {"asked": _text, "limits": _resources, "spent": _resources},
-    "plan.made": {"plan_id": _text},
+    "plan.made": {"digest": _text},
     "margins.left_out": {"cause": _text},
 }  # fmt: skip
 _TOGETHER: Mapping[str, Callable[[Mapping[str, Any]], str | None]] = {

@@ -153,6 +153,7 @@ def profile_with(
     inventory: Inventory | None = None,
     progress: Progress | None = None,
     registry: Registry | None = None,
+    completed: Callable[[Profile], Profile] = lambda profile: profile,
 ) -> Profile:
     """As `profile`, with options and execution as values.
 
@@ -163,6 +164,7 @@ def profile_with(
     inventory: of the model, where it was inspected already.
     progress: as in `profile`.
     registry: as in `profile`.
+    completed: adds what else the profile is to record, before the trace names it by its digest.
     """
     report = progress or (lambda stage, done, total: None)
     check_bare(model)
@@ -208,7 +210,7 @@ def profile_with(
     )
     context = _active_profile(model, inventory, used, measured, options, task, report, metrics[0])
     context = evolve(context, progress=_reporting(report, "warm-up"))
-    result = with_warm_up(result, context, options.warm_up, workers)
+    result = completed(with_warm_up(result, context, options.warm_up, workers))
     tracing.profile_finished(result)
     for each in result.scores:
         tracing.metric_scored(each)

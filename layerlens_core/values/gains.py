@@ -11,7 +11,7 @@ from layerlens_core.files import documents
 from layerlens_core.files.atomic import settle
 from layerlens_core.files.run import GAINS
 
-SCHEMA, VERSION = "layerlens/gains", 1
+SCHEMA, VERSION = "layerlens/gains", 2
 
 
 @frozen(kw_only=True)
@@ -47,10 +47,12 @@ class Gains:
 
     curves: by method. Their ceilings count only beside each other.
     setting: digest of model, data and versions (`layerlens_core.values.comparison.Setting`).
+    profile: SHA-256 of the file of the run's profile, in hexadecimal.
     """
 
     curves: Mapping[str, GainCurve]
     setting: str
+    profile: str
 
     def lacking(self, methods: Collection[str]) -> list[str]:
         """Which of these methods have no curve; ``none`` needs none.
@@ -64,7 +66,7 @@ class Gains:
 
         Raises `FileError`, where another process writes there too.
         """
-        return documents.write_into(run, GAINS, self, schema=SCHEMA, version=VERSION)
+        return documents.write_into(run, GAINS, self, schema=SCHEMA, version=VERSION, sealed=True)
 
     @classmethod
     def load(cls, run: str | Path) -> "Gains":
@@ -76,7 +78,8 @@ class Gains:
                 f"{path} does not exist: how much methods gain was not measured in this run; measure it with: "
                 f"layerlens compare {run} --arms method:lora,method:adapter,method:prefix --budgets r=1,4,16 …"
             )
-        gains = documents.read(path, cls, schema=SCHEMA, version=VERSION)
+        again = f"remove it, and compare anew with: layerlens compare {run} …"
+        gains = documents.read(path, cls, schema=SCHEMA, version=VERSION, sealed=True, again=again)
         for method, curve in gains.curves.items():
             if not curve.sound:
                 raise FileError(

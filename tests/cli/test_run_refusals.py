@@ -95,7 +95,7 @@ def test_files_that_are_damaged_or_of_another_version_are_named(
         ("{}\n", "line 1, is no event of a trace"),
         ("[]\n", "line 1, is no event of a trace"),
         ('{"event": "plan.ma', "line 1, is not valid JSON"),
-        ('{"event": "plan.made", "plan_id": "another"}\n', "is not the trace of"),
+        ('{"event": "plan.made", "digest": "another"}\n', "is not the trace of"),
     ],
 )
 def test_a_trace_that_is_not_the_plans_is_named(
