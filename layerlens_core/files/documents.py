@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from layerlens_core.errors import FileError, LayerLensError, brief
+from layerlens_core.errors import FileError, LayerLensError, VersionError, brief
 from layerlens_core.files.atomic import replacing, writing
 from layerlens_core.files.json_text import parse_strict, writable
 from layerlens_core.files.reading import read_file
@@ -37,6 +37,11 @@ def write(path: Path, value: object, *, schema: str, version: int, sealed: bool 
         text = text.replace(_sealed(""), _sealed(_digest(text.encode())), 1)
     with replacing(path) as file:
         file.write(text)
+
+
+def plain(value: object) -> Any:
+    """A record as what JSON has: what `write` writes, without schema and version."""
+    return _converter().unstructure(value)
 
 
 def digest(value: object, *, schema: str, version: int) -> str:
@@ -82,7 +87,7 @@ def read_named(
     if found != version:
         newer = isinstance(found, int) and found > version
         advice = "a newer one wrote it, so update this one" if newer else again
-        raise FileError(
+        raise VersionError(
             f"{path} is of version {brief(found)}; this LayerLens reads version {version}{advice and f'; {advice}'}"
         )
     if sealed:
@@ -107,7 +112,7 @@ def remember_digest(record: object, found: str) -> None:
 
 
 def _text(value: object, schema: str, version: int, **header: object) -> str:
-    document = {"schema": schema, "version": version, **header, **_converter().unstructure(value)}
+    document = {"schema": schema, "version": version, **header, **plain(value)}
     text = json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return f"{writable(text)}\n"
 

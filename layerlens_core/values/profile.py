@@ -193,6 +193,11 @@ class Profile:
         return profile
 
 
+def here() -> dict[str, str]:
+    """What else the last digits of a plan depend on: NumPy's version, and the kind of machine."""
+    return {"numpy": version("numpy"), "platform": f"{platform.system()}-{platform.machine()}"}
+
+
 def versions() -> dict[str, str]:
     """Versions of the packages that the numbers depend on; none of them is imported to find out."""
     packages = {"layerlens": "layerlens-core", "torch": "torch", "transformers": "transformers", "peft": "peft"}

@@ -92,7 +92,7 @@ class Recipe:
 
     @classmethod
     def load(cls, run: str | Path, plan: Plan) -> "Recipe | None":
-        """The recipe of a run; None where there is none.
+        """The recipe of a run's plan; None where there is none.
 
         run: its directory.
         plan: that lies there.
@@ -102,11 +102,21 @@ class Recipe:
         path = Path(run) / RECIPE
         if not path.exists():
             return None
-        again = f"remove it, and compare anew with: layerlens compare {run} …"
-        recipe = documents.read(path, cls, schema=SCHEMA, version=VERSION, sealed=True, again=again)
+        recipe = cls.read(run)
+        if (recipe.plan, recipe.profile) != (plan.digest, plan.profile):
+            raise FileError(f"{path} is not the recipe of {Path(run) / PLAN}; {_again(run)}")
+        return recipe
+
+    @classmethod
+    def read(cls, run: str | Path) -> "Recipe":
+        """The recipe of a run, whatever plan it is of. Raises `FileError` where there is none, or it is damaged."""
+        path = Path(run) / RECIPE
+        recipe = documents.read(path, cls, schema=SCHEMA, version=VERSION, sealed=True, again=_again(run))
         for rate in (recipe.rate, *recipe.groups.values()):
             if rate is not None and not 0 < rate < float("inf"):
                 raise FileError(f"{path} is damaged: a rate of {rate}")
-        if (recipe.plan, recipe.profile) != (plan.digest, plan.profile):
-            raise FileError(f"{path} is not the recipe of {Path(run) / PLAN}; {again}")
         return recipe
+
+
+def _again(run: str | Path) -> str:
+    return f"remove it, and compare anew with: layerlens compare {run} …"

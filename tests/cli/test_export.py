@@ -76,7 +76,8 @@ def test_keys_come_with_the_adapter_that_they_name(
     keys = yaml.safe_load(text)
     assert keys["lora_model_dir" if to == "axolotl" else "adapter_name_or_path"] == str(out)
     assert keys["base_model" if to == "axolotl" else "model_name_or_path"] == model("llama")
-    assert f"# LayerLens plan {Plan.load(finished_runs['llama']).id} for" in text
+    digest = Plan.load(finished_runs["llama"]).digest
+    assert f"# LayerLens plan {digest[:16]} for" in text
 
 
 #: Exporter -> what it calls the rate's schedule, the batch and the epochs.

@@ -57,7 +57,7 @@ def test_the_plan_and_uniform_are_compared_at_rates_that_were_found(made, run):
     assert len(judged["plan"].seeds) == 2
     assert ("arms", 24, 24) in seen
     assert json.loads((run / "compare" / COMPARED).read_text())["setting"] == found.setting
-    recipe = Recipe.load(run, plan=Plan.load(run).id)
+    recipe = Recipe.load(run, Plan.load(run))
     assert recipe is not None
     assert recipe.rate == found.rate("plan params=r=2")
     assert recipe.keys["num_train_epochs"] == pytest.approx(24 * 4 / 30, abs=1e-3)
@@ -134,7 +134,7 @@ def test_only_rates(made, run):
     found = ll.compare(model, run, samples[10:], samples[:10], only="lr", arms=(), **SHORT)
     assert found.verdict is None
     assert [curve.arm for curve in found.curves] == ["uniform params=r=2"]
-    recipe = Recipe.load(run, plan=Plan.load(run).id)
+    recipe = Recipe.load(run, Plan.load(run))
     assert recipe is not None
     assert recipe.rate == found.curves[0].rate
     assert recipe.recommended == {}

@@ -1,0 +1,152 @@
+"""The trace beside what its run implies: every event that follows from profile and plan, in its order."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from layerlens_core import tracing
+from layerlens_core.auditing.sheet import Sheet
+from layerlens_core.errors import FileError, VersionError, brief
+from layerlens_core.files.run import TRACE
+from layerlens_core.values.profile import Profile
+
+#: Of every event, and of no other file.
+_OWN = ("event", "run_id", "timestamp")
+#: Events that say what profiling found.
+_OF_PROFILE = ("profile.finished", "module.unscored", "metric.scored")
+#: Events that say which command ran, with what: they follow from nothing.
+_OF_COMMAND = ("run.started", "plugin.loaded", "plugin.failed", "run.finished")
+#: Which file an event names by its digest; the links are about these.
+_DIGEST = "digest"
+
+
+@frozen(kw_only=True)
+class Trace:
+    """What could be read of a trace.
+
+    events: with the numbers of their lines.
+    whole: whether that is all of it.
+    """
+
+    events: Sequence[tuple[int, dict[str, Any]]]
+    whole: bool
+
+    def last(self, name: str) -> dict[str, Any] | None:
+        """The last event of a name."""
+        return next((event for _, event in reversed(self.events) if event["event"] == name), None)
+
+    def of(self, *names: str) -> list[tuple[int, dict[str, Any]]]:
+        """The events of these names, in their order."""
+        return [(line, event) for line, event in self.events if event["event"] in names]
+
+
+def read_trace(run: Path, sheet: Sheet) -> Trace | None:
+    """What can be read of a run's trace; None where there is none.
+
+    run: its directory.
+    sheet: for what is found.
+    """
+    if not (run / TRACE).exists():
+        sheet.skip(TRACE, "there is none, so that nothing says which plan was made, with which versions")
+        return None
+    try:
+        events = tracing.read(run)
+    except VersionError:
+        raise
+    except FileError as error:
+        sheet.find(TRACE, "", None, None, brief(error), "reader")
+        return None
+    return Trace(events=list(enumerate(events, start=1)), whole=True)
+
+
+def check_profile_events(trace: Trace, profile: Profile, sheet: Sheet) -> None:
+    """What the trace tells of profiling, beside the profile.
+
+    trace: of the run.
+    profile: likewise.
+    sheet: for what is found.
+    """
+    found = trace.of(*_OF_PROFILE)
+    if not found:
+        sheet.skip(f"{TRACE}: what profiling logged", "there is nothing; the run was profiled without a trace")
+        return
+    with captured() as expected:
+        tracing.profile_finished(profile)
+        for scores in profile.scores:
+            tracing.metric_scored(scores)
+    # A file has scores in the order of their names, and the trace in the order in which they were found.
+    found.sort(key=lambda each: _place(each[1]))
+    _compare(found, sorted(expected, key=_place), trace, sheet, "events of the profile", "the profile says so")
+
+
+def check_plan_events(trace: Trace, expected: Sequence[dict[str, Any]], sheet: Sheet) -> None:
+    """What the trace tells of planning, beside the events of planning anew.
+
+    trace: of the run.
+    expected: the events of planning anew.
+    sheet: for what is found.
+    """
+    others = {*_OF_PROFILE, *_OF_COMMAND}
+    found = [(line, event) for line, event in trace.events if event["event"] not in others]
+    why = "planning anew tells it so"
+    _compare(found, expected, trace, sheet, "events of the plan", why)
+
+
+def _compare(
+    found: Sequence[tuple[int, dict[str, Any]]],
+    expected: Sequence[dict[str, Any]],
+    trace: Trace,
+    sheet: Sheet,
+    what: str,
+    why: str,
+) -> None:
+    for (line, event), other in zip(found, expected, strict=False):
+        name = other["event"]
+        if event["event"] != name:
+            sheet.find(TRACE, f"line {line}: event", name, event["event"], why, "derivation")
+            return
+        at = f"line {line}: {name}" + (f" of {other['unit']}" if "unit" in other else "")
+        sheet.compare(TRACE, what, _told(other), _told(event), at=at, why=why)
+    if len(found) > len(expected):
+        line, event = found[len(expected)]
+        sheet.find(TRACE, f"line {line}: event", "nothing", event["event"], why, "derivation")
+    elif len(found) < len(expected):
+        missing = expected[len(found)]["event"]
+        if trace.whole:
+            sheet.find(TRACE, f"after line {found[-1][0] if found else 0}", missing, "nothing", why, "derivation")
+        else:
+            sheet.skip(f"{TRACE}: {len(expected) - len(found)} of its events, from {missing} on", "they are not there")
+
+
+def _place(event: dict[str, Any]) -> tuple[Any, ...]:
+    kind = _OF_PROFILE.index(event["event"])
+    return (kind, event["metric"], event["unit"]) if event["event"] == "metric.scored" else (kind,)
+
+
+def _told(event: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in event.items() if name not in (*_OWN, _DIGEST)}
+
+
+@contextmanager
+def captured() -> Iterator[list[dict[str, Any]]]:
+    """The events that are emitted inside, as a trace holds them."""
+    import structlog
+
+    events: list[dict[str, Any]] = []
+
+    def kept(_logger: object, _method: str, event: Any) -> Any:
+        events.append(json.loads(json.dumps(event)))
+        raise structlog.DropEvent
+
+    before = structlog.get_config() if structlog.is_configured() else None
+    structlog.configure(processors=[structlog.processors.EventRenamer("event"), kept], cache_logger_on_first_use=False)
+    try:
+        yield events
+    finally:
+        structlog.reset_defaults()
+        if before is not None:
+            structlog.configure(**before)
