@@ -4,9 +4,9 @@ from typing import Any
 
 from attrs import frozen
 
+from layerlens_core import tracing
 from layerlens_core.allocation.allocate import plan_for
 from layerlens_core.auditing.sheet import Sheet
-from layerlens_core.auditing.traces import captured
 from layerlens_core.errors import LayerLensError, PluginError, brief
 from layerlens_core.files.documents import plain
 from layerlens_core.files.run import PLAN
@@ -47,7 +47,7 @@ def replay_plan(profile: Profile, plan: Plan, registry: Registry, sheet: Sheet) 
     sheet: for what is found.
     """
     try:
-        with captured() as events:
+        with tracing.capture_events() as events:
             made = plan_for(profile, plan.request, registry=registry)
     except PluginError as error:
         sheet.skip(f"{PLAN}: all that is decided", brief(error))

@@ -1,8 +1,7 @@
 """The trace beside what its run implies: every event that follows from profile and plan, in its order."""
 
-import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,15 @@ from layerlens_core import tracing
 from layerlens_core.auditing.sheet import Sheet
 from layerlens_core.errors import FileError, VersionError, brief
 from layerlens_core.files.run import TRACE
+from layerlens_core.files.trace.events import COMMON, FOREIGN
 from layerlens_core.values.profile import Profile
 
 #: Of every event, and of no other file.
-_OWN = ("event", "run_id", "timestamp")
+_OWN = tuple(COMMON)
 #: Events that say what profiling found.
 _OF_PROFILE = ("profile.finished", "module.unscored", "metric.scored")
 #: Events that say which command ran, with what: they follow from nothing.
-_OF_COMMAND = ("run.started", "plugin.loaded", "plugin.failed", "run.finished")
+_OF_COMMAND = ("run.started", "plugin.loaded", "plugin.failed", "plugin.conflict", "run.finished")
 #: Which file an event names by its digest; the links are about these.
 _DIGEST = "digest"
 
@@ -54,13 +54,20 @@ def read_trace(run: Path, sheet: Sheet) -> Trace | None:
         sheet.skip(TRACE, "there is none, so that nothing says which plan was made, with which versions")
         return None
     try:
-        events = tracing.read(run)
+        found = tracing.read_what_is_there(run)
     except VersionError:
         raise
     except FileError as error:
         sheet.find(TRACE, "", None, None, brief(error), "reader")
         return None
-    return Trace(events=list(enumerate(events, start=1)), whole=True)
+    sheet.tick(TRACE, "by its own reader")
+    for fault in found.faults:
+        where = "" if fault.line is None else f"line {fault.line}"
+        sheet.find(TRACE, where, None, None, fault.what, "reader" if fault.kind == "line" else "seal")
+    faulty = {fault.line for fault in found.faults}
+    lines = (line for line in count(2) if line not in faulty)  # the first line is the file's own
+    whole = not any(fault.kind == "end" for fault in found.faults)
+    return Trace(events=list(zip(lines, found.events, strict=False)), whole=whole)
 
 
 def check_profile_events(trace: Trace, profile: Profile, sheet: Sheet) -> None:
@@ -74,7 +81,7 @@ def check_profile_events(trace: Trace, profile: Profile, sheet: Sheet) -> None:
     if not found:
         sheet.skip(f"{TRACE}: what profiling logged", "there is nothing; the run was profiled without a trace")
         return
-    with captured() as expected:
+    with tracing.capture_events() as expected:
         tracing.profile_finished(profile)
         for scores in profile.scores:
             tracing.metric_scored(scores)
@@ -92,6 +99,10 @@ def check_plan_events(trace: Trace, expected: Sequence[dict[str, Any]], sheet: S
     """
     others = {*_OF_PROFILE, *_OF_COMMAND}
     found = [(line, event) for line, event in trace.events if event["event"] not in others]
+    if foreign := [event for _, event in found if FOREIGN in event["event"]]:
+        sheet.skip(f"{TRACE}: {len(foreign)} events of plugins", "only the plugin knows what they follow from")
+        found = [(line, event) for line, event in found if FOREIGN not in event["event"]]
+        expected = [event for event in expected if FOREIGN not in event["event"]]
     why = "planning anew tells it so"
     _compare(found, expected, trace, sheet, "events of the plan", why)
 
@@ -129,24 +140,3 @@ def _place(event: dict[str, Any]) -> tuple[Any, ...]:
 
 def _told(event: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in event.items() if name not in (*_OWN, _DIGEST)}
-
-
-@contextmanager
-def captured() -> Iterator[list[dict[str, Any]]]:
-    """The events that are emitted inside, as a trace holds them."""
-    import structlog
-
-    events: list[dict[str, Any]] = []
-
-    def kept(_logger: object, _method: str, event: Any) -> Any:
-        events.append(json.loads(json.dumps(event)))
-        raise structlog.DropEvent
-
-    before = structlog.get_config() if structlog.is_configured() else None
-    structlog.configure(processors=[structlog.processors.EventRenamer("event"), kept], cache_logger_on_first_use=False)
-    try:
-        yield events
-    finally:
-        structlog.reset_defaults()
-        if before is not None:
-            structlog.configure(**before)

@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     from layerlens_core.profiling.warming.train import warm_up as warm_up
     from layerlens_core.tracing import candidate_refused as candidate_refused
     from layerlens_core.tracing import certificate_found as certificate_found
+    from layerlens_core.tracing import plugin_told as plugin_told
     from layerlens_core.tracing import thresholds_set as thresholds_set
     from layerlens_core.values.candidates import CandidateSet as CandidateSet
     from layerlens_core.values.candidates import Target as Target
@@ -155,7 +156,7 @@ _HOMES = {
     "allocation.budget": ("Budget", "readable"),
     "allocation.build": ("coverage",),
     "plugin.contract": ("check_decisions",),
-    "tracing": ("candidate_refused", "certificate_found", "thresholds_set"),
+    "tracing": ("candidate_refused", "certificate_found", "plugin_told", "thresholds_set"),
     # For metrics that run the model.
     "plugin.active": ("ActiveProfile",),
     "adaptation.attach": ("temporary_lora",),

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from installed import Python, environment
+from layerlens_core import tracing
+from layerlens_core.files.trace.lines import written
 
 LOUD = """
 import atexit, os, subprocess, threading, time
@@ -108,12 +110,12 @@ def _rebind(there: Path) -> None:
     plan |= {"fingerprint": profile.inventory.fingerprint, "profile": profile.digest}
     (there / "plan.json").write_text(json.dumps(plan))
     trace = there / "trace.jsonl"
-    events = [json.loads(line) for line in trace.read_text().splitlines()]
+    events = tracing.read_what_is_there(there).events
     assert before != Plan.load(there).digest
     for event in events:
         if event["event"] in ("plan.made", "profile.finished"):
             event["digest"] = (Plan.load(there) if event["event"] == "plan.made" else profile).digest
-    trace.write_text("".join(json.dumps(event) + "\n" for event in events))
+    trace.write_text(written(events))
 
 
 def printed(*arguments: object, stdout: Any = subprocess.PIPE, **variables: str) -> subprocess.CompletedProcess[bytes]:
