@@ -53,7 +53,7 @@ def plugins_seen(registry: "Registry") -> None:
 
 def profile_finished(profile: "Profile") -> None:
     """The model was profiled: on how many samples, with which loss, and what could not be scored."""
-    if not _listened_to():
+    if not listened_to():
         return  # a digest of a large profile takes a while
     _emit(
         "profile.finished",

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from attrs import frozen
 
-from layerlens_core.errors import FileError, VersionError, brief
+from layerlens_core.errors import VersionError, brief
 from layerlens_core.files.json_text import parse_strict, writable
 from layerlens_core.files.trace.events import OPENED, SCHEMA, SEALED, VERSION, Event, wrong_event
 
@@ -58,7 +58,7 @@ def readable(content: bytes, path: Path) -> Readable:
     content: of the file.
     path: of the file, for the message.
 
-    Raises `FileError` where the trace is of another version.
+    Raises `VersionError` where the trace is of another version.
     """
     # Bytes are split at "\n" alone, unlike text, and a line that is cut off has no end.
     *lines, rest = content.split(b"\n")
