@@ -126,7 +126,7 @@ def plan_for(profile: Profile, request: Request, *, registry: Registry | None = 
     elif request.margins:
         decisions = with_margins(problem.decide, problem.candidates, problem.limits, decisions)
     decisions = _with_unscored(decisions, profile)
-    for method, curve in problem.request.gains.items():
+    for method, curve in sorted(problem.request.gains.items()):  # as a file has them
         tracing.gain_measured(method, curve)
     for decision in decisions:
         tracing.decision_made(decision)

@@ -23,7 +23,7 @@ EXAMPLES = {
     "plugin.loaded": {"plugin": "mine", "distribution": "d-mine", "version": ""},
     "plugin.failed": {"plugin": "p", "distribution": "d", "version": "1", "status": "blocked", "cause": "by name"},
     "plugin.conflict": {"cause": "two"},
-    "profile.finished": {"task": "causal-lm", "samples": 8, "loss": 1.5, "data": "d", "settings": {"seed": 3}},
+    "profile.finished": {"digest": "abc", "task": "causal-lm", "samples": 8, "loss": 1.5, "data": "d", "settings": {"seed": 3}},
     "module.unscored": {"module": "L0.w", "reason": "never called"},
     "metric.scored": {"metric": "fisher", "unit": "L0", "granularity": "layer", "raw": 1.0, "measure": "nats²"},
     "utility.computed": {
