@@ -9,7 +9,14 @@ from layerlens_core.auditing.reading import read
 from layerlens_core.auditing.recipes import check_recipe
 from layerlens_core.auditing.scores import replay_scores
 from layerlens_core.auditing.sheet import Sheet
-from layerlens_core.auditing.traces import Trace, check_plan_events, check_profile_events, read_trace
+from layerlens_core.auditing.traces import (
+    Trace,
+    check_plan_events,
+    check_profile_events,
+    check_run_ids,
+    lacks_no_plugin,
+    read_trace,
+)
 from layerlens_core.errors import FileError
 from layerlens_core.files.atomic import settle
 from layerlens_core.files.run import PLAN, PROFILE, TRACE
@@ -47,6 +54,8 @@ def audit(run: str | Path, *, registry: Registry | None = None) -> Audit:
     trace = read_trace(run, sheet)
     other_versions = _other_versions(trace)
     sheet.ulps = ULPS if trace is None or other_versions else 0
+    if trace is not None:
+        check_run_ids(trace, sheet)
     profile, plan = read(run, PROFILE, Profile.load, sheet), read(run, PLAN, Plan.load, sheet)
     _check_complete(run, trace, sheet)
     if profile is not None:
@@ -54,7 +63,7 @@ def audit(run: str | Path, *, registry: Registry | None = None) -> Audit:
         if trace is not None:
             check_profile_events(trace, profile, sheet)
     if profile is not None and plan is not None:
-        replayed = replay_plan(profile, plan, registry, sheet)
+        replayed = replay_plan(profile, plan, registry, sheet, complete=lacks_no_plugin(trace, registry))
         if replayed is not None and trace is not None:
             check_plan_events(trace, replayed.events, sheet)
     named = check_recipe(run, plan, sheet)

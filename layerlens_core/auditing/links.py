@@ -3,10 +3,13 @@
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from layerlens_core.auditing.fields import differences
 from layerlens_core.auditing.sheet import Sheet
 from layerlens_core.auditing.traces import Trace
 from layerlens_core.errors import FileError, brief
+from layerlens_core.files import documents
 from layerlens_core.files.directions import Source, read_directions
 from layerlens_core.files.run import DIRECTIONS, PLAN, PROFILE, SUBSPACE, TRACE
 from layerlens_core.values.plan import Plan
@@ -29,10 +32,27 @@ def check_links(
     if profile is not None:
         names = {f"{TRACE}: profile.finished": finished["digest"]} if finished else {}
         names |= {f"{PLAN}: profile": plan.profile} if plan is not None else {}
+        _check_parts(PROFILE, profile, profile.digest, finished, sheet)
         _check_named(PROFILE, profile.digest, names | {f"{name}: profile": each for name, each in named.items()}, sheet)
         _check_vectors(run, profile, sheet)
     if plan is not None and made is not None:
+        _check_parts(PLAN, plan, plan.digest, made, sheet)
         _check_named(PLAN, plan.digest, {f"{TRACE}: plan.made": made["digest"]}, sheet)
+
+
+def _check_parts(file: str, record: object, digest: str, event: Mapping[str, Any] | None, sheet: Sheet) -> None:
+    """Which fields of a file are not those that the trace names, or where the trace is wrong, if the file is not."""
+    if event is None:
+        return
+    parts = documents.parts(record)
+    sheet.tick(TRACE, "digests of other files", len(parts))
+    for each in differences(parts, event["parts"]):
+        if event["digest"] == digest:
+            why = f"the SHA-256 of this field of {file}"
+            sheet.find(TRACE, f"{event['event']}: parts.{each.field}", each.expected, each.found, why, "digest")
+        else:
+            why = f"the SHA-256 by which {TRACE} names this field, in {event['event']}"
+            sheet.find(file, each.field, each.found, each.expected, why, "digest")
 
 
 def _check_named(file: str, digest: str, names: Mapping[str, str], sheet: Sheet) -> None:

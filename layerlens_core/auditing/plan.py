@@ -38,19 +38,26 @@ class Replayed:
     events: list[dict[str, Any]]
 
 
-def replay_plan(profile: Profile, plan: Plan, registry: Registry, sheet: Sheet) -> Replayed | None:
+def replay_plan(
+    profile: Profile, plan: Plan, registry: Registry, sheet: Sheet, *, complete: bool = False
+) -> Replayed | None:
     """Plan anew, and compare every field; None where that is not possible.
 
     profile: of the run.
     plan: likewise.
     registry: of providers.
     sheet: for what is found.
+    complete: whether all plugins are here that were loaded when the plan was made.
     """
     try:
         with tracing.capture_events() as events:
             made = plan_for(profile, plan.request, registry=registry)
     except PluginError as error:
-        sheet.skip(f"{PLAN}: all that is decided", brief(error))
+        if not complete:
+            sheet.skip(f"{PLAN}: all that is decided", brief(error))
+            return None
+        why = f"all plugins are here that were loaded then, but {brief(error)}"
+        sheet.find(PLAN, "request", None, None, why, "derivation")
         return None
     except (LayerLensError, ArithmeticError, ValueError, TypeError, LookupError) as error:
         # The request may have been changed into one that nobody could have asked.

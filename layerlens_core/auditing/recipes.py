@@ -1,5 +1,6 @@
 """The recipe and measured gains, beside the comparison that they come from."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,15 @@ def check_recipe(run: Path, plan: Plan | None, sheet: Sheet) -> dict[str, str]:
 
     Returns, by file, the digest by which it names the profile.
     """
-    recipe, gains = read(run, RECIPE, Recipe.read, sheet), read(run, GAINS, Gains.load, sheet)
+    recipe = read(run, RECIPE, partial(Recipe.read, broken_too=True), sheet)
+    gains = read(run, GAINS, partial(Gains.load, broken_too=True), sheet)
     named = {name: found.profile for name, found in ((RECIPE, recipe), (GAINS, gains)) if found is not None}
     if not named:
         return named
+    for name in named:
+        sheet.tick(name, "its own digest")
+        if not documents.is_sealed(run / name):
+            sheet.find(name, "sha256", None, None, "it is not the digest of the file's content", "seal")
     compared = _compared(run, sheet)
     if recipe is not None and plan is not None:
         sheet.tick(RECIPE, "digests of other files")

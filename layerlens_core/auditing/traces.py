@@ -12,6 +12,7 @@ from layerlens_core.auditing.sheet import Sheet
 from layerlens_core.errors import FileError, VersionError, brief
 from layerlens_core.files.run import TRACE
 from layerlens_core.files.trace.events import COMMON, FOREIGN
+from layerlens_core.plugin.registry import Registry
 from layerlens_core.values.profile import Profile
 
 #: Of every event, and of no other file.
@@ -20,8 +21,8 @@ _OWN = tuple(COMMON)
 _OF_PROFILE = ("profile.finished", "module.unscored", "metric.scored")
 #: Events that say which command ran, with what: they follow from nothing.
 _OF_COMMAND = ("run.started", "plugin.loaded", "plugin.failed", "plugin.conflict", "run.finished")
-#: Which file an event names by its digest; the links are about these.
-_DIGEST = "digest"
+#: By what an event names a file; the links are about these.
+_NAMING = ("digest", "parts")
 
 
 @frozen(kw_only=True)
@@ -68,6 +69,29 @@ def read_trace(run: Path, sheet: Sheet) -> Trace | None:
     lines = (line for line in count(2) if line not in faulty)  # the first line is the file's own
     whole = not any(fault.kind == "end" for fault in found.faults)
     return Trace(events=list(zip(lines, found.events, strict=False)), whole=whole)
+
+
+def lacks_no_plugin(trace: Trace | None, registry: Registry) -> bool:
+    """Whether every plugin is here, in the same version, that was loaded when the trace was written."""
+    if trace is None:
+        return False
+    here = {(each.name, each.distribution, each.version) for each in registry.plugins if each.status == "loaded"}
+    told = [event for _, event in trace.of("plugin.loaded")]
+    return bool(told) and all((each["plugin"], each["distribution"], each["version"]) in here for each in told)
+
+
+def check_run_ids(trace: Trace, sheet: Sheet) -> None:
+    """Whether all that a command told is under its own number.
+
+    trace: of the run.
+    sheet: for what is found.
+    """
+    run_id = None
+    for line, event in trace.events:
+        if run_id is None or event["event"] == "run.started":
+            run_id = event["run_id"]
+        why = "the command that wrote it began with it"
+        sheet.compare(TRACE, "numbers of commands", run_id, event["run_id"], at=f"line {line}: run_id", why=why)
 
 
 def check_profile_events(trace: Trace, profile: Profile, sheet: Sheet) -> None:
@@ -139,4 +163,4 @@ def _place(event: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _told(event: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in event.items() if name not in (*_OWN, _DIGEST)}
+    return {name: value for name, value in event.items() if name not in (*_OWN, *_NAMING)}

@@ -7,6 +7,7 @@ give equal bytes, a record has the digest of its file before it is written (`dig
 import hashlib
 import json
 import math
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,6 +45,14 @@ def plain(value: object) -> Any:
     return _converter().unstructure(value)
 
 
+def parts(value: object) -> dict[str, str]:
+    """By field of a record, the first 16 digits of the SHA-256 of what its file says there: which of them changed."""
+    return {
+        name: _digest(json.dumps(part, sort_keys=True, allow_nan=False).encode())[:16]
+        for name, part in plain(value).items()
+    }
+
+
 def digest(value: object, *, schema: str, version: int) -> str:
     """SHA-256, in hexadecimal, of the file that `write` makes of a value without a seal."""
     return _digest(_text(value, schema, version).encode())
@@ -57,7 +66,16 @@ def write_into(run: str | Path, name: str, value: object, *, schema: str, versio
     return path
 
 
-def read(path: Path, kind: type[T], *, schema: str, version: int, sealed: bool = False, again: str = "") -> T:
+def read(
+    path: Path,
+    kind: type[T],
+    *,
+    schema: str,
+    version: int,
+    sealed: bool = False,
+    broken_too: bool = False,
+    again: str = "",
+) -> T:
     """Read what `write` wrote.
 
     path: of the file.
@@ -65,11 +83,15 @@ def read(path: Path, kind: type[T], *, schema: str, version: int, sealed: bool =
     schema: as it was written.
     version: the only one that is read.
     sealed: as it was written.
+    broken_too: read a sealed document whose seal is broken; `is_sealed` tells.
     again: how to make the file anew, for files of an earlier version.
 
     Raises `FileError` where the file is missing, damaged or of another version.
     """
-    return read_named(path, kind, schema=schema, version=version, sealed=sealed, again=again)[0]
+    found, _ = read_named(path, kind, schema=schema, version=version, sealed=sealed, again=again)
+    if sealed and not broken_too and not is_sealed(path):
+        raise FileError(f"{path} was changed or damaged: its {_SEAL} is not that of its content")
+    return found
 
 
 def read_named(
@@ -90,8 +112,6 @@ def read_named(
         raise VersionError(
             f"{path} is of version {brief(found)}; this LayerLens reads version {version}{advice and f'; {advice}'}"
         )
-    if sealed:
-        _check_seal(path, content, document)
     header = ("schema", "version", _SEAL) if sealed else ("schema", "version")
     import cattrs  # here, so that adapting a model does not need it installed
 
@@ -103,12 +123,30 @@ def read_named(
         raise FileError(f"{path} is damaged: {brief(details)}") from error
     except RecursionError:
         raise FileError(f"{path} is damaged: it is nested too deeply") from None
+    if lacking := _lacking(plain(structured), fields):
+        raise FileError(f"{path} is damaged: it lacks {brief(lacking)}")
     return structured, _digest(content)
 
 
 def remember_digest(record: object, found: str) -> None:
     """Let a record that was read have the digest of its file, which may be spelled otherwise than we would."""
     object.__setattr__(record, "digest", found)  # as a cached property of a frozen record is set
+
+
+def _lacking(written: Any, found: Any, place: str = "") -> str | None:
+    """The place of a field that is written always, and that a document lacks, as a default took its place."""
+    if isinstance(written, dict):
+        for name, value in written.items():
+            where = f"{place}.{name}".removeprefix(".")
+            if name not in found:
+                return where
+            if (lacking := _lacking(value, found[name], where)) is not None:
+                return lacking
+    elif isinstance(written, list | tuple):
+        for at, value in enumerate(written):
+            if (lacking := _lacking(value, found[at], f"{place}[{at}]")) is not None:
+                return lacking
+    return None
 
 
 def _text(value: object, schema: str, version: int, **header: object) -> str:
@@ -126,12 +164,14 @@ def _sealed(found: str) -> str:
     return f'\n  "{_SEAL}": "{found}"'
 
 
-def _check_seal(path: Path, content: bytes, document: dict[str, Any]) -> None:
-    """Raises `FileError` where a file is not as it was written, in any of its bytes."""
-    seal = str(document.get(_SEAL))
-    open_ = content.replace(_sealed(seal).encode(), _sealed("").encode(), 1)
-    if open_ == content or _digest(open_) != seal:
-        raise FileError(f"{path} was changed or damaged: its {_SEAL} is not that of its content")
+def is_sealed(path: Path) -> bool:
+    """Whether a document that was written with a seal is as it was written, in all of its bytes."""
+    content = read_file(path, advice="")
+    found = re.search(re.escape(_sealed("")[:-1]).encode() + rb"([0-9a-f]{64})\"", content)
+    if found is None:
+        return False
+    before, after = content[: found.start(1)], content[found.end(1) :]
+    return _digest(before + after) == found[1].decode()
 
 
 @cache

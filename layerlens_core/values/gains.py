@@ -69,8 +69,14 @@ class Gains:
         return documents.write_into(run, GAINS, self, schema=SCHEMA, version=VERSION, sealed=True)
 
     @classmethod
-    def load(cls, run: str | Path) -> "Gains":
-        """Read the curves of a run. Raises `FileError` where there are none, or where they are damaged."""
+    def load(cls, run: str | Path, *, broken_too: bool = False) -> "Gains":
+        """Read the curves of a run.
+
+        run: its directory.
+        broken_too: also those of a file whose seal is broken.
+
+        Raises `FileError` where there are none, or where they are damaged.
+        """
         path = Path(run) / GAINS
         settle(path.parent)
         if not path.exists():
@@ -79,7 +85,9 @@ class Gains:
                 f"layerlens compare {run} --arms method:lora,method:adapter,method:prefix --budgets r=1,4,16 …"
             )
         again = f"remove it, and compare anew with: layerlens compare {run} …"
-        gains = documents.read(path, cls, schema=SCHEMA, version=VERSION, sealed=True, again=again)
+        gains = documents.read(
+            path, cls, schema=SCHEMA, version=VERSION, sealed=True, broken_too=broken_too, again=again
+        )
         for method, curve in gains.curves.items():
             if not curve.sound:
                 raise FileError(

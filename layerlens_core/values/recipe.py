@@ -108,10 +108,18 @@ class Recipe:
         return recipe
 
     @classmethod
-    def read(cls, run: str | Path) -> "Recipe":
-        """The recipe of a run, whatever plan it is of. Raises `FileError` where there is none, or it is damaged."""
+    def read(cls, run: str | Path, *, broken_too: bool = False) -> "Recipe":
+        """The recipe of a run, whatever plan it is of.
+
+        run: its directory.
+        broken_too: also one whose seal is broken.
+
+        Raises `FileError` where there is none, or it is damaged.
+        """
         path = Path(run) / RECIPE
-        recipe = documents.read(path, cls, schema=SCHEMA, version=VERSION, sealed=True, again=_again(run))
+        recipe = documents.read(
+            path, cls, schema=SCHEMA, version=VERSION, sealed=True, broken_too=broken_too, again=_again(run)
+        )
         for rate in (recipe.rate, *recipe.groups.values()):
             if rate is not None and not 0 < rate < float("inf"):
                 raise FileError(f"{path} is damaged: a rate of {rate}")

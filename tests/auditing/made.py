@@ -126,7 +126,7 @@ def profile_of(model: str, *, layers: int = 2, width: int = 48, spectrum: bool =
         settings={"group": GROUP, "seed": 0, "dtype": "float32", "rows": 9},
         versions=versions(),
         activations=Activations(
-            through={name: 96.0 for name in names}, adapted={name: 192.0 for name in names}, head=48.0
+            through=dict.fromkeys(names, 96.0), adapted=dict.fromkeys(names, 192.0), head=48.0
         ),
         latency={"adapter": (1e-6, 1e-9), "lora": (2e-6, 1e-9), "prefix": (3e-6, 1e-9)},
         stability=dict.fromkeys(METRICS, 0.9375),

@@ -150,7 +150,7 @@ def forge(run: Path) -> None:
         _put(run / RECIPE, name, digest)
     for name in (RECIPE, GAINS):
         _seal(run / name)
-    _forge_trace(run / TRACE, {"profile.finished": profile, "plan.made": plan})
+    _forge_trace(run / TRACE, {"profile.finished": run / PROFILE, "plan.made": run / PLAN})
 
 
 def _digest(path: Path) -> str:
@@ -170,13 +170,27 @@ def _seal(path: Path) -> None:
         _put(path, "sha256", _digest(path))
 
 
-def _forge_trace(path: Path, digests: dict[str, str]) -> None:
+def _parts(path: Path) -> str:
+    try:
+        document = json.loads(path.read_bytes())
+    except ValueError:
+        return "{}"
+    found = {
+        name: hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()[:16]
+        for name, part in sorted(document.items())
+        if name not in ("schema", "version")
+    }
+    return json.dumps(found)
+
+
+def _forge_trace(path: Path, named: dict[str, Path]) -> None:
     lines = path.read_bytes().splitlines(keepends=True)
     if b'"trace.sealed"' in lines[-1]:
         lines.pop()
     for at, line in enumerate(lines):
-        for name, digest in digests.items():
+        for name, file in named.items():
             if f'"event": "{name}"'.encode() in line:
-                lines[at] = re.sub(rb'("digest": ")[0-9a-f]*"', rb"\g<1>" + digest.encode() + b'"', line, count=1)
+                line = re.sub(rb'("digest": ")[0-9a-f]*"', rb"\g<1>" + _digest(file).encode() + b'"', line, count=1)
+                lines[at] = re.sub(rb'("parts": )\{[^}]*\}', rb"\g<1>" + _parts(file).encode(), line, count=1)
     before = b"".join(lines)
     path.write_bytes(before + seal(before).encode())

@@ -1,8 +1,8 @@
 """Runs that were made as the command line makes them follow from their files, whatever was asked for."""
 
 import pytest
-
 from auditing.made import make_run, profile_of
+
 from layerlens_core.auditing.audit import audit
 
 ASKED = {
