@@ -1,5 +1,6 @@
 """Audit a run: read it, plan it anew from its recorded inputs, and compare every field."""
 
+from functools import cache
 from pathlib import Path
 
 from layerlens_core.auditing.findings import Audit
@@ -93,8 +94,12 @@ def _other_versions(trace: Trace | None) -> dict[str, tuple[str, str]]:
     started = trace.last("run.started") if trace is not None else None
     if started is None:
         return {}
-    found = versions() | here()
-    recorded = started["versions"]
+    found, recorded = _versions_here(), started["versions"]
     return {
         name: (recorded.get(name, "unknown"), found[name]) for name in _NUMERIC if recorded.get(name) != found[name]
     }
+
+
+@cache
+def _versions_here() -> dict[str, str]:
+    return versions() | here()

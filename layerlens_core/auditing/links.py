@@ -32,19 +32,19 @@ def check_links(
     if profile is not None:
         names = {f"{TRACE}: profile.finished": finished["digest"]} if finished else {}
         names |= {f"{PLAN}: profile": plan.profile} if plan is not None else {}
-        _check_parts(PROFILE, profile, profile.digest, finished, sheet)
+        _check_parts(run / PROFILE, profile.digest, finished, sheet)
         _check_named(PROFILE, profile.digest, names | {f"{name}: profile": each for name, each in named.items()}, sheet)
         _check_vectors(run, profile, sheet)
     if plan is not None and made is not None:
-        _check_parts(PLAN, plan, plan.digest, made, sheet)
+        _check_parts(run / PLAN, plan.digest, made, sheet)
         _check_named(PLAN, plan.digest, {f"{TRACE}: plan.made": made["digest"]}, sheet)
 
 
-def _check_parts(file: str, record: object, digest: str, event: Mapping[str, Any] | None, sheet: Sheet) -> None:
+def _check_parts(path: Path, digest: str, event: Mapping[str, Any] | None, sheet: Sheet) -> None:
     """Which fields of a file are not those that the trace names, or where the trace is wrong, if the file is not."""
     if event is None:
         return
-    parts = documents.parts(record)
+    file, parts = path.name, documents.parts_in(path)
     sheet.tick(TRACE, "digests of other files", len(parts))
     for each in differences(parts, event["parts"]):
         if event["digest"] == digest:

@@ -10,7 +10,7 @@ from attrs import frozen
 from layerlens_core import tracing
 from layerlens_core.auditing.sheet import Sheet
 from layerlens_core.errors import FileError, VersionError, brief
-from layerlens_core.files.run import TRACE
+from layerlens_core.files.run import PROFILE, TRACE
 from layerlens_core.files.trace.events import COMMON, FOREIGN
 from layerlens_core.plugin.registry import Registry
 from layerlens_core.values.profile import Profile
@@ -105,6 +105,11 @@ def check_profile_events(trace: Trace, profile: Profile, sheet: Sheet) -> None:
     if not found:
         sheet.skip(f"{TRACE}: what profiling logged", "there is nothing; the run was profiled without a trace")
         return
+    started = next((event for line, event in reversed(trace.of("run.started")) if line < found[0][0]), None)
+    if started is not None:
+        recorded = {name: started["versions"].get(name) for name in profile.versions}
+        why = f"{TRACE} says so where the command began"
+        sheet.compare(PROFILE, "versions", recorded, dict(profile.versions), at="versions", why=why)
     with tracing.capture_events() as expected:
         tracing.profile_finished(profile)
         for scores in profile.scores:

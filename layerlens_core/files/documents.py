@@ -47,10 +47,13 @@ def plain(value: object) -> Any:
 
 def parts(value: object) -> dict[str, str]:
     """By field of a record, the first 16 digits of the SHA-256 of what its file says there: which of them changed."""
-    return {
-        name: _digest(json.dumps(part, sort_keys=True, allow_nan=False).encode())[:16]
-        for name, part in plain(value).items()
-    }
+    return _parts(plain(value))
+
+
+def parts_in(path: Path) -> dict[str, str]:
+    """As `parts`, of what a file says, which can be read."""
+    document = parse_strict(read_file(path, advice="").decode("utf-8"))
+    return _parts({name: part for name, part in document.items() if name not in ("schema", "version")})
 
 
 def digest(value: object, *, schema: str, version: int) -> str:
@@ -147,6 +150,13 @@ def _lacking(written: Any, found: Any, place: str = "") -> str | None:
             if (lacking := _lacking(value, found[at], f"{place}[{at}]")) is not None:
                 return lacking
     return None
+
+
+def _parts(document: dict[str, Any]) -> dict[str, str]:
+    return {
+        name: _digest(json.dumps(part, sort_keys=True, allow_nan=False).encode())[:16]
+        for name, part in document.items()
+    }
 
 
 def _text(value: object, schema: str, version: int, **header: object) -> str:
