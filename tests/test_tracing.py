@@ -8,6 +8,7 @@ from structlog.testing import LogCapture
 
 from layerlens_core import tracing
 from layerlens_core.errors import FileError
+from layerlens_core.files import documents
 from layerlens_core.plugin.discovery import Plugin
 from layerlens_core.plugin.providers import StrategyProvider
 from layerlens_core.plugin.registry import Registry
@@ -96,7 +97,7 @@ def test_a_profile_is_told_with_what_it_could_not_score(events):
     assert told(events) == [
         {
             "event": "profile.finished", "task": "masked-lm", "samples": 8, "loss": 1.5, "data": "digest",
-            "settings": {"seed": 3}, "digest": profile.digest,
+            "settings": {"seed": 3}, "digest": profile.digest, "parts": documents.parts(profile),
         },
         {"event": "module.unscored", "module": "L0.w", "reason": "never called"},
     ]  # fmt: skip
@@ -180,7 +181,9 @@ def test_a_plan_is_told_by_its_id(events):
         limits=Limits(), cost=Cost(params=32), decisions=(DECISION,), heads=(Head(name="score", parameters=7),),
     )  # fmt: skip
     tracing.plan_made(plan)
-    assert told(events) == [{"event": "plan.made", "digest": plan.digest, "parameters": 32, "heads": 7}]
+    assert told(events) == [
+        {"event": "plan.made", "digest": plan.digest, "parts": documents.parts(plan), "parameters": 32, "heads": 7}
+    ]
 
 
 # --- where events go ------------------------------------------------------------------------------------------------

@@ -187,8 +187,8 @@ def profile_with(
         else Scored(metric.measured(measured.statistics, inventory, measured.ledger, options.seed))
         for metric in metrics
     ]
-    scored = [statistics.module for statistics in measured.statistics]
-    stability = stabilities(metrics, inventory, measured.ledger, scored, options.seed)
+    scored, seed = [statistics.module for statistics in measured.statistics], options.seed
+    stability = stabilities(metrics, inventory, measured.ledger, scored, seed)
     result = Profile(
         inventory=inventory,
         task=task,
@@ -204,7 +204,7 @@ def profile_with(
         activations=activations,
         latency=workers.first(measure_latency(model, inventory) if options.latency and workers.rank == 0 else {}),
         stability=stability | told(found, "layer"),
-        module_stability=stabilities(metrics, inventory, measured.ledger, scored, options.seed, "module")
+        module_stability=stabilities(metrics, inventory, measured.ledger, scored, seed, "module")
         | told(found, "module"),
         directions=written_directions(measured, inventory, options, workers),
     )

@@ -21,7 +21,7 @@ def command(run: Path, as_json: bool) -> None:
     version.
     """
     from layerlens_core.auditing.audit import audit
-    from layerlens_core.cli.auditing import audit_json, finding_lines, print_checked
+    from layerlens_core.cli.auditing.words import audit_json, finding_lines, print_checked
     from layerlens_core.cli.terminal import result_json, say
 
     found = audit(run)
