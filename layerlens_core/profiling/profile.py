@@ -178,9 +178,8 @@ def profile_with(
     used = given
     if options.samples == "auto":
         used = [sample for sample in given if count_labels(sample, task) > 0][: measured.samples]
-    batch, places = min(measured.micro_batch, SAMPLES), Places.of(inventory)
+    batch, places, workers = min(measured.micro_batch, SAMPLES), Places.of(inventory), execution.workers
     activations = measure_activations(model, inventory, used, task, batch=batch, places=places)
-    workers = execution.workers
     found = [
         metric.active(_active_profile(model, inventory, used, measured, options, task, report, metric), workers)
         if metric.provider.active
