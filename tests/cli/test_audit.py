@@ -203,3 +203,11 @@ def test_a_plan_of_the_library_without_a_trace_follows(layerlens: Any, tmp_path:
     profile.save(tmp_path)
     allocate(profile, strategy="budget", budget="params=r=2").save(tmp_path)
     layerlens.ok("audit", tmp_path)
+
+
+@pytest.mark.torch
+def test_runs_of_models_follow(layerlens: Any, finished_runs: dict[str, Path]) -> None:
+    for run in finished_runs.values():
+        result = layerlens.ok("audit", run)
+        assert "trace.jsonl" in result.stdout
+    assert "not replayed: profile.json: the scores of gora: the metric runs the model" in result.stderr
