@@ -7,7 +7,6 @@ from layerlens_core.auditing.findings import Audit
 from layerlens_core.auditing.links import check_links
 from layerlens_core.auditing.plan import replay_plan
 from layerlens_core.auditing.reading import read
-from layerlens_core.auditing.recipes import check_recipe
 from layerlens_core.auditing.scores import replay_scores
 from layerlens_core.auditing.sheet import Sheet
 from layerlens_core.auditing.traces import (
@@ -20,7 +19,7 @@ from layerlens_core.auditing.traces import (
 )
 from layerlens_core.errors import FileError
 from layerlens_core.files.atomic import settle
-from layerlens_core.files.run import PLAN, PROFILE, TRACE
+from layerlens_core.files.run import GAINS, PLAN, PROFILE, RECIPE, TRACE
 from layerlens_core.plugin.registry import Registry, default
 from layerlens_core.values.plan import Plan
 from layerlens_core.values.profile import Profile, here, versions
@@ -67,8 +66,7 @@ def audit(run: str | Path, *, registry: Registry | None = None) -> Audit:
         replayed = replay_plan(profile, plan, registry, sheet, complete=lacks_no_plugin(trace, registry))
         if replayed is not None and trace is not None:
             check_plan_events(trace, replayed.events, sheet)
-    named = check_recipe(run, plan, sheet)
-    check_links(run, profile, plan, trace, named, sheet)
+    check_links(run, profile, plan, trace, _check_compared(run, plan, sheet), sheet)
     return Audit(
         findings=tuple(sorted(sheet.findings, key=lambda each: each.precision)),
         not_replayed=tuple(sheet.not_replayed),
@@ -76,6 +74,15 @@ def audit(run: str | Path, *, registry: Registry | None = None) -> Audit:
         ulps=sheet.ulps,
         other_versions=other_versions,
     )
+
+
+def _check_compared(run: Path, plan: Plan | None, sheet: Sheet) -> dict[str, str]:
+    """What a comparison left, where there was one; by file, the digest by which it names the profile."""
+    if not any((run / name).exists() for name in (RECIPE, GAINS)):
+        return {}
+    from layerlens_core.auditing.recipes import check_recipe  # here, as judging imports SciPy, which takes a second
+
+    return check_recipe(run, plan, sheet)
 
 
 def _check_complete(run: Path, trace: Trace | None, sheet: Sheet) -> None:
