@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from layerlens_core.allocation.allocate import allocate as allocate
     from layerlens_core.allocation.budget import Budget as Budget
     from layerlens_core.auditing.audit import audit as audit
+    from layerlens_core.auditing.differing.diff import diff as diff
     from layerlens_core.comparison.compare import compare as compare
     from layerlens_core.errors import LayerLensError as LayerLensError
     from layerlens_core.inspection.inspect import inspect as inspect
@@ -54,6 +55,7 @@ _HOMES = {
     "adaptation.check": ("check_gradients",),
     "comparison.compare": ("compare",),
     "auditing.audit": ("audit",),
+    "auditing.differing.diff": ("diff",),
     "inspection.inspect": ("inspect",),
     "allocation.budget": ("Budget",),
     "tracing": ("capture_events",),

@@ -5,6 +5,8 @@ import json
 from contextlib import suppress
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from layerlens_core import tracing
 from layerlens_core.errors import FileError
@@ -50,6 +52,27 @@ def test_every_byte_counts_the_seals_own_too(trace):
             changed[at] ^= bit
             with suppress(FileError):  # of the version's own digit
                 assert faults(bytes(changed)), (at, bit)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63) + 1, 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=())),
+    lambda inside: st.lists(inside) | st.dictionaries(st.text(), inside),
+    max_leaves=8,
+)  # fmt: skip
+FIELDS = st.dictionaries(st.text().filter(lambda name: name not in {*STAMP, "event"}), JSON, max_size=4)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(FIELDS, max_size=4), st.data())
+def test_whatever_a_plugin_tells_is_read_and_one_bit_more_or_less_is_seen(told, pick):
+    events = [{"event": "mine:it", **fields, **STAMP} for fields in told]
+    content = bytearray(written(events).encode())
+    assert readable(bytes(content), "trace.jsonl").faults == ()
+    assert repr(readable(bytes(content), "trace.jsonl").events) == repr(events)
+    content[pick.draw(st.integers(0, len(content) - 1))] ^= 1 << pick.draw(st.integers(0, 7))
+    with suppress(FileError):
+        assert faults(bytes(content))
 
 
 def test_every_end_that_is_missing_is_seen(trace):
