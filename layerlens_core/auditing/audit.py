@@ -39,7 +39,7 @@ def audit(run: str | Path, *, registry: Registry | None = None) -> Audit:
     within 16 units in the last place elsewhere. The recipe is compared with the comparison that it comes from. Then the
     digests by which files name each other are compared with the files.
 
-    run: the run's directory; nothing is written there.
+    run: the run's directory, which stays as it is, but for a change that a killed process had decided on.
     registry: of providers; by default those that are installed, and what `register` added.
 
     Returns the findings as values. Raises `FileError` for a directory without a run, and for files of another version.
