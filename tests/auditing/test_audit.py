@@ -1,9 +1,14 @@
 """Runs that were made as the command line makes them follow from their files, whatever was asked for."""
 
+import attrs
 import pytest
 from auditing.made import make_run, profile_of
 
+from layerlens_core import tracing
+from layerlens_core.allocation.allocate import allocate
 from layerlens_core.auditing.audit import audit
+from layerlens_core.plugin.providers import MethodProvider
+from layerlens_core.plugin.registry import Registry
 
 ASKED = {
     "default": {},
@@ -32,3 +37,18 @@ def test_a_run_follows(tmp_path, model, asked):
     assert found.findings == ()
     assert found.ok
     assert found.ulps == 0
+
+
+def test_a_method_that_is_offered_by_default_and_attaches_nowhere_is_not_asked_for(tmp_path):
+    registry = Registry.discover()
+    prefix = registry.get("method", "prefix")
+    registry.register(MethodProvider(name="aside", summary="", capacity=11, applicable=True, load=prefix.load))
+    profile = profile_of("llama")
+    layers = tuple(attrs.evolve(layer, attentions=()) for layer in profile.inventory.layers)
+    profile = attrs.evolve(profile, inventory=attrs.evolve(profile.inventory, layers=layers))
+    with tracing.to_file(tmp_path, run_id="0123456789ab"):
+        plan = allocate(profile, strategy="budget", budget="params=r=2", registry=registry)
+    profile.save(tmp_path)
+    plan.save(tmp_path)
+    assert plan.request.methods == ("none", "lora")
+    assert audit(tmp_path, registry=registry).findings == ()
