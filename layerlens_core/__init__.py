@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from layerlens_core.adaptation.load import load as load
     from layerlens_core.allocation.allocate import allocate as allocate
     from layerlens_core.allocation.budget import Budget as Budget
+    from layerlens_core.auditing.audit import audit as audit
     from layerlens_core.auditing.differing.diff import diff as diff
     from layerlens_core.comparison.compare import compare as compare
     from layerlens_core.errors import LayerLensError as LayerLensError
@@ -53,6 +54,7 @@ _HOMES = {
     "adaptation.cores.compact": ("save_compact", "as_lora"),
     "adaptation.check": ("check_gradients",),
     "comparison.compare": ("compare",),
+    "auditing.audit": ("audit",),
     "auditing.differing.diff": ("diff",),
     "inspection.inspect": ("inspect",),
     "allocation.budget": ("Budget",),

@@ -108,7 +108,6 @@ def pose(profile: Profile, request: Request, registry: Registry | None = None) -
         combine=registry.load("aggregator", request.aggregator),
         aggregator=request.aggregator,
     )
-    tracing.utilities_computed(utilities)
     methods = load_methods(registry, _methods_for(profile, request))
     training = request.training
     if training.dtype is None:
@@ -124,6 +123,12 @@ def pose(profile: Profile, request: Request, registry: Registry | None = None) -
     )
     candidates = build_candidates(profile, utilities, methods, resolved, registry)
     _check_places(candidates, profile, request.methods)
+    if request.methods is None and (nowhere := set(methods) - {"none", *candidates.table.methods}):
+        # Nobody asked for these, so that the plan's request, which names its methods, does not either.
+        named = tuple(name for name in methods if name not in nowhere)
+        if len(named) > 1:
+            return pose(profile, attrs.evolve(request, methods=named), registry)
+    tracing.utilities_computed(utilities)
     tracing.candidates_built(candidates)
     adapted = profile.activations.adapted if profile.activations else {}
     budget = Budget.parse(request.budget)
