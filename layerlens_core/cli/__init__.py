@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from layerlens_core.cli import allocate, apply, demo, explain, export, plan, plugins, profile, scenarios
+from layerlens_core.cli import allocate, apply, demo, explain, export, plan, plugins, profile, report, scenarios
 from layerlens_core.cli.comparing import command as compare
 from layerlens_core.cli.terminal import apart, shown_lines, writes_anything
 from layerlens_core.errors import LayerLensError
@@ -85,7 +85,7 @@ def main(blocked: tuple[str, ...]) -> None:
 
 
 main.params.append(_traceback_option())
-for module in (demo, plan, profile, allocate, explain, compare, apply, export, plugins, scenarios):
+for module in (demo, plan, profile, allocate, explain, compare, report, apply, export, plugins, scenarios):
     module.command.params.append(_traceback_option())
     module.command.callback = apart(module.command.callback)
     main.add_command(module.command)

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from layerlens_core.allocation.explanation import explain, find_layer
-from layerlens_core.cli.tables import common_prefix, describe_sizes
 from layerlens_core.errors import PlanError
+from layerlens_core.report.words import common_prefix, describe_sizes
 from layerlens_core.values.plan import Plan
 
 LAYER = "bert.encoder.layer.2"
