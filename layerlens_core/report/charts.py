@@ -94,8 +94,8 @@ def scores(normalised: Mapping[str, Sequence[float]], utilities: Sequence[float]
         color=alt.Color("metric:N", scale=alt.Scale(domain=names, range=colours), sort=names),
         strokeDash=alt.StrokeDash(
             "metric:N",
-            legend=None,
             scale=alt.Scale(domain=names, range=[[1, 0], *([4 + n, 2] for n in range(len(names) - 1))]),
+            sort=names,
         ),
     )
     return base.mark_line(strokeWidth=1.8, point=len(labels) <= _MOST_LABELS).properties(width=WIDTH, height=HEIGHT)

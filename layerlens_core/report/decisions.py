@@ -4,8 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from layerlens_core.allocation.margins import FARTHEST
 from layerlens_core.report.gather import Gathered
 from layerlens_core.report.heat import Cell, Group
+from layerlens_core.report.words import describe_sizes
 from layerlens_core.values.decisions import Decision
 
 
@@ -14,24 +16,34 @@ def described(decision: Decision) -> str:
 
     decision: to be told.
     """
-    from layerlens_core.report.words import describe_sizes
-
     if decision.method == "none":
         return "frozen"
     return f"{decision.method} of size {describe_sizes(decision.sizes) if decision.sizes else decision.size}"
 
 
-def flip_of(decision: Decision) -> str:
+def flip_of(decision: Decision, *, tried: bool = False) -> str:
     """What would give a layer another method, or what came next; empty where neither is known.
 
     decision: on the layer.
+    tried: whether changes of its utility were tried (`layerlens_core.allocation.margins`).
     """
     if decision.margin is None:
-        known = decision.runner_up not in (None, decision.method)
-        return f"next would be {decision.runner_up}" if known else ""
+        found = []
+        if tried and decision.utility > 0:
+            found.append(
+                f"no utility from a {FARTHEST:g}th of its own to {FARTHEST:g} times as much gives another method"
+            )
+        if decision.runner_up not in (None, decision.method):
+            found.append(f"the runner-up is {decision.runner_up}")
+        return "; ".join(found)
     becomes = f"would be {decision.runner_up}" if decision.runner_up else "would get another method"
-    share = f" ({decision.margin / decision.utility:+.0%})" if decision.utility > 0 else ""
-    return f"{becomes}, if its utility were {decision.utility + decision.margin:.4g}{share}".replace("(-", "(−")
+    share = f" ({decision.margin / decision.utility:+.0%})".replace("-", "−") if decision.utility > 0 else ""
+    return f"{becomes}, if its utility were {decision.utility + decision.margin:.4g}{share}"
+
+
+def margins_tried(gathered: Gathered) -> bool:
+    """Whether a layer without a margin was tried, as far as the trace tells."""
+    return bool(gathered.events) and not gathered.events.get("margins.left_out")
 
 
 def normalised(gathered: Gathered) -> Mapping[str, Mapping[str, float]]:
@@ -47,6 +59,14 @@ def normalised(gathered: Gathered) -> Mapping[str, Mapping[str, float]]:
     return found
 
 
+def refusals(gathered: Gathered) -> Mapping[str, list[str]]:
+    """By layer, the methods that it would have got and did not, each with the cause, as the trace tells."""
+    found: dict[str, list[str]] = {}
+    for event in gathered.events.get("candidate.refused", ()):
+        found.setdefault(event["unit"], []).append(f"{event['method']}: {event['cause']}")
+    return found
+
+
 def data_of(gathered: Gathered, groups: Sequence[Group]) -> dict[str, Any]:
     """The run's data, as the page holds them for its script and for whoever reads it by a program.
 
@@ -58,10 +78,8 @@ def data_of(gathered: Gathered, groups: Sequence[Group]) -> dict[str, Any]:
     of_modules = [scores for scores in profile.scores if scores.granularity == "module"]
     by_layer = {scores.metric: scores.by_layer(profile.inventory) for scores in profile.scores}
     errors = {scores.metric: scores.errors for scores in profile.scores}
-    normal = normalised(gathered)
-    refused: dict[str, list[str]] = {}
-    for event in gathered.events.get("candidate.refused", ()):
-        refused.setdefault(event["unit"], []).append(f"{event['method']}: {event['cause']}")
+    normal, tried = normalised(gathered), margins_tried(gathered)
+    refused = refusals(gathered)
     places = _parameters_by_place(gathered)
 
     def cell(each: Cell | None) -> list[Any] | None:
@@ -72,10 +90,8 @@ def data_of(gathered: Gathered, groups: Sequence[Group]) -> dict[str, Any]:
         return [each.size, sum(known) if len(known) == len(each.places) else None, raw]
 
     def layer(name: str) -> dict[str, list[float | None]]:
-        return {
-            metric: [_round(values.get(name)), _round(errors[metric].get(name)), _round(normal.get(metric, {}).get(name))]
-            for metric, values in by_layer.items()
-        }
+        kinds = {metric: (by_layer[metric], errors[metric], normal.get(metric, {})) for metric in by_layer}
+        return {metric: [_round(values.get(name)) for values in kind] for metric, kind in kinds.items()}
 
     return {
         "schema": "layerlens/report", "version": 1, "run": gathered.name, "architecture": plan.architecture,
@@ -90,7 +106,7 @@ def data_of(gathered: Gathered, groups: Sequence[Group]) -> dict[str, Any]:
                     {
                         "name": row.decision.unit, "does": described(row.decision), "method": row.decision.method,
                         "parameters": row.decision.parameters, "utility": _round(row.decision.utility),
-                        "reason": row.decision.reason, "flip": flip_of(row.decision),
+                        "reason": row.decision.reason, "flip": flip_of(row.decision, tried=tried),
                         "refused": refused.get(row.decision.unit, []), "scores": layer(row.decision.unit),
                         "cells": [cell(each) for each in row.cells],
                     }
@@ -121,14 +137,14 @@ def parameters_by_column(gathered: Gathered, groups: Sequence[Group]) -> list[tu
     gathered: the run.
     groups: of its heat map.
     """
-    places = _parameters_by_place(gathered)
-    total = gathered.plan.parameters
-    found = [
-        (group.name, group.columns[number], amount, amount / total)
-        for group in groups
-        for number in range(len(group.columns))
-        if total and (amount := sum(places.get(p, 0) for row in group.rows if (c := row.cells[number]) for p in c.places))
-    ]
+    places, total = _parameters_by_place(gathered), gathered.plan.parameters
+    found = []
+    for group in groups:
+        for number, column in enumerate(group.columns):
+            cells = [cell for row in group.rows if (cell := row.cells[number]) is not None]
+            amount = sum(places.get(place, 0) for cell in cells for place in cell.places)
+            if amount:
+                found.append((group.name, column, amount, amount / total))
     return sorted(found, key=lambda each: -each[2])
 
 

@@ -11,6 +11,7 @@ from layerlens_core.allocation.problem import Problem, pose
 from layerlens_core.allocation.trace_of import check_trace
 from layerlens_core.comparison.compared import COMPARED, SCHEMA, VERSION, Comparison
 from layerlens_core.comparison.jobs.store import COMPARISON
+from layerlens_core.comparison.judging.judgement import Verdict
 from layerlens_core.errors import FileError, LayerLensError, brief
 from layerlens_core.files import documents
 from layerlens_core.files.run import RECIPE
@@ -61,6 +62,12 @@ class Gathered:
             for name, value in unit.importance.items()
         }
 
+    @property
+    def verdict(self) -> Verdict | None:
+        """Of the comparison; None where there is none, or only rates were looked for."""
+        return None if self.comparison is None else self.comparison.verdict
+
+    @property
     def started(self) -> Event | None:
         """The event of the command that planned."""
         found = self.events.get("run.started", ())

@@ -183,5 +183,3 @@ def _shortest(name: str, names: Sequence[str]) -> str:
         if not any(other != name and (other == ending or other.endswith(f".{ending}")) for other in names):
             return ending
     return name
-
-

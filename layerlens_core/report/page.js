@@ -23,7 +23,7 @@
     const what = own ? (own[0] ? `${layer.method} of size ${own[0]}` : "frozen") : layer.does;
     element("h3", `${layer.name}${own ? "." + group.columns[at] : ""}: ${what}`, panel);
     element("p", `Why: ${layer.reason}.`, panel);
-    if (layer.flip) element("p", `What would change it: ${layer.flip}.`, panel);
+    if (layer.flip) element("p", `What would flip it: ${layer.flip}.`, panel);
     for (const cause of layer.refused) element("p", `Refused: ${cause}.`, panel);
     const list = element("dl", undefined, panel);
     const fact = (name, text) => { element("dt", name, list); element("dd", text, list); };

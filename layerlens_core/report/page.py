@@ -3,19 +3,27 @@
 import base64
 import hashlib
 import json
+import re
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from layerlens_core import __version__
-from layerlens_core.report import charts, content
+from layerlens_core.comparison.judging.picture import panels
+from layerlens_core.report import charts, summary, tables
 from layerlens_core.report.decisions import data_of, normalised
 from layerlens_core.report.gather import Gathered
 from layerlens_core.report.heat import SHADES, Group, heat_map
+from layerlens_core.report.making import making
 from layerlens_core.report.svg import inline_svg
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
+
+#: Where a name may be broken into lines.
+_BREAKS = re.compile(r"(?<=[._])|(?<=[a-z])(?=[A-Z])")
 
 
 def page(gathered: Gathered) -> str:
@@ -25,22 +33,11 @@ def page(gathered: Gathered) -> str:
     """
     from markupsafe import Markup
 
-    plan = gathered.plan
+    plan, verdict = gathered.plan, gathered.verdict
     groups = heat_map(plan, gathered.profile, gathered.importance)
-    scores = content.score_table(gathered)
     style, script = _file("page.css"), _file("page.js")
-    verdict = None if gathered.comparison is None else gathered.comparison.verdict
-    comparison = None
-    if gathered.comparison is not None:
-        comparison = {
-            "earlier": gathered.earlier,
-            "summary": verdict.summary if verdict else ["Only learning rates were looked for."],
-            "rows": content.comparison_rows(verdict) if verdict else [],
-            "caption": "" if verdict is None else f"Held-out loss in nats a label over {verdict.examples:,} examples; "
-            f"{verdict.confidence:.0%} intervals over seeds and examples; p is corrected for all arms",
-            "warnings": [*(verdict.warnings if verdict else ()), *gathered.comparison.notes],
-        }  # fmt: skip
-    return _environment().get_template("page.html").render(
+    left_out = gathered.events.get("margins.left_out", ())
+    text: str = _environment().get_template("page.html").render(
         version=__version__,
         title=f"{plan.architecture}: a plan for {' '.join(plan.request.budget) or 'no budget'}",
         subtitle=f"LayerLens report of the run {gathered.name}, plan {plan.id}",
@@ -48,66 +45,67 @@ def page(gathered: Gathered) -> str:
         style=Markup(style),
         script=Markup(script),
         data=Markup(_json(data_of(gathered, groups))),
+        headline=summary.headline(gathered),
+        facts=summary.facts(gathered),
+        notes=summary.notes(gathered),
         shades=SHADES,
         groups=groups,
         scored=any(cell and cell.score is not None for group in groups for row in group.rows for cell in row.cells),
-        headline=content.headline(gathered),
-        facts=content.facts(gathered),
-        notes=content.notes(gathered),
-        budget=[tuple(row.values()) for row in content.budget_rows(gathered)],
-        columns=[tuple(row.values()) for row in content.column_rows(gathered, groups)],
-        without_frontier="Nothing bounds this plan, so there is no budget to change."
-        if gathered.problem is not None
-        else "It was not made; see the notes above.",
-        comparison=comparison,
-        metrics=[tuple(column.values()) for column in scores["columns"]],
-        scores=scores,
-        decisions=content.decision_rows(gathered),
-        without_margins=content.without_margins(gathered),
-        making=content.making(gathered),
+        budget=tables.budget(gathered),
+        columns=tables.columns(gathered, groups),
+        bounded=bool(plan.limits.bounds),
+        comparison=gathered.comparison,
+        verdict=verdict,
+        earlier=gathered.earlier,
+        arms=None if verdict is None else tables.arms(verdict),
+        metrics=tables.metrics(gathered),
+        scores=tables.scores(gathered),
+        decisions=tables.decisions(gathered),
+        without_margins=left_out[-1]["cause"] if left_out else "",
+        making=making(gathered),
         charts=_charts(gathered, groups),
     )  # fmt: skip
+    return text
 
 
-def _charts(gathered: Gathered, groups: list[Group]) -> dict[str, Any]:
-    from markupsafe import Markup
-
-    from layerlens_core.comparison.judging.picture import panels
-
-    def drawn(name: str, chart: Any, caption: str) -> dict[str, Any]:
-        return {"svg": Markup(inline_svg(chart, label=caption, prefix=name)), "caption": caption}
-
-    plan = gathered.plan
+def _charts(gathered: Gathered, groups: Sequence[Group]) -> dict[str, Any]:
+    """The charts by name, each with its caption; None for those of which nothing is known."""
     labels = _labels(groups)
-    order = [each.unit for each in plan.decisions]
-    names = [labels[unit] for unit in order]
+    decisions = gathered.plan.decisions
+    names = [labels[each.unit] for each in decisions]
     by_layer = {
-        metric: [values.get(unit, 0.0) for unit in order] for metric, values in normalised(gathered).items()
+        metric: [values.get(each.unit, 0.0) for each in decisions] for metric, values in normalised(gathered).items()
     }
+    utilities = [each.utility for each in decisions]
     found: dict[str, Any] = {
-        "spending": drawn(
-            "spending", charts.spending(plan.decisions, names), "Trainable parameters by layer, lowest layer first"
+        **dict.fromkeys(("frontier", "loss", "differences")),
+        "spending": _drawn(
+            "spending", charts.spending(decisions, names), "Trainable parameters by layer, the lowest layer first"
         ),
-        "scores": drawn(
+        "scores": _drawn(
             "scores",
-            charts.scores(by_layer, [each.utility for each in plan.decisions], names),
+            charts.scores(by_layer, utilities, names),
             "Normalised scores by layer, and the utility that they become",
         ),
-        "frontier": None,
-        "measured": [],
     }
     if gathered.frontier is not None:
-        caption = "Predicted gain against budget, by this plan’s strategy and by uniform"
-        found["frontier"] = drawn("frontier", charts.frontier(gathered.frontier), caption)
-    verdict = None if gathered.comparison is None else gathered.comparison.verdict
-    if verdict is not None:
-        for number, (title, panel) in enumerate(panels(verdict)):
-            found["measured"].append(drawn(f"measured{number}", panel, title))
+        words = "Predicted gain against budget, by this plan’s strategy and by uniform"
+        found["frontier"] = _drawn("frontier", charts.frontier(gathered.frontier), words)
+    verdict = gathered.verdict
+    if verdict is not None and any(each.loss is not None and each.parameters for each in verdict.judged):
+        for name, (words, panel) in zip(("loss", "differences"), panels(verdict), strict=False):
+            found[name] = _drawn(name, panel, words)
     return found
 
 
-def _labels(groups: list[Group]) -> dict[str, str]:
-    """By layer, what tells it apart in a chart: its number, and the first letter of its group where there are several."""
+def _drawn(name: str, chart: Any, caption: str) -> dict[str, Any]:
+    from markupsafe import Markup
+
+    return {"svg": Markup(inline_svg(chart, label=caption, prefix=name)), "caption": caption}
+
+
+def _labels(groups: Sequence[Group]) -> dict[str, str]:
+    """By layer, what a chart calls it: its number, after the beginning of its group's name where there are several."""
     several = len([group for group in groups if group.name]) > 1
     initials = {group.name: group.name.partition(".")[0][:3] for group in groups}
     return {
@@ -146,4 +144,13 @@ def _file(name: str) -> str:
 def _environment() -> "Environment":
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-    return Environment(autoescape=True, undefined=StrictUndefined, loader=FunctionLoader(_file), trim_blocks=True)
+    made = Environment(autoescape=True, undefined=StrictUndefined, loader=FunctionLoader(_file), trim_blocks=True)
+    made.filters["breaking"] = _breaking
+    return made
+
+
+def _breaking(name: str) -> "Markup":
+    """A qualified name that may be broken after dots and underscores, and before capital letters."""
+    from markupsafe import Markup, escape
+
+    return Markup("<wbr>").join(escape(part) for part in _BREAKS.split(name))

@@ -7,7 +7,7 @@ from layerlens_core.files.atomic import replacing
 
 
 def report(run: str | Path, out: str | Path, *, overwrite: bool = False) -> Path:
-    """Write a self-contained HTML file of a run: what was decided, why, what it is predicted to gain, what was measured.
+    """Write a self-contained HTML file of a run: what was decided and why, what it may gain, and what was measured.
 
     The page asks no host for anything, and a Content-Security-Policy holds it to that. It needs the extra ``report``,
     but neither the model nor torch. The same run gives the same page.

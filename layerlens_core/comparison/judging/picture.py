@@ -61,9 +61,7 @@ def panels(verdict: Verdict, *, axes: Sequence[Axis] = ("parameters",)) -> "list
     palette = [_GREY, *(_COLOURS[n % len(_COLOURS)] for n in range(len(names) - 1))]
     colour = alt.Color("arm:N", title=None, scale=alt.Scale(domain=names, range=palette), sort=names)
     known = [axis for axis in axes if all(_at(each, axis) > 0 for each in drawn)] or ["parameters"]
-    found = [
-        (f"Held-out loss against {_TITLES[axis]}, by arm", _losses(alt, drawn, axis, colour)) for axis in known
-    ]
+    found = [(f"Held-out loss against {_TITLES[axis]}, by arm", _losses(alt, drawn, axis, colour)) for axis in known]
     if any(each.ratio is not None for each in drawn):
         words = "Difference of each arm's loss to uniform's by budget, with intervals"
         found.insert(1, (words, _differences(alt, drawn, colour, names, verdict.confidence)))
