@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from layerlens_core.plugin.registry import register as register
     from layerlens_core.profiling.profile import profile as profile
     from layerlens_core.profiling.warming.options import WarmUpOptions as WarmUpOptions
-    from layerlens_core.report.report import report as report
+    from layerlens_core.reporting.report import report as report
     from layerlens_core.values.plan import Plan as Plan
     from layerlens_core.values.profile import Profile as Profile
 
@@ -52,7 +52,7 @@ _HOMES = {
     "adaptation.cores.compact": ("save_compact", "as_lora"),
     "adaptation.check": ("check_gradients",),
     "comparison.compare": ("compare",),
-    "report.report": ("report",),
+    "reporting.report": ("report",),
     "inspection.inspect": ("inspect",),
     "allocation.budget": ("Budget",),
     "values.plan": ("Plan",),

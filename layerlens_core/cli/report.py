@@ -17,6 +17,6 @@ def command(run: Path, out: Path, overwrite: bool) -> None:
     The page loads nothing from anywhere. The model is not needed; charts need the extra 'report'.
     """
     from layerlens_core.cli.terminal import result
-    from layerlens_core.report.report import report
+    from layerlens_core.reporting.report import report
 
     result(report(run, out, overwrite=overwrite))

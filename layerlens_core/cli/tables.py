@@ -11,7 +11,7 @@ from rich.table import Table
 from layerlens_core.allocation.budget import readable
 from layerlens_core.allocation.explanation import Explanation
 from layerlens_core.cli.terminal import results, shown
-from layerlens_core.report.words import common_prefix, describe_sizes, stability_lines
+from layerlens_core.reporting.words import common_prefix, describe_sizes, stability_lines
 from layerlens_core.values.decisions import Decision
 from layerlens_core.values.inventory import Inventory
 from layerlens_core.values.plan import Plan

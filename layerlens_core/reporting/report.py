@@ -19,9 +19,9 @@ def report(run: str | Path, out: str | Path, *, overwrite: bool = False) -> Path
     Raises `FileError` where the run lacks a profile or a plan, is damaged, or holds files that do not belong together;
     where the file exists, or cannot be written; and where the extra is not installed.
     """
-    from layerlens_core.report.charts import altair
-    from layerlens_core.report.gather import gather
-    from layerlens_core.report.page import page
+    from layerlens_core.reporting.charts import altair
+    from layerlens_core.reporting.gather import gather
+    from layerlens_core.reporting.page import page
 
     path = Path(out)
     check_target(path, overwrite=overwrite)

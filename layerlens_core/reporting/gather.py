@@ -15,7 +15,7 @@ from layerlens_core.comparison.judging.judgement import Verdict
 from layerlens_core.errors import FileError, LayerLensError, brief
 from layerlens_core.files import documents
 from layerlens_core.files.run import RECIPE
-from layerlens_core.report.frontier import Frontier, frontier
+from layerlens_core.reporting.frontier import Frontier, frontier
 from layerlens_core.values.plan import Plan, load_run
 from layerlens_core.values.profile import Profile
 from layerlens_core.values.recipe import Recipe

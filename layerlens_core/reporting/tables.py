@@ -6,7 +6,7 @@ from attrs import frozen
 
 from layerlens_core.allocation.budget import readable
 from layerlens_core.comparison.judging.judgement import Judged, Verdict
-from layerlens_core.report.decisions import (
+from layerlens_core.reporting.decisions import (
     described,
     flip_of,
     margins_tried,
@@ -14,8 +14,8 @@ from layerlens_core.report.decisions import (
     parameters_by_column,
     refusals,
 )
-from layerlens_core.report.gather import Gathered
-from layerlens_core.report.heat import Group
+from layerlens_core.reporting.gather import Gathered
+from layerlens_core.reporting.heat import Group
 
 #: What stands where there is nothing to tell.
 NOTHING = "–"

@@ -3,8 +3,8 @@
 from collections import Counter
 
 from layerlens_core.comparison.judging.judgement import PLANNED
-from layerlens_core.report.gather import Gathered
-from layerlens_core.report.words import stability_lines
+from layerlens_core.reporting.gather import Gathered
+from layerlens_core.reporting.words import stability_lines
 from layerlens_core.values.decisions import Certificate
 
 

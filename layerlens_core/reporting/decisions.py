@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from layerlens_core.allocation.margins import FARTHEST
-from layerlens_core.report.gather import Gathered
-from layerlens_core.report.heat import Cell, Group
-from layerlens_core.report.words import describe_sizes
+from layerlens_core.reporting.gather import Gathered
+from layerlens_core.reporting.heat import Cell, Group
+from layerlens_core.reporting.words import describe_sizes
 from layerlens_core.values.decisions import Decision
 
 

@@ -3,27 +3,18 @@
 import base64
 import hashlib
 import json
-import re
 from collections.abc import Sequence
-from functools import cache
-from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from layerlens_core import __version__
 from layerlens_core.comparison.judging.picture import panels
-from layerlens_core.report import charts, summary, tables
-from layerlens_core.report.decisions import data_of, normalised
-from layerlens_core.report.gather import Gathered
-from layerlens_core.report.heat import SHADES, Group, heat_map
-from layerlens_core.report.making import making
-from layerlens_core.report.svg import inline_svg
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
-    from markupsafe import Markup
-
-#: Where a name may be broken into lines.
-_BREAKS = re.compile(r"(?<=[._])|(?<=[a-z])(?=[A-Z])")
+from layerlens_core.reporting import charts, summary, tables
+from layerlens_core.reporting.decisions import data_of, normalised
+from layerlens_core.reporting.gather import Gathered
+from layerlens_core.reporting.heat import SHADES, Group, heat_map
+from layerlens_core.reporting.making import making
+from layerlens_core.reporting.svg import inline_svg
+from layerlens_core.reporting.templates import filled, text_of
 
 
 def page(gathered: Gathered) -> str:
@@ -35,9 +26,10 @@ def page(gathered: Gathered) -> str:
 
     plan, verdict = gathered.plan, gathered.verdict
     groups = heat_map(plan, gathered.profile, gathered.importance)
-    style, script = _file("page.css"), _file("page.js")
+    style, script = text_of("page.css"), text_of("page.js")
     left_out = gathered.events.get("margins.left_out", ())
-    text: str = _environment().get_template("page.html").render(
+    return filled(
+        "page.html",
         version=__version__,
         title=f"{plan.architecture}: a plan for {' '.join(plan.request.budget) or 'no budget'}",
         subtitle=f"LayerLens report of the run {gathered.name}, plan {plan.id}",
@@ -64,8 +56,7 @@ def page(gathered: Gathered) -> str:
         without_margins=left_out[-1]["cause"] if left_out else "",
         making=making(gathered),
         charts=_charts(gathered, groups),
-    )  # fmt: skip
-    return text
+    )
 
 
 def _charts(gathered: Gathered, groups: Sequence[Group]) -> dict[str, Any]:
@@ -133,24 +124,3 @@ def _policy(style: str, script: str) -> str:
 
 def _digest(text: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
-
-
-@cache
-def _file(name: str) -> str:
-    return (files("layerlens_core.report") / name).read_text(encoding="utf-8")
-
-
-@cache
-def _environment() -> "Environment":
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
-
-    made = Environment(autoescape=True, undefined=StrictUndefined, loader=FunctionLoader(_file), trim_blocks=True)
-    made.filters["breaking"] = _breaking
-    return made
-
-
-def _breaking(name: str) -> "Markup":
-    """A qualified name that may be broken after dots and underscores, and before capital letters."""
-    from markupsafe import Markup, escape
-
-    return Markup("<wbr>").join(escape(part) for part in _BREAKS.split(name))

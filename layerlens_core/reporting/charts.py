@@ -5,7 +5,7 @@ from typing import Any
 
 from layerlens_core.allocation.problem import UNIFORM
 from layerlens_core.errors import FileError
-from layerlens_core.report.frontier import Frontier
+from layerlens_core.reporting.frontier import Frontier
 from layerlens_core.values.decisions import Decision
 
 #: Stand-ins that the page's style sheet gives other colours, light or dark (`page.css`).
@@ -104,7 +104,7 @@ def scores(normalised: Mapping[str, Sequence[float]], utilities: Sequence[float]
 def frontier(found: Frontier) -> Any:
     """Predicted gain against what the budget allows, with this plan marked.
 
-    found: by `layerlens_core.report.frontier.frontier`.
+    found: by `layerlens_core.reporting.frontier.frontier`.
     """
     alt = altair()
     points = [point for point in found.points if point.allowed > 0]

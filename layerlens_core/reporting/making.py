@@ -1,7 +1,7 @@
 """How a run was made: what was asked, what was measured, the recipe, versions and digests."""
 
-from layerlens_core.report.gather import Gathered
-from layerlens_core.report.tables import by_name
+from layerlens_core.reporting.gather import Gathered
+from layerlens_core.reporting.tables import by_name
 
 #: A title, and facts with their names.
 Section = tuple[str, list[tuple[str, str]]]

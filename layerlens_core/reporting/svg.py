@@ -4,7 +4,7 @@ import re
 from typing import Any
 from xml.etree import ElementTree
 
-from layerlens_core.report.charts import configured
+from layerlens_core.reporting.charts import configured
 
 _SVG = "http://www.w3.org/2000/svg"
 _STYLE = re.compile(r"\s*([\w-]+)\s*:\s*([^;]+?)\s*(?:;|$)")
