@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
-from layerlens_core.cli import allocate, apply, demo, explain, export, plan, plugins, profile, report, scenarios
+from layerlens_core.cli import allocate, apply, demo, explain, export, plan, plugins, profile, scenarios
 from layerlens_core.cli.comparing import command as compare
+from layerlens_core.cli.reading import report
 from layerlens_core.cli.terminal import apart, shown_lines, writes_anything
 from layerlens_core.errors import LayerLensError
 

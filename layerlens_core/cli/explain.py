@@ -28,7 +28,7 @@ def command(run: Path, layer: str | None, as_json: bool) -> None:
             result_json((run / PLAN).read_text(encoding="utf-8"))
             return
         from layerlens_core.allocation.explanation import without_margins
-        from layerlens_core.cli.heat import print_heat_map
+        from layerlens_core.cli.reading.heat import print_heat_map
         from layerlens_core.cli.tables import print_plan
 
         print_plan(plan, profile, without_margins=without_margins(run))

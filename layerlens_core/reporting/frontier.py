@@ -95,6 +95,9 @@ def _of_uniform(problem: Problem) -> Request:
 
 def _point(problem: Problem, resource: str, strategy: str, factor: float) -> Point | None:
     limits = problem.limits if factor == 1 else scaled(problem.limits, resource, factor)
+    cheapest = problem.candidates.cheapest
+    if cheapest is None or (limits.params is not None and cheapest.parameters > limits.params):
+        return None  # `layerlens_core.allocate` refuses such a budget
     if factor != 1:  # a rank that the budget was named by is that of the run's own budget alone
         amount = limits.bounds[resource]
         texts = tuple(

@@ -1,7 +1,7 @@
 """Runs made by hand, without a model: an encoder, a deep decoder, an encoder-decoder and a mixture of experts."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -158,3 +158,37 @@ def write_comparison(folder: Path, plan: Plan, *, of: str | None = None, effect:
         sentence="plan is better than uniform",
     ).save(folder)  # fmt: skip
     return compared
+
+
+def _compared_encoder(folder: Path) -> Plan:
+    plan = write_run(folder, profile(encoder()))
+    write_comparison(folder, plan)
+    return plan
+
+
+#: What would be markup, if it were not taken for text.
+HOSTILE = '</script><script>document.title="taken"</script><b id="injected">&amp;'
+
+
+def _hostile(folder: Path) -> Plan:
+    """A run in which architecture, layers, modules, metrics and units are called by markup."""
+    named = inventory(HOSTILE, layers(HOSTILE, 3, {HOSTILE: (64, 64), "plain": (64, 64)}))
+    profiled = profile(named)
+    scores = tuple(attrs.evolve(each, unit=HOSTILE, metric=f"{each.metric}{HOSTILE}") for each in profiled.scores)
+    return write_run(folder, attrs.evolve(profiled, scores=scores, stability={}, module_stability={}))
+
+
+#: By name, what makes a run in a folder.
+RUNS: Mapping[str, Callable[[Path], Plan]] = {
+    "encoder": _compared_encoder,
+    "decoder": lambda folder: write_run(folder, profile(decoder())),
+    "encoder-decoder": lambda folder: write_run(
+        folder, profile(encoder_decoder()), strategy="budget", methods=("none", "adapter", "lora")
+    ),
+    "mixture": lambda folder: write_run(folder, profile(mixture()), methods=("none", "lora")),
+    "hostile": _hostile,
+    "by-layer": lambda folder: write_run(
+        folder, profile(encoder(), granularity="layer"), strategy="threshold",
+        methods=("none", "prefix", "adapter", "lora"),
+    ),
+}  # fmt: skip

@@ -1,0 +1,89 @@
+"""Heat maps: which cell stands where, and how dark it is."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from layerlens_core.allocation.allocate import allocate
+from layerlens_core.reporting.heat import SHADES, heat_map, shade, stem
+from reporting.made import decoder, encoder, encoder_decoder, mixture, profile
+
+
+def planned(inventory, **asked):
+    profiled = profile(inventory)
+    return allocate(profiled, **{"budget": "params=r=4", "abstain": False, "margins": False, **asked}), profiled
+
+
+@pytest.mark.parametrize("made", [encoder(3), decoder(3), encoder_decoder(2), mixture(2, experts=2)])
+def test_every_place_has_one_cell_with_its_size(made):
+    plan, profiled = planned(made)
+    sizes = {place: size for decision in plan.decisions for place, size in decision.sizes.items()}
+    seen = {}
+    for group in heat_map(plan, profiled):
+        for row in group.rows:
+            assert len(row.cells) == len(group.columns)
+            for cell in filter(None, row.cells):
+                (place,) = cell.places
+                assert place not in seen
+                seen[place] = cell.high
+                assert cell.low == cell.high == sizes.get(place, 0)
+                assert (cell.shade is None) == (cell.high == 0) == (cell.method == "none")
+    assert {module.name for module in made.modules} <= seen.keys()
+    assert sizes.items() <= seen.items()
+
+
+def test_without_a_profile_the_columns_are_those_of_the_plan():
+    plan, profiled = planned(decoder(3))
+    (alone,), (whole,) = heat_map(plan), heat_map(plan, profiled)
+    assert alone.columns == whole.columns
+    assert [row.cells for row in alone.rows] == [row.cells for row in whole.rows]
+
+
+def test_headings_are_the_shortest_that_differ():
+    (group,) = heat_map(*planned(encoder(2)))
+    assert group.headings == (
+        "query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense",
+    )  # fmt: skip
+    assert heat_map(*planned(decoder(2)))[0].headings[:2] == ("q_proj", "k_proj")
+
+
+def test_many_experts_share_columns_with_the_range_of_their_sizes():
+    plan, profiled = planned(mixture(2, experts=8))
+    (group,) = heat_map(plan, profiled)
+    cell = group.rows[0].cells[group.columns.index("mlp.experts.*.w1")]
+    sizes = [plan.decisions[0].sizes[place] for place in cell.places]
+    assert len(cell.places) == 8
+    assert (cell.low, cell.high) == (min(sizes), max(sizes))
+    assert cell.size == (str(cell.high) if cell.low == cell.high else f"{cell.low}–{cell.high}")
+    assert group.rows[-1].cells[group.columns.index("mlp.experts.*.w1")] is None
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False, min_value=-1e9, max_value=1e9), st.floats(0, 1e9))
+def test_shades_grow_with_the_value(value, largest):
+    found = shade(value, largest)
+    assert 0 <= found < SHADES
+    if 0 < value <= largest:
+        assert found == min(
+            next(n for n in range(SHADES + 1) if value < (n + 1) * largest / SHADES or n == SHADES), SHADES - 1
+        )
+
+
+def test_the_largest_is_darkest_and_nothing_is_faintest():
+    assert shade(5.0, 5.0) == SHADES - 1
+    assert shade(0.0, 5.0) == shade(-1.0, 5.0) == shade(1.0, 0.0) == 0
+
+
+def test_scores_shade_cells_where_they_are_known():
+    plan, profiled = planned(encoder(2))
+    modules = [module.name for module in profiled.inventory.modules]
+    importance = {modules[0]: 1.0, modules[1]: 0.1}
+    (group,) = heat_map(plan, profiled, importance)
+    first = group.rows[0].cells
+    assert (first[0].score, first[1].score, first[2].score) == (SHADES - 1, 0, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("a.b.3", "a.b"), ("encoder.block.11", "encoder.block"), ("alone", ""), ("a.b", "")]
+)
+def test_the_kind_of_a_layer_is_what_stands_before_its_number(name, kind):
+    assert stem(name) == kind
