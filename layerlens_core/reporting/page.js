@@ -4,7 +4,10 @@
   const panel = document.getElementById("why");
   const maps = [...document.querySelectorAll("table.heat")];
   const buttons = (row) => [...row.querySelectorAll("button")];
-  const number = (value) => (value === null || value === undefined ? "–" : Number(value.toPrecision(4)).toString());
+  const number = (value) => {
+    if (value === null || value === undefined) return "–";
+    return value !== 0 && Math.abs(value) < 1e-4 ? value.toExponential(3) : Number(value.toPrecision(4)).toString();
+  };
   const element = (name, text, parent) => {
     const made = document.createElement(name);
     if (text !== undefined) made.textContent = text;
@@ -21,7 +24,10 @@
     const own = at < 0 ? null : layer.cells[at];
     panel.replaceChildren();
     const what = own ? (own[0] ? `${layer.method} of size ${own[0]}` : "frozen") : layer.does;
-    element("h3", `${layer.name}${own ? "." + group.columns[at] : ""}: ${what}`, panel);
+    const title = element("h3", undefined, panel);
+    for (const part of `${layer.name}${own ? "." + group.columns[at] : ""}: ${what}`.split(/(?<=\.)/)) {
+      title.append(part, document.createElement("wbr"));
+    }
     element("p", `Why: ${layer.reason}.`, panel);
     if (layer.flip) element("p", `What would flip it: ${layer.flip}.`, panel);
     for (const cause of layer.refused) element("p", `Refused: ${cause}.`, panel);
