@@ -1,5 +1,7 @@
 """Charts of a report as Altair specifications: how the budget is spent, the frontier, scores by layer."""
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +19,8 @@ _RESOURCES = {
     "params": "trainable parameters allowed", "flops": "FLOPs a token allowed", "memory": "bytes of memory allowed",
     "latency": "seconds of latency allowed",
 }  # fmt: skip
+#: What no XML may hold, and at which vl-convert ends the whole process; names in a run's files may hold it.
+_UNDRAWN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 #: More layers than this are numbered every so often alone.
 _MOST_LABELS = 16
 
@@ -29,6 +33,14 @@ def altair() -> Any:
     except ImportError as error:
         raise FileError(f"a report needs {error.name}: pip install 'layerlens-core[report]'") from None
     return altair
+
+
+def drawable(text: str) -> str:
+    """A text without what cannot be drawn.
+
+    text: of a name in a run's files.
+    """
+    return _UNDRAWN.sub("\ufffd", text)
 
 
 def configured(chart: Any) -> Any:
@@ -145,6 +157,5 @@ def _layers(alt: Any, labels: Sequence[str], *, scale: str) -> Any:
 
 
 def _quoted(label: str) -> str:
-    import json
-
-    return json.dumps(label)
+    """A label as an expression of Vega's."""
+    return json.dumps(drawable(label))

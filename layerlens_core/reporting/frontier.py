@@ -1,5 +1,7 @@
 """What the run's strategy is predicted to gain at other budgets, found by allocating anew; no model, and no margins."""
 
+import math
+import time
 from collections.abc import Sequence
 
 import attrs
@@ -16,6 +18,8 @@ from layerlens_core.values.request import Request
 
 #: What the budget is multiplied by: from an eighth to eight times, twice as many points as doublings.
 FACTORS = tuple(2 ** (step / 2) for step in range(-6, 7))
+#: The run's strategy is asked for this long; where two bounds meet, or it is a plugin's, one plan may take seconds.
+SECONDS = 4.0
 
 
 @frozen(kw_only=True)
@@ -41,13 +45,15 @@ class Frontier:
     """Predicted gain against budget.
 
     resource: that was changed; all other bounds stay.
-    points: of the run's strategy and of uniform, in ascending budget.
+    points: of the run's strategy and of uniform, each in ascending budget.
     own: the run's plan itself.
+    untried: budgets for which there was no time.
     """
 
     resource: str
     points: tuple[Point, ...]
     own: Point
+    untried: int = 0
 
     @property
     def uniform(self) -> Point | None:
@@ -58,7 +64,7 @@ class Frontier:
 def frontier(problem: Problem, decisions: Sequence[Decision], registry: Registry | None = None) -> Frontier | None:
     """Decide anew at a dozen budgets, by the run's strategy and by uniform; None where nothing is bounded.
 
-    Budgets at which no plan is possible have no points.
+    Budgets at which no plan is possible have no points. Those next to the run's own are tried first, for `SECONDS`.
 
     problem: the run's own.
     decisions: the run's own.
@@ -73,12 +79,15 @@ def frontier(problem: Problem, decisions: Sequence[Decision], registry: Registry
     if name != UNIFORM:
         select = registry.load("strategy", UNIFORM)
         tried[UNIFORM] = attrs.evolve(problem, select=select, request=_of_uniform(problem))
-    points = [
-        point
-        for strategy, each in tried.items()
-        for factor in FACTORS
-        if (point := _point(each, resource, strategy, factor)) is not None
-    ]
+    points, untried = [], 0
+    end = time.monotonic() + SECONDS
+    for strategy, each in tried.items():
+        for factor in sorted(FACTORS, key=lambda factor: abs(math.log(factor))):
+            if strategy != UNIFORM and time.monotonic() > end:
+                untried += 1
+            elif (point := _point(each, resource, strategy, factor)) is not None:
+                points.append(point)
+    points.sort(key=lambda point: (point.strategy == UNIFORM, point.factor))
     own = Point(
         strategy=name,
         factor=1.0,
@@ -86,7 +95,7 @@ def frontier(problem: Problem, decisions: Sequence[Decision], registry: Registry
         spent=_spent(problem, decisions, resource),
         gain=predicted_gain(problem.candidates, decisions),
     )
-    return Frontier(resource=resource, points=tuple(points), own=own)
+    return Frontier(resource=resource, points=tuple(points), own=own, untried=untried)
 
 
 def _of_uniform(problem: Problem) -> Request:

@@ -96,6 +96,10 @@ def gather(run: Path) -> Gathered:
         with tracing.silenced():
             problem = pose(profile, plan.request)
             found = frontier(problem, plan.decisions)
+        if found is not None and found.untried:
+            lacking.append(
+                f"{found.untried} budgets of the frontier were not tried: {plan.request.strategy} takes long to decide"
+            )
     except LayerLensError as error:
         lacking.append(f"no frontier and no scores of single modules, as the plan cannot be posed anew: {brief(error)}")
     recipe = _read(lambda: Recipe.load(run, plan=plan.id), lacking)

@@ -92,7 +92,10 @@ def _charts(gathered: Gathered, groups: Sequence[Group]) -> dict[str, Any]:
 def _drawn(name: str, chart: Any, caption: str) -> dict[str, Any]:
     from markupsafe import Markup
 
-    return {"svg": Markup(inline_svg(chart, label=caption, prefix=name)), "caption": caption}
+    try:
+        return {"svg": Markup(inline_svg(chart, label=caption, prefix=name)), "caption": caption}
+    except ValueError:  # of a file whose numbers are beyond all scales; the tables hold them all the same
+        return {"svg": "", "caption": f"{caption}: its numbers are too large, or its names no text, to be drawn"}
 
 
 def _labels(groups: Sequence[Group]) -> dict[str, str]:

@@ -1,9 +1,13 @@
 """Write a run as one page that needs nothing else."""
 
+import re
 from pathlib import Path
 
 from layerlens_core.errors import FileError
 from layerlens_core.files.atomic import replacing
+
+#: Controls and lone surrogates, which names in a run's files may hold and no page may.
+_UNWRITABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
 
 def report(run: str | Path, out: str | Path, *, overwrite: bool = False) -> Path:
@@ -28,7 +32,7 @@ def report(run: str | Path, out: str | Path, *, overwrite: bool = False) -> Path
     altair()
     text = page(gather(Path(run)))
     with replacing(path) as file:
-        file.write(text)
+        file.write(_UNWRITABLE.sub("\ufffd", text))
     return path
 
 

@@ -4,7 +4,7 @@ import re
 from typing import Any
 from xml.etree import ElementTree
 
-from layerlens_core.reporting.charts import configured
+from layerlens_core.reporting.charts import configured, drawable
 
 _SVG = "http://www.w3.org/2000/svg"
 _STYLE = re.compile(r"\s*([\w-]+)\s*:\s*([^;]+?)\s*(?:;|$)")
@@ -18,10 +18,22 @@ def inline_svg(chart: Any, *, label: str, prefix: str) -> str:
     chart: of Altair.
     label: what it shows, for those who cannot see it.
     prefix: of all ids in it, which are one page's.
+
+    Raises ``ValueError`` where its numbers or names cannot be drawn.
     """
     import vl_convert
 
-    return _inlined(vl_convert.vegalite_to_svg(configured(chart).to_json()), label=label, prefix=prefix)
+    specification = _drawable(configured(chart).to_dict())
+    return _inlined(vl_convert.vegalite_to_svg(specification), label=label, prefix=prefix)
+
+
+def _drawable(value: Any) -> Any:
+    """A specification in which every text can be drawn."""
+    if isinstance(value, str):
+        return drawable(value)
+    if isinstance(value, dict):
+        return {name: _drawable(inside) for name, inside in value.items()}
+    return [_drawable(inside) for inside in value] if isinstance(value, list) else value
 
 
 def _inlined(text: str, *, label: str, prefix: str) -> str:

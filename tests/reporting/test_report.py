@@ -1,5 +1,7 @@
 """What a report refuses, and what it makes of runs that lack something."""
 
+import random
+import re
 import shutil
 import sys
 
@@ -7,6 +9,7 @@ import pytest
 
 from layerlens_core.errors import FileError
 from layerlens_core.reporting.report import report
+from mutation.content import as_json
 from reporting.made import encoder, profile, write_comparison, write_run
 
 
@@ -90,3 +93,34 @@ def test_a_plan_of_a_plugin_that_is_missing_is_shown_without_a_frontier(run, tmp
     text = report(run, tmp_path / "page.html").read_text()
     assert "no frontier and no scores of single modules" in text
     assert "Predicted gain against budget" not in text
+
+
+def test_names_and_numbers_that_nobody_can_draw_are_shown_as_far_as_they_can_be(run, tmp_path):
+    path = run / "compare" / "comparison.json"
+    text = path.read_text(encoding="utf-8").replace('"plan"', '"plan\\u001b[2J\\ud83d"')
+    path.write_text(re.sub(r'"parameters": 4000', f'"parameters": {2**62}', text), encoding="utf-8")
+    page = report(run, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "\x1b" not in page
+    assert "plan\ufffd[2J\ufffd r=4" in page
+    assert f"{2**62:,}" in page
+
+
+def test_a_chart_that_cannot_be_drawn_is_named(run, tmp_path, monkeypatch):
+    def no(*_, **__):
+        raise ValueError
+
+    monkeypatch.setattr("layerlens_core.reporting.page.inline_svg", no)
+    page = report(run, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert page.count("its numbers are too large, or its names no text, to be drawn") == 5
+
+
+def test_changed_comparisons_are_told_or_shown(run, tmp_path):
+    """Whatever stands in the one file that nothing else of a run checks."""
+    path = run / "compare" / "comparison.json"
+    content = path.read_bytes()
+    shown = 0
+    for number in range(25):
+        path.write_bytes(as_json(content, random.Random(f"report {number}")))
+        page = report(run, tmp_path / "page.html", overwrite=True).read_text(encoding="utf-8")
+        shown += 'id="measured"' in page
+    assert 0 < shown < 25

@@ -49,3 +49,23 @@ def test_labels_with_quotes_and_markup_are_drawn_as_they_are():
     text = inline_svg(charts.scores({label: [1.0]}, [1.0], [label]), label="what", prefix="x")
     drawn = [each.text for each in ElementTree.fromstring(text).iter() if each.tag.endswith("text")]
     assert drawn.count(label) == 2
+
+
+def test_names_that_no_xml_may_hold_are_drawn_otherwise():
+    """At a control character vl-convert would end the process."""
+    text = inline_svg(charts.scores({"a\x1b[2J\x00\ud83d": [1.0]}, [1.0], ["b\x07"]), label="what", prefix="x")
+    drawn = {each.text for each in ElementTree.fromstring(text).iter() if each.tag.endswith("text")}
+    assert {"a\ufffd[2J\ufffd\ufffd", "b\ufffd"} <= drawn
+
+
+@pytest.mark.parametrize(
+    "name", ["שלום", "\U0001f600", "e\u0301", "\u200b", "\u202eabc", "\ue000", "层", "a" * 500, ""]
+)
+def test_any_other_name_is_drawn(name):
+    text = inline_svg(charts.scores({name: [1.0]}, [1.0], [name]), label="what", prefix="x")
+    assert name[:20] in "".join(filter(None, ElementTree.fromstring(text).itertext()))
+
+
+@pytest.mark.parametrize("value", [float("inf"), 1e308, 5e-324, -1e308])
+def test_numbers_at_the_ends_of_all_scales_end_nothing(value):
+    assert inline_svg(charts.scores({}, [value, 1.0], ["0", "1"]), label="what", prefix="x").startswith("<svg")

@@ -1,6 +1,6 @@
 """How large reports are, how long they take to make, and how long a browser takes to open them.
 
-    PYTHONPATH=tests python tests/benchmarks/reporting.py
+    PYTHONPATH=tests python tests/benchmarks/report_pages.py
 
 Runs of 6, 24 and 80 layers of seven modules, made by hand; the median of five, with the least and the greatest. The
 browser is Chromium, headless; it has opened a page once the load event has ended.
