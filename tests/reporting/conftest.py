@@ -1,5 +1,6 @@
 """Runs that are reported already, and one browser for all tests that look at a page."""
 
+import importlib.util
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -64,9 +65,9 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Made]:
 def browser() -> Iterator[Any]:
     """Chromium as the system has it; without it these tests are skipped, or fail where it has to be there."""
     executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if executable is None:
-        message = "no Chromium is installed (apt-get install chromium)"
-        pytest.fail(message) if os.environ.get(NEEDED) else pytest.skip(message)
+    if executable is None or importlib.util.find_spec("playwright") is None:
+        message = "pages are looked at with Chromium (apt-get install chromium) and Playwright (the extra `test`)"
+        pytest.fail(f"{message}; {NEEDED} is set") if os.environ.get(NEEDED) else pytest.skip(message)
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
