@@ -157,7 +157,7 @@ def shade(value: float, largest: float) -> int:
     """
     if not (value > 0 and largest > 0):
         return 0
-    return min(int(value / largest * SHADES), SHADES - 1)
+    return SHADES - 1 if value >= largest else min(int(value / largest * SHADES), SHADES - 1)
 
 
 def stem(layer: str) -> str:
