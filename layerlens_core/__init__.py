@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from layerlens_core.plugin.registry import register as register
     from layerlens_core.profiling.profile import profile as profile
     from layerlens_core.profiling.warming.options import WarmUpOptions as WarmUpOptions
+    from layerlens_core.reporting.report import report as report
     from layerlens_core.tracing import capture_events as capture_events
     from layerlens_core.values.plan import Plan as Plan
     from layerlens_core.values.profile import Profile as Profile
@@ -56,6 +57,7 @@ _HOMES = {
     "comparison.compare": ("compare",),
     "auditing.audit": ("audit",),
     "auditing.differing.diff": ("diff",),
+    "reporting.report": ("report",),
     "inspection.inspect": ("inspect",),
     "allocation.budget": ("Budget",),
     "tracing": ("capture_events",),

@@ -13,6 +13,7 @@ from layerlens_core.cli import allocate, apply, demo, explain, export, plan, plu
 from layerlens_core.cli.auditing import command as audit
 from layerlens_core.cli.comparing import command as compare
 from layerlens_core.cli.differing import command as diff
+from layerlens_core.cli.reading import report
 from layerlens_core.cli.terminal import apart, shown_lines, writes_anything
 from layerlens_core.errors import LayerLensError
 
@@ -87,7 +88,7 @@ def main(blocked: tuple[str, ...]) -> None:
 
 
 main.params.append(_traceback_option())
-for module in (demo, plan, profile, allocate, explain, audit, diff, compare, apply, export, plugins, scenarios):
+for module in (demo, plan, profile, allocate, explain, report, audit, diff, compare, apply, export, plugins, scenarios):
     module.command.params.append(_traceback_option())
     module.command.callback = apart(module.command.callback)
     main.add_command(module.command)

@@ -12,6 +12,7 @@ from layerlens_core.errors import FileError, PlanError, brief
 from layerlens_core.files import documents
 from layerlens_core.files.atomic import settle
 from layerlens_core.files.run import PLAN
+from layerlens_core.lazy import imported
 from layerlens_core.values.consistency.plan import check_plan
 from layerlens_core.values.costs import Cost, Limits
 from layerlens_core.values.decisions import Certificate, Decision
@@ -125,6 +126,10 @@ class Plan:
             )
             return message + f"; its heads are {have_heads}, planned were {planned_heads}"
         return message + "; its modules are the same, but it is of another kind, or they are in another order"
+
+    def _repr_html_(self) -> str:
+        """Method and size of every module, as notebooks show it (`layerlens_core.reporting.notebook`)."""
+        return str(imported("reporting.notebook", "of_plan")(self))
 
     def save(self, run: str | Path) -> Path:
         """Write ``plan.json`` into the run's directory. Raises `FileError`, where another process writes there too."""

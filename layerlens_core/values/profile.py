@@ -13,6 +13,7 @@ from layerlens_core.errors import FileError, brief
 from layerlens_core.files import documents
 from layerlens_core.files.atomic import settle, writing
 from layerlens_core.files.run import PROFILE, checkpoints
+from layerlens_core.lazy import imported
 from layerlens_core.values.consistency.profile import check_profile
 from layerlens_core.values.costs import Activations
 from layerlens_core.values.inventory import Inventory, Skipped
@@ -168,6 +169,10 @@ class Profile:
     def digest(self) -> str:
         """SHA-256 of its file, in hexadecimal, by which plan, recipe and trace name it."""
         return documents.digest(self, schema=SCHEMA, version=VERSION)
+
+    def _repr_html_(self) -> str:
+        """Scores by layer and module, as notebooks show it (`layerlens_core.reporting.notebook`)."""
+        return str(imported("reporting.notebook", "of_profile")(self))
 
     def save(self, run: str | Path) -> Path:
         """Write ``profile.json`` into the run's directory, and remove the checkpoints of the unfinished profile.

@@ -144,7 +144,9 @@ def with_vectors(profile: Profile, run: Path) -> Profile:
     given: dict[str, Any] = {"fingerprint": profile.inventory.fingerprint, "seed": 0, "samples": SAMPLES}
     digest = write_directions(run, vectors, **given)
     warmed = write_directions(run, vectors, **given, source="warm-up")
-    warm_up = WarmUp(steps=3, rank=4, samples=SAMPLES, rate=1e-3, batch=4, seconds=0.5, peak=0, digest=warmed)
+    warm_up = WarmUp(
+        steps=3, rank=4, samples=SAMPLES, rate=1e-3, batch=4, start="random", seconds=0.5, peak=0, digest=warmed
+    )
     return attrs.evolve(profile, directions=digest, warm_up=warm_up)
 
 

@@ -134,6 +134,11 @@ def test_every_module_of_a_package_is_in_the_wheel(built, package, source):
     assert f"{package}/py.typed" in built.core.names
 
 
+def test_what_pages_are_made_of_is_in_the_wheel(built):
+    files = {f"layerlens_core/reporting/{name}" for name in ("page.html", "page.css", "page.js", "notebook.html")}
+    assert files <= set(built.core.names)
+
+
 def test_the_core_wheel_holds_the_extensions_and_is_tagged_for_this_platform(built):
     extensions = {name for name in built.core.names if name.endswith(tuple(EXTENSION_SUFFIXES))}
     kernels = [path.stem for path in (built.sources / "native" / "layerlens_native").glob("*.pyx")]
