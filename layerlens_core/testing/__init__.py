@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from layerlens_core.testing.method import check_method as check_method
     from layerlens_core.testing.metric import check_metric as check_metric
     from layerlens_core.testing.models import MODELS as MODELS
+    from layerlens_core.testing.models import random_model as random_model
     from layerlens_core.testing.models import tiny_model as tiny_model
     from layerlens_core.testing.models import tiny_profile as tiny_profile
     from layerlens_core.testing.models import tiny_samples as tiny_samples
@@ -45,7 +46,7 @@ _HOMES = {
     "testing.exporter": ("check_exporter",),
     "testing.registries": ("isolated_registry",),
     "testing.instances": ("random_inventory", "random_profile", "random_problem"),
-    "testing.models": ("MODELS", "tiny_model", "tiny_samples", "tiny_profile"),
+    "testing.models": ("MODELS", "tiny_model", "random_model", "tiny_samples", "tiny_profile"),
 }
 
 __all__ = names_of(_HOMES)

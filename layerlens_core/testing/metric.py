@@ -18,7 +18,7 @@ from layerlens_core.plugin.protocols import HalvedScores, Score
 from layerlens_core.plugin.providers import MetricProvider
 from layerlens_core.plugin.registry import IN_PROCESS
 from layerlens_core.testing.chance import seeded
-from layerlens_core.testing.check import Check, common_checks, named, require
+from layerlens_core.testing.check import Check, Failed, common_checks, named, require
 from layerlens_core.testing.models import MODELS, tiny_model, tiny_profile, tiny_samples
 from layerlens_core.testing.registries import isolated_registry
 from layerlens_core.testing.state import first_difference, state_of
@@ -172,7 +172,7 @@ class _Passive(_Metric):
         try:
             check_needs(self.provider, cast(Score, self.provider.load()), _origin(self.provider))
         except PluginError as error:
-            require(False, str(error))
+            raise Failed(str(error)) from error
 
     def numbers(self, name: str) -> Iterator[tuple[str, Any]]:
         yield from super().numbers(name)
@@ -206,7 +206,7 @@ class _Active(_Metric):
         try:
             score_given(named(self.provider), found, _active_profile(name, self.provider))
         except PluginError as error:
-            require(False, str(error))
+            raise Failed(str(error)) from error
 
     def restores(self) -> None:
         for name in self.models:

@@ -1,5 +1,6 @@
 """Tiny models of random weights, samples for them, and what profiling them gives. Nothing is downloaded."""
 
+import random
 import tempfile
 import warnings
 from collections.abc import Mapping
@@ -47,12 +48,35 @@ def tiny_model(name: str = "llama", *, seed: int = 0) -> "PreTrainedModel":
 
     Raises `DataError` for another name.
     """
-    import torch
-    import transformers
-
     if name not in MODELS:
         raise DataError(f"no tiny model is named {name!r}; there are: {', '.join(MODELS)}.{nearest(name, MODELS)}")
     architecture, config, _ = MODELS[name]
+    return _made(architecture, config, seed)
+
+
+def random_model(seed: int) -> "PreTrainedModel":
+    """A new Llama of random sizes and random float32 weights, in evaluation mode.
+
+    seed: the same gives the same.
+    """
+    draw = random.Random(f"model {seed}")
+    shared, groups, width = draw.choice([1, 2]), draw.choice([1, 2]), 2 * draw.randint(2, 5)
+    config = {
+        **_TOKENS,
+        "hidden_size": 4 * draw.randint(2, 6),
+        "intermediate_size": draw.randint(8, 40),
+        "num_hidden_layers": draw.randint(1, 4),
+        "num_attention_heads": shared * groups,
+        "num_key_value_heads": groups,
+        "head_dim": width,
+    }
+    return _made("LlamaForCausalLM", config, seed)
+
+
+def _made(architecture: str, config: Mapping[str, Any], seed: int) -> "PreTrainedModel":
+    import torch
+    import transformers
+
     made = getattr(transformers, architecture)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -13,7 +13,7 @@ from layerlens_core.plugin.contract import check_decisions
 from layerlens_core.plugin.protocols import Context
 from layerlens_core.plugin.providers import StrategyProvider
 from layerlens_core.testing.chance import seeded
-from layerlens_core.testing.check import Check, common_checks, named, require
+from layerlens_core.testing.check import Check, Failed, common_checks, named, require
 from layerlens_core.testing.instances import METHODS, candidates_of, random_inventory, random_problem, random_profile
 from layerlens_core.testing.registries import isolated_registry
 from layerlens_core.values.candidates import CandidateSet, Unit
@@ -112,7 +112,7 @@ class _Strategy:
                             [decision], CandidateSet(units=(unit,), methods=candidates.methods), Limits(), where
                         )
                     except LayerLensError as error:
-                        require(False, str(error))
+                        raise Failed(str(error)) from error
 
     def respects(self) -> None:
         """What is decided costs no more than the limits allow; a budget that is refused is not exceeded."""

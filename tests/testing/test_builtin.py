@@ -11,6 +11,8 @@ CHECKS = [
         (layerlens_builtin.layerlens_metrics, testing.check_metric),
         (layerlens_builtin.layerlens_aggregators, testing.check_aggregator),
         (layerlens_builtin.layerlens_strategies, testing.check_strategy),
+        (layerlens_builtin.layerlens_methods, testing.check_method),
+        (layerlens_builtin.layerlens_exporters, testing.check_exporter),
     )
     for provider in hook()
     for check in kit(provider)
