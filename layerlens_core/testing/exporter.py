@@ -77,6 +77,7 @@ class _Exporter:
     def __init__(self, provider: ExporterProvider) -> None:
         self._provider = provider
         self._made: dict[str, _Outcome] = {}
+        self._made_again: dict[str, _Outcome] = {}
 
     @cached_property
     def _place(self) -> "tempfile.TemporaryDirectory[str]":
@@ -126,14 +127,16 @@ class _Exporter:
     def is_deterministic(self) -> None:
         """The same plan gives the same files."""
         for case, outcome in self._written():
-            again = self._export(case, seed=1)
             require(
-                again.files == outcome.files, f"{named(self._provider)} writes other files for {case} a second time"
+                self._again(case).files == outcome.files,
+                f"{named(self._provider)} writes other files for {case} a second time",
             )
 
     def survives(self) -> None:
         """A plan and a profile that were written and read give the same files."""
         for case, outcome in self._written():
+            if self._again(case).files != outcome.files:
+                continue  # which is another clause's
             read = self._export(case, reread=True)
             require(
                 read.files == outcome.files,
@@ -150,6 +153,11 @@ class _Exporter:
         if case not in self._made:
             self._made[case] = self._export(case)
         return self._made[case]
+
+    def _again(self, case: str) -> _Outcome:
+        if case not in self._made_again:
+            self._made_again[case] = self._export(case, seed=1)
+        return self._made_again[case]
 
     def _export(self, case: str, *, seed: int = 0, reread: bool = False) -> _Outcome:
         """Export a case, and read what was written, which is then removed."""

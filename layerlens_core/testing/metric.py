@@ -159,14 +159,15 @@ class _Passive(_Metric):
     """A metric that reads statistics."""
 
     def scored(self, name: str, seed: int = 0) -> dict[str, Any]:
-        return dict(self._scores(_gathered(self.provider, tiny_profile(name).statistics), seed))
+        return self._scores(tiny_profile(name).statistics, seed)
 
-    def _scores(self, statistics: Iterable[ModuleStatistics], seed: int = 0) -> Iterator[tuple[str, Any]]:
-        score = cast(Score, self.provider.load())
+    def _scores(self, statistics: Iterable[ModuleStatistics], seed: int = 0) -> dict[str, Any]:
+        score, found = cast(Score, self.provider.load()), {}
         with seeded(seed):
             for each in statistics:
                 with blamed(_origin(self.provider), on=each.module):
-                    yield each.module, score(each)
+                    found[each.module] = score(each)
+        return found
 
     def declares(self) -> None:
         try:
@@ -179,7 +180,7 @@ class _Passive(_Metric):
         # A module that no gradient reaches, and one of the largest and smallest sums.
         for factor in (0.0, 1e-30, 1e30):
             scaled = (_times(each, factor) for each in tiny_profile(name).statistics[:2])
-            for module, score in self._scores(_gathered(self.provider, scaled)):
+            for module, score in self._scores(scaled).items():
                 yield f"{module} of {name}, all statistics times {factor:g}", score
 
 
@@ -221,15 +222,6 @@ class _Active(_Metric):
 
 def _origin(provider: MetricProvider) -> Origin:
     return Origin("metric", provider.name, Plugin(name=provider.name, distribution=IN_PROCESS))
-
-
-def _gathered(provider: MetricProvider, statistics: Iterable[ModuleStatistics]) -> Iterator[ModuleStatistics]:
-    """Statistics as the engine gives them to a metric: without what it does not need."""
-    for each in statistics:
-        left_out = {name: None for name, gathered in FIELDS.items() if not gathered & set(provider.needs)}
-        if "spectrum" in left_out:
-            left_out["spectrum"] = cast(Any, ())
-        yield attrs.evolve(each, **cast(Any, left_out))
 
 
 def _times(statistics: ModuleStatistics, factor: float) -> ModuleStatistics:

@@ -1,0 +1,28 @@
+"""Of a provider that breaks one clause of its contract, the check of that clause fails, and no other."""
+
+import pytest
+from testing.bad import BAD
+from testing.heavy import HEAVY
+
+from layerlens_core import testing
+from layerlens_core.plugin.providers import kind_of
+
+pytestmark = pytest.mark.torch
+
+
+def failing(provider):
+    """The names of the checks that a provider fails."""
+    found = []
+    for check in getattr(testing, f"check_{kind_of(provider)}")(provider):
+        try:
+            check()
+        except Exception as error:
+            found.append(f"{check}" if str(error) else "an error without words")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("provider", "check"), [*BAD, (HEAVY, "registers-without-torch")], ids=lambda each: getattr(each, "name", each)
+)
+def test_exactly_the_right_check_fails(provider, check):
+    assert failing(provider) == [check]
