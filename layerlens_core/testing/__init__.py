@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from layerlens_core.testing.models import tiny_model as tiny_model
     from layerlens_core.testing.models import tiny_profile as tiny_profile
     from layerlens_core.testing.models import tiny_samples as tiny_samples
+    from layerlens_core.testing.new import new_plugin as new_plugin
     from layerlens_core.testing.registries import isolated_registry as isolated_registry
     from layerlens_core.testing.strategy import check_strategy as check_strategy
 
@@ -45,6 +46,7 @@ _HOMES = {
     "testing.method": ("check_method",),
     "testing.exporter": ("check_exporter",),
     "testing.registries": ("isolated_registry",),
+    "testing.new": ("new_plugin",),
     "testing.instances": ("random_inventory", "random_profile", "random_problem"),
     "testing.models": ("MODELS", "tiny_model", "random_model", "tiny_samples", "tiny_profile"),
 }

@@ -1,11 +1,11 @@
 """Of a provider that breaks one clause of its contract, the check of that clause fails, and no other."""
 
 import pytest
-from testing.bad import BAD
-from testing.heavy import HEAVY
 
 from layerlens_core import testing
 from layerlens_core.plugin.providers import kind_of
+from testing.bad import BAD
+from testing.heavy import HEAVY
 
 pytestmark = pytest.mark.torch
 
