@@ -36,8 +36,8 @@ MODELS: Mapping[str, tuple[str, Mapping[str, Any], "Task"]] = {
         "causal-lm",
     ),
 }
-#: Statistics of every kind, from which each passive metric finds its own.
-PASSIVE = ("fisher", "gradient_energy", "weight_gradient")
+#: Metrics that need, with a spectrum, all statistics that there are.
+PASSIVE = ("gradient_energy", "weight_gradient")
 
 
 def tiny_model(name: str = "llama", *, seed: int = 0) -> "PreTrainedModel":
