@@ -1,5 +1,6 @@
 """What a method owes (`layerlens_core.plugin.protocols.Method` and `SideModule`), as checks on tiny models."""
 
+import copy
 import math
 import tempfile
 import warnings
@@ -60,6 +61,7 @@ def check_method(
         Check("learns", method.learns),
         Check("is-deterministic", method.is_deterministic),
         Check("restores-the-model", method.restores),
+        Check("works-in-a-copy", method.copies),
         Check("survives-save-and-load", method.survives),
     ]
     return [
@@ -184,6 +186,18 @@ class _Method:
                     list(bare.state_dict()) == keys and _same(expected, _logits(bare, name)),
                     f"{named(self._provider)} leaves something in {name} when it is taken away",
                 )
+
+    def copies(self) -> None:
+        """A copy of the model computes the same; trained, it computes otherwise, and the original does not."""
+        for name, plan in self._plans():
+            model = _attached(name, plan)
+            before = _logits(model, name)
+            copied = copy.deepcopy(model)
+            where = f"{named(self._provider)} on {name}"
+            require(_same(before, _logits(copied, name)), f"{where} computes otherwise in a copy of the model")
+            _train(copied, name)
+            require(_same(before, _logits(model, name)), f"{where} changes the model as a copy of it is trained")
+            require(not _same(before, _logits(copied, name)), f"{where} trains nothing in a copy of the model")
 
     def survives(self) -> None:
         """A trained adapter that is saved and loaded computes the same."""

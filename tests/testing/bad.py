@@ -216,11 +216,17 @@ def side_module(change):
                     self.lora_up[adapter].bias.register_hook(lambda gradient: gradient * 0)
 
             def connect(self):
-                self.host.register_forward_hook(correct)
+                if change == "bound to one":
+                    hook = lambda host, arguments, output: corrected(self, output)  # noqa: E731
+                    self.handle = self.host.register_forward_hook(hook)
+                else:
+                    self.host.register_forward_hook(correct)
 
             def disconnect(self):
                 if change == "stays":
                     return
+                if change == "bound to one":
+                    self.handle.remove()
                 hooks = self.host._forward_hooks
                 for key in [key for key, hook in hooks.items() if hook is correct]:
                     del hooks[key]
@@ -230,7 +236,9 @@ def side_module(change):
                 yield from self.active_adapters if change == "always on" else super().running()
 
         def correct(host, arguments, output):
-            side = host._modules.get(Bad.child)
+            return corrected(host._modules.get(Bad.child), output)
+
+        def corrected(side, output):
             if side is None:  # it was taken away, but its hook was not
                 return output * 1.5 if not isinstance(output, tuple) else (output[0] * 1.5, *output[1:])
             return (side(output[0]), *output[1:]) if isinstance(output, tuple) else side(output)
@@ -322,6 +330,7 @@ BAD = [
     (method("never-moves", side_module("never moves")), "learns"),
     (method("always-on", side_module("always on")), "restores-the-model"),
     (method("stays", side_module("stays")), "restores-the-model"),
+    (method("bound", side_module("bound to one")), "works-in-a-copy"),
     (method("unsaved", side_module("unsaved")), "survives-save-and-load"),
     (method("anywhere", side_module("nothing but its places"), _Anywhere()), "finds-no-place-in-an-empty-layer"),
     (exporter("broken-yaml", broken_yaml), "writes-files-that-parse"),
