@@ -45,7 +45,7 @@ def test_a_random_profile_survives_and_can_be_planned_under_all_four_budgets(tmp
         profile.save(tmp_path)
         assert Profile.load(tmp_path) == profile
         with isolated_registry() as registry:
-            budget = "params=90%,memory=150%,flops=150%,latency=1s"
+            budget = "params=r=8,memory=r=8,flops=r=8,latency=1s"
             plan = allocate(profile, strategy="budget", budget=budget, methods="adapter,lora", registry=registry)
         assert set(plan.limits.bounds) == set(RESOURCES)
 
