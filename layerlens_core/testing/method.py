@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 #: A learning rate, and steps, after which no method that trains computes what it did.
 RATE, STEPS = 0.02, 3
 #: Models of random sizes whose parameters are counted.
-RANDOM_MODELS = 4
+RANDOM_MODELS = 2
 
 
 def check_method(

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from layerlens_core.values.profile import Profile, Task
 
 VOCABULARY, PAD, CLASSES = 61, 1, 3
-_SIZES = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2}
+_SIZES = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
 _TOKENS = {"vocab_size": VOCABULARY, "pad_token_id": PAD, "bos_token_id": 2, "eos_token_id": 3}
 #: By name, the class of transformers, its configuration and the task: a decoder with few heads of keys, one whose
 #: weights lie transposed, an encoder with a head of classes, and a mixture of experts.
 MODELS: Mapping[str, tuple[str, Mapping[str, Any], "Task"]] = {
     "llama": ("LlamaForCausalLM", {**_SIZES, **_TOKENS, "num_key_value_heads": 1}, "causal-lm"),
-    "gpt2": ("GPT2LMHeadModel", {**_TOKENS, "n_embd": 16, "n_layer": 3, "n_head": 2, "n_positions": 32}, "causal-lm"),
+    "gpt2": ("GPT2LMHeadModel", {**_TOKENS, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 32}, "causal-lm"),
     "bert-classifier": (
         "BertForSequenceClassification",
         {**_SIZES, **_TOKENS, "num_labels": CLASSES, "max_position_embeddings": 32},
