@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from layerlens_core.adaptation.load import load as load
     from layerlens_core.allocation.allocate import allocate as allocate
     from layerlens_core.allocation.budget import Budget as Budget
+    from layerlens_core.auditing.differing.diff import diff as diff
     from layerlens_core.comparison.compare import compare as compare
     from layerlens_core.errors import LayerLensError as LayerLensError
     from layerlens_core.inspection.inspect import inspect as inspect
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from layerlens_core.plugin.registry import register as register
     from layerlens_core.profiling.profile import profile as profile
     from layerlens_core.profiling.warming.options import WarmUpOptions as WarmUpOptions
+    from layerlens_core.tracing import capture_events as capture_events
     from layerlens_core.values.plan import Plan as Plan
     from layerlens_core.values.profile import Profile as Profile
 
@@ -51,8 +53,10 @@ _HOMES = {
     "adaptation.cores.compact": ("save_compact", "as_lora"),
     "adaptation.check": ("check_gradients",),
     "comparison.compare": ("compare",),
+    "auditing.differing.diff": ("diff",),
     "inspection.inspect": ("inspect",),
     "allocation.budget": ("Budget",),
+    "tracing": ("capture_events",),
     "values.plan": ("Plan",),
     "values.profile": ("Profile",),
     "errors": ("LayerLensError",),

@@ -1,24 +1,25 @@
-"""The log of a run: structlog events, one JSON object a line, each through a named function.
+"""The log of a run: events, each through a named function; what they hold is in `layerlens_core.files.trace.events`.
 
-The library only emits. Nothing is written unless the program configured structlog, as the command line does
-with `to_file`; an application that configures structlog itself gets the events in its own log.
+The library only emits. Somebody hears it where events are captured, as the command line does with `to_file` and
+anybody with `capture_events`, and where the program configured structlog: its log gets the same events.
 """
 
-import io
-import json
-import sys
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from layerlens_core.errors import FileError, brief
+from layerlens_core.errors import FileError, PluginError, brief
 from layerlens_core.files import atomic
-from layerlens_core.files.json_text import parse_strict, writable
 from layerlens_core.files.reading import read_file
 from layerlens_core.files.run import TRACE
-from layerlens_core.files.trace_events import wrong_field
+from layerlens_core.files.trace import lines
+from layerlens_core.files.trace.events import COMMON, EVENTS, FOREIGN, wrong_event
+from layerlens_core.files.trace.lines import Readable
+from layerlens_core.files.trace.listening import captured, listened_to, now, tell
+from layerlens_core.files.trace.listening import silenced as silenced
+from layerlens_core.files.trace.plain import plain
 
 if TYPE_CHECKING:
     from layerlens_core.plugin.registry import Registry
@@ -30,14 +31,6 @@ if TYPE_CHECKING:
     from layerlens_core.values.profile import Profile
     from layerlens_core.values.scores import RawScores, Utilities
 
-#: Events of profiling, which stay in the trace when a run is allocated anew.
-PROFILE_EVENTS = frozenset(
-    {"run.started", "plugin.loaded", "plugin.failed", "profile.finished", "module.unscored", "metric.scored"}
-)
-
-
-_SILENT = ContextVar("layerlens_silent", default=False)
-
 
 def run_started(command: str, arguments: Mapping[str, Any], versions: Mapping[str, str]) -> None:
     """A command began: what was asked for, and the versions in use."""
@@ -47,13 +40,15 @@ def run_started(command: str, arguments: Mapping[str, Any], versions: Mapping[st
 def plugins_seen(registry: "Registry") -> None:
     """Every plugin that was found, loaded or not, and every name that two provide."""
     for plugin in registry.plugins:
-        fields = {"plugin": plugin.name, "distribution": plugin.distribution, "version": plugin.version}
         if plugin.status == "loaded":
-            _emit("plugin.loaded", **fields)
+            _emit("plugin.loaded", plugin=plugin.name, distribution=plugin.distribution, version=plugin.version)
         else:
-            _emit("plugin.failed", **fields, status=plugin.status, cause=plugin.cause)
+            _emit(
+                "plugin.failed", plugin=plugin.name, distribution=plugin.distribution, version=plugin.version,
+                status=plugin.status, cause=plugin.cause,
+            )  # fmt: skip
     for conflict in registry.conflicts:
-        _emit("plugin.failed", status="conflict", cause=conflict)
+        _emit("plugin.conflict", cause=conflict)
 
 
 def profile_finished(profile: "Profile") -> None:
@@ -81,7 +76,8 @@ def metric_scored(scores: "RawScores") -> None:
 
 def utilities_computed(utilities: "Utilities") -> None:
     """Every unit's utility, with the raw scores, normalised scores and weights that it was computed from."""
-    errors = utilities.errors
+    if not listened_to():
+        return
     for index, unit in enumerate(utilities.units):
         _emit(
             "utility.computed",
@@ -92,7 +88,7 @@ def utilities_computed(utilities: "Utilities") -> None:
             weights=dict(utilities.weights),
             normalizer=utilities.normalizer,
             aggregator=utilities.aggregator,
-            **({"errors": {name: column[index] for name, column in errors.items()}} if errors else {}),
+            errors={name: column[index] for name, column in utilities.errors.items()},
         )
 
 
@@ -110,12 +106,12 @@ def gain_measured(method: str, curve: "GainCurve") -> None:
 
 def thresholds_set(methods: Sequence[str], thresholds: Sequence[float], origin: str) -> None:
     """The thresholds between methods in ascending capacity, and where they come from."""
-    _emit("thresholds.set", methods=list(methods), thresholds=list(thresholds), origin=origin)
+    _emit_for_plugin("thresholds.set", methods=list(methods), thresholds=list(thresholds), origin=origin)
 
 
 def candidates_built(candidates: "CandidateSet") -> None:
     """How many candidates each unit has, and the cheapest of all."""
-    if not _listened_to():
+    if not listened_to():
         return
     cheapest = candidates.cheapest
     _emit(
@@ -129,7 +125,7 @@ def candidates_built(candidates: "CandidateSet") -> None:
 
 def candidate_refused(unit: str, method: str, cause: str) -> None:
     """A method that a unit would have got, and why it did not."""
-    _emit("candidate.refused", unit=unit, method=method, cause=cause)
+    _emit_for_plugin("candidate.refused", unit=unit, method=method, cause=cause)
 
 
 def decision_made(decision: "Decision") -> None:
@@ -165,12 +161,12 @@ def budget_settled(asked: str, limits: "Limits", spent: "Cost") -> None:
 
 def certificate_found(*, value: float, bound: float, exact: bool) -> None:
     """What a plan gains, what no plan can exceed, and whether an optimum was asked for."""
-    _emit("budget.certificate", value=value, bound=bound, gap=bound - value, exact=exact)
+    _emit_for_plugin("budget.certificate", value=value, bound=bound, gap=bound - value, exact=exact)
 
 
 def plan_made(plan: "Plan") -> None:
     """The plan is complete."""
-    if not _listened_to():
+    if not listened_to():
         return  # a plan's digest takes as long as planning
     _emit("plan.made", plan_id=plan.id, parameters=plan.parameters, heads=plan.head_parameters)
 
@@ -180,80 +176,118 @@ def run_finished(seconds: float) -> None:
     _emit("run.finished", seconds=round(seconds, 3))
 
 
+def plugin_told(plugin: str, what: str, **fields: Any) -> None:
+    """An event of a plugin's own, which is in the trace under the name ``PLUGIN:WHAT``.
+
+    plugin: the name of the plugin's entry point.
+    what: happened, such as ``graph.built``.
+    fields: anything, by name; values become what JSON has.
+
+    Raises `PluginError` for a name that is empty or has a colon, and for a field that every event has.
+    """
+    if not plugin or not what or FOREIGN in plugin or FOREIGN in what:
+        raise PluginError(f"an event of a plugin is named by two texts without a colon, not by {plugin!r} and {what!r}")
+    if taken := sorted(fields.keys() & COMMON.keys()):
+        raise PluginError(f"the event {plugin}{FOREIGN}{what} has a field {taken[0]!r}, which every event has already")
+    tell(f"{plugin}{FOREIGN}{what}", fields)
+
+
 @contextmanager
 def to_file(run: Path, *, run_id: str, keep_profile: bool = False, into: Path | None = None) -> Iterator[None]:
-    """Configure structlog so that events go to ``trace.jsonl`` of a run, at the end and only if nothing was raised.
+    """Let events go to ``trace.jsonl`` of a run, at the end and only if nothing was raised.
 
     run: the run's directory.
-    run_id: bound to every event.
-    keep_profile: what profiling logged earlier stays in the file.
+    run_id: of every event.
+    keep_profile: what profiling logged earlier stays in the file, which is sealed anew.
     into: another directory to write the file into.
-    """
-    import structlog
 
-    path = run / TRACE
-    earlier = read(run) if keep_profile and path.exists() else []
-    kept = [e for e in earlier if e["event"] in PROFILE_EVENTS and e.get("run_id") == earlier[0].get("run_id")]
+    Raises `FileError` where the trace to keep is damaged or of another version.
+    """
+    earlier = read(run) if keep_profile and (run / TRACE).exists() else []
+    kept = [each for each in earlier if _is_of_profile(each) and each["run_id"] == earlier[0]["run_id"]]
     # In memory, so that a process that is killed leaves nothing behind.
-    text = io.StringIO()
-    for event in kept:
-        text.write(json.dumps(event, ensure_ascii=False) + "\n")
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.EventRenamer("event"),
-            structlog.processors.JSONRenderer(ensure_ascii=False),
-        ],
-        logger_factory=structlog.WriteLoggerFactory(file=text),
-        cache_logger_on_first_use=False,
-    )
-    try:
-        with structlog.contextvars.bound_contextvars(run_id=run_id):
-            yield
-    finally:
-        structlog.reset_defaults()
+    with captured(run_id) as events:
+        yield
     with atomic.replacing((into or run) / TRACE) as file:
-        file.write(writable(text.getvalue()))
+        file.write(lines.written([*kept, *events]))
+
+
+@contextmanager
+def capture_events(path: str | Path | None = None) -> Iterator[list[dict[str, Any]]]:
+    """The events that LayerLens emits inside, as a list that grows; nothing needs to be configured.
+
+        with ll.capture_events() as events:
+            plan = ll.allocate(profile)
+        [event["unit"] for event in events if event["event"] == "decision.made"]
+
+    Each is a dict of what JSON has; docs/trace.md says what is in it. What counts is the context: a thread of yours
+    hears its own events alone, unless it runs in a copy of this one (`contextvars.copy_context`).
+
+    path: of a file to write them to as well, one a line, when the block ends, by an error too. It takes the place of
+        what is there, and `layerlens_core.tracing.read` reads it.
+
+    Raises `FileError` where the file cannot be written.
+    """
+    run_id = uuid.uuid4().hex[:12]
+    if path is None:
+        with captured(run_id) as events:
+            yield events
+        return
+    failed: BaseException | None = None
+    with atomic.replacing(Path(path)) as file:
+        with captured(run_id) as events:
+            try:
+                yield events
+            except BaseException as error:
+                failed = error
+        file.write(lines.written(events))
+    if failed is not None:
+        raise failed
 
 
 def read(run: Path) -> list[dict[str, Any]]:
-    """The events of a run. Raises `layerlens_core.errors.FileError` where the trace is missing or damaged."""
-    path = run / TRACE
-    atomic.settle(run)
-    content = read_file(path, advice=f"is {run} the directory of a run?")
-    events = []
-    # Bytes are split at "\n" alone, unlike text, and a line that is cut off has no end.
-    for number, line in enumerate(content.removesuffix(b"\n").split(b"\n") if content else (), start=1):
-        try:
-            event = parse_strict(line.decode("utf-8"))
-        except ValueError as error:
-            raise FileError(f"{path}, line {number}, is not valid JSON: {brief(error)}") from None
-        if not isinstance(event, dict) or not isinstance(event.get("event"), str):
-            raise FileError(f"{path}, line {number}, is no event of a trace")
-        if wrong := wrong_field(event):
-            raise FileError(f"{path}, line {number}, {brief(wrong)}")
-        events.append(event)
-    return events
+    """The events of a run, each as its table says, of a trace that is whole and as it was written.
+
+    run: its directory, or a file that `capture_events` wrote.
+
+    Raises `layerlens_core.errors.FileError` where the trace is missing, damaged, cut short or of another version.
+    """
+    found = read_what_is_there(run)
+    if found.faults:
+        fault, path = found.faults[0], _path(run)
+        raise FileError(f"{path} {fault}" if fault.line is None else f"{path}, {fault}")
+    return found.events
 
 
-@contextmanager
-def silenced() -> Iterator[None]:
-    """Emit nothing inside, for decisions that are only tried."""
-    token = _SILENT.set(True)
-    try:
-        yield
-    finally:
-        _SILENT.reset(token)
+def read_what_is_there(run: Path) -> Readable:
+    """The events of a run that can be read, and what is wrong with the trace.
+
+    run: its directory, or a file that `capture_events` wrote.
+
+    Raises `layerlens_core.errors.FileError` where there is no trace, or it is of another version.
+    """
+    path = _path(run)
+    if path != run:
+        atomic.settle(run)
+    return lines.readable(read_file(path, advice=f"is {run} the directory of a run?"), path)
+
+
+def _path(run: Path) -> Path:
+    return run if run.is_file() else run / TRACE
+
+
+def _is_of_profile(event: Mapping[str, Any]) -> bool:
+    return event["event"] in EVENTS and EVENTS[event["event"]].of_profile
 
 
 def _emit(event: str, **fields: Any) -> None:
-    if _listened_to():
-        structlog = sys.modules["structlog"]
-        structlog.get_logger("layerlens").info(event, **fields)
+    tell(event, fields)
 
 
-def _listened_to() -> bool:
-    # Importing structlog costs a tenth of a second: where nobody has imported it, nobody has configured it.
-    structlog = sys.modules.get("structlog")
-    return structlog is not None and structlog.is_configured() and not _SILENT.get()
+def _emit_for_plugin(event: str, **fields: Any) -> None:
+    """As `_emit`, of what plugins give; raises `PluginError` for what would make the trace unreadable."""
+    if not listened_to():
+        return
+    if wrong := wrong_event({"event": event, **plain(fields), "run_id": "", "timestamp": now()}):
+        raise PluginError(f"an event for the trace {brief(wrong)}")
+    tell(event, fields)

@@ -76,7 +76,7 @@ def test_every_plugin_is_told_and_so_is_a_name_that_two_provide(events):
         "cause": "ImportError: no",
     }  # fmt: skip
     assert (out["event"], out["status"]) == ("plugin.failed", "blocked")
-    assert conflict["status"] == "conflict"
+    assert conflict.keys() == {"event", "cause"}
     assert "strategy 'same' is provided by" in conflict["cause"]
 
 
@@ -124,7 +124,7 @@ def test_a_utility_is_told_with_all_that_it_follows_from(events):
     assert told(events)[1] == {
         "event": "utility.computed", "unit": "L1", "utility": 0.75, "raw": {"fisher": 3.0},
         "normalized": {"fisher": 0.75}, "weights": {"fisher": 2.0}, "normalizer": "share",
-        "aggregator": "weighted-mean",
+        "aggregator": "weighted-mean", "errors": {},
     }  # fmt: skip
     assert [event["unit"] for event in events] == ["L0", "L1"]
 
@@ -209,9 +209,12 @@ def test_a_trace_is_one_json_object_a_line_with_the_runs_id(tmp_path):
         tracing.run_finished(1.0)
         assert not (tmp_path / "run" / "trace.jsonl").exists()
     lines = (tmp_path / "run" / "trace.jsonl").read_text(encoding="utf-8").splitlines()
-    assert "schön" in lines[0]
+    assert "schön" in lines[1]
     events = tracing.read(tmp_path / "run")
-    assert [json.loads(line) for line in lines] == events
+    opening, *told, seal = [json.loads(line) for line in lines]
+    assert told == events
+    assert opening == {"event": "trace.opened", "schema": "layerlens/trace", "version": 1}
+    assert (seal["event"], seal["lines"]) == ("trace.sealed", 3)
     assert [(event["event"], event["run_id"]) for event in events] == [
         ("metric.scored", "abc"),
         ("run.finished", "abc"),
@@ -261,11 +264,16 @@ def test_what_profiling_told_stays_when_a_run_is_allocated_anew(tmp_path):
     assert {event["run_id"] for event in tracing.read(tmp_path)} == {"fourth"}
 
 
+OPENING = b'{"event": "trace.opened", "schema": "layerlens/trace", "version": 1}\n'
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b'{"event": "a"}\n{"event": ', "line 2, is not valid JSON"),
-        (b'{"event": "a"}\n\n', "line 2, is not valid JSON"),
+        (OPENING + b'{"event": ', "line 2, is not valid JSON"),
+        (OPENING + b"\n", "line 2, is not valid JSON"),
+        (OPENING + b'{"event": "a"}\n', "line 2, is of an event 'a'"),
+        (b"", "is empty"),
         (b'["event"]\n', "line 1, is no event of a trace"),
         (b'{"unit": "L0"}\n', "line 1, is no event of a trace"),
         (b"\xff\xfe", "line 1, is not valid JSON"),
@@ -287,8 +295,11 @@ def test_a_trace_that_is_not_there_asks_for_the_run(tmp_path):
         tracing.read(tmp_path)
 
 
-def test_an_empty_trace_holds_no_event_and_may_be_kept(tmp_path):
-    (tmp_path / "trace.jsonl").touch()
-    assert tracing.read(tmp_path) == []
-    allocated(tmp_path, "first", keep_profile=True)
+def test_a_damaged_trace_is_not_kept_in_part(tmp_path):
+    for content in (b"", OPENING):
+        (tmp_path / "trace.jsonl").write_bytes(content)
+        with pytest.raises(FileError, match="cut short"):
+            allocated(tmp_path, "first", keep_profile=True)
+        assert (tmp_path / "trace.jsonl").read_bytes() == content
+    allocated(tmp_path, "first", keep_profile=False)
     assert [event["event"] for event in tracing.read(tmp_path)] == ["run.started", "decision.made"]

@@ -11,6 +11,7 @@ import click
 
 from layerlens_core.cli import allocate, apply, demo, explain, export, plan, plugins, profile, scenarios
 from layerlens_core.cli.comparing import command as compare
+from layerlens_core.cli.differing import command as diff
 from layerlens_core.cli.terminal import apart, shown_lines, writes_anything
 from layerlens_core.errors import LayerLensError
 
@@ -85,7 +86,7 @@ def main(blocked: tuple[str, ...]) -> None:
 
 
 main.params.append(_traceback_option())
-for module in (demo, plan, profile, allocate, explain, compare, apply, export, plugins, scenarios):
+for module in (demo, plan, profile, allocate, explain, diff, compare, apply, export, plugins, scenarios):
     main.add_command(module.command)
     for command in (module.command, *getattr(module.command, "commands", {}).values()):
         command.params.append(_traceback_option())

@@ -116,7 +116,7 @@ profile_options = _several(
         help="Then train adapters for a share of the run, such as 10%, or for so many steps: for cores, along the "
         "update's leading singular vectors, and for the metric loss_change.",
     ),
-    click.option("--warm-up-rank", type=click.IntRange(1), help="Of these adapters.  [default: 64]"),
+    click.option("--warm-up-rank", type=click.IntRange(1), help="Of these adapters.  [default: 128]"),
     click.option(
         "--warm-up-rate", type=click.FloatRange(0, min_open=True), help="Their learning rate.  [default: 0.02 / √rank]"
     ),

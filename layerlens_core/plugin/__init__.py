@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from layerlens_core.adaptation.config import Entry as Entry
     from layerlens_core.adaptation.config import lora_config as lora_config
     from layerlens_core.adaptation.cores.form import LowRankForm as LowRankForm
+    from layerlens_core.adaptation.initialisation import set_along as set_along
     from layerlens_core.adaptation.side_module import SideModule as SideModule
     from layerlens_core.allocation.apportionment import Apportionment as Apportionment
     from layerlens_core.allocation.apportionment import Claim as Claim
@@ -81,6 +82,7 @@ if TYPE_CHECKING:
     from layerlens_core.profiling.warming.train import warm_up as warm_up
     from layerlens_core.tracing import candidate_refused as candidate_refused
     from layerlens_core.tracing import certificate_found as certificate_found
+    from layerlens_core.tracing import plugin_told as plugin_told
     from layerlens_core.tracing import thresholds_set as thresholds_set
     from layerlens_core.values.candidates import CandidateSet as CandidateSet
     from layerlens_core.values.candidates import Target as Target
@@ -155,11 +157,12 @@ _HOMES = {
     "allocation.budget": ("Budget", "readable"),
     "allocation.build": ("coverage",),
     "plugin.contract": ("check_decisions",),
-    "tracing": ("candidate_refused", "certificate_found", "thresholds_set"),
+    "tracing": ("candidate_refused", "certificate_found", "plugin_told", "thresholds_set"),
     # For metrics that run the model.
     "plugin.active": ("ActiveProfile",),
     "adaptation.attach": ("temporary_lora",),
     "adaptation.attached": ("lora_layers",),
+    "adaptation.initialisation": ("set_along",),
     "profiling.hooks.gathered": ("mean_gradients", "mean_gradients_of_parts", "input_moments", "plain_weight"),
     "profiling.hooks.moments": ("Moments",),
     "profiling.model.devices": ("input_device",),

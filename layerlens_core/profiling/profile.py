@@ -208,7 +208,7 @@ def profile_with(
     )
     context = _active_profile(model, inventory, used, measured, options, task, report, metrics[0])
     context = evolve(context, progress=_reporting(report, "warm-up"))
-    result = with_warm_up(result, context, options.warm_up, workers)
+    result = with_warm_up(result, context, options.warm_up, workers, measured.subspace)
     tracing.profile_finished(result)
     for each in result.scores:
         tracing.metric_scored(each)
@@ -283,7 +283,8 @@ def _measured(
         group_size=options.group,
         micro_batch=options.micro_batch,
         sketch_columns=COLUMNS if options.scores != "exact" and needs else 0,
-        directions=options.directions is not None,
+        # A warm-up starts along them; sketches of norms give none.
+        directions=options.directions is not None or (options.warm_up is not None and options.scores == "exact"),
         seed=options.seed,
         stages=tuple(stages(len(samples), options.group)) if options.samples == "auto" else (),
         compile=tuple(layer.name for layer in inventory.layers) if options.compile else (),

@@ -70,6 +70,7 @@ class WarmUp:
     samples: with labels, which the batches were drawn from.
     rate: the largest learning rate.
     batch: samples a step.
+    start: of A: along the leading right singular vectors of the mean gradient, or at random.
     seconds: that it took.
     peak: bytes of device memory at most, the model included; 0 where that is not known.
     digest: sha256 of ``subspace.safetensors``, in hexadecimal.
@@ -80,6 +81,7 @@ class WarmUp:
     samples: int
     rate: float
     batch: int
+    start: Literal["gradient", "random"]
     seconds: float
     peak: int
     digest: str

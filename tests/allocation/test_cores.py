@@ -19,7 +19,9 @@ PLAIN = profile_of([float(i + 1) for i in range(12)])
 ONE = sum(m.in_features + m.out_features for layer in PLAIN.inventory.layers for m in layer.modules)
 WARMED = attrs.evolve(
     PLAIN,
-    warm_up=WarmUp(steps=70, rank=64, samples=100, rate=2e-3, batch=32, seconds=1.0, peak=0, digest="a" * 64),
+    warm_up=WarmUp(
+        steps=70, rank=64, samples=100, rate=2e-3, batch=32, start="gradient", seconds=1.0, peak=0, digest="a" * 64
+    ),
 )
 
 

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from layerlens_core import tracing
 from layerlens_core.allocation.explanation import explain, find_layer
 from layerlens_core.cli.tables import common_prefix, describe_sizes
 from layerlens_core.errors import PlanError
+from layerlens_core.files.trace.lines import written
 from layerlens_core.values.plan import Plan
 
 LAYER = "bert.encoder.layer.2"
@@ -134,9 +136,11 @@ def test_nothing_is_said_to_be_written_where_nothing_is(layerlens: Any, there: P
 
 def test_what_a_strategy_writes_is_not_taken_for_markup(layerlens: Any, run: Callable[..., Path]) -> None:
     there = run()
-    trace = (there / "trace.jsonl").read_text().replace('"reason": "utility', '"reason": "[/] in [red]brackets[/red]')
-    assert "[red]" in trace
-    (there / "trace.jsonl").write_text(trace)
+    events = tracing.read(there)
+    for event in events:
+        if event["event"] == "decision.made":
+            event["reason"] = "[/] in [red]brackets[/red]"
+    (there / "trace.jsonl").write_text(written(events))
     assert "[/] in [red]brackets[/red]" in layerlens.ok("explain", there, "0").stdout
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from installed import Python, environment
+from layerlens_core import tracing
+from layerlens_core.files.trace.lines import written
 
 LOUD = """
 import atexit, os, subprocess, threading, time
@@ -107,10 +109,10 @@ def _rebind(there: Path) -> None:
     plan["fingerprint"] = Profile.load(there).inventory.fingerprint
     (there / "plan.json").write_text(json.dumps(plan))
     trace = there / "trace.jsonl"
-    events = [json.loads(line) for line in trace.read_text().splitlines()]
+    events = tracing.read_what_is_there(there).events
     assert before != Plan.load(there).id
     events[-2 if events[-1]["event"] == "run.finished" else -1]["plan_id"] = Plan.load(there).id
-    trace.write_text("".join(json.dumps(event) + "\n" for event in events))
+    trace.write_text(written(events))
 
 
 def printed(*arguments: object, stdout: Any = subprocess.PIPE, **variables: str) -> subprocess.CompletedProcess[bytes]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from layerlens_core import tracing
 from layerlens_core.values.costs import Limits
 from layerlens_core.values.plan import Plan
 from layerlens_core.values.profile import Profile
@@ -138,7 +139,7 @@ def test_a_classifier_of_other_classes_gets_a_new_head(
 
 
 def test_the_trace_records_what_was_asked_for(layerlens: Any, finished_runs: dict[str, Path]) -> None:
-    first = json.loads((finished_runs["bert-classifier"] / "trace.jsonl").read_text().splitlines()[0])
+    first = tracing.read(finished_runs["bert-classifier"])[0]
     assert (first["event"], first["command"]) == ("run.started", "plan")
     assert first["arguments"]["seed"] == "0"
     assert first["arguments"]["budgets"] == ["params=r=2"]

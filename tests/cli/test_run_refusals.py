@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from layerlens_core.files.trace.lines import written
+
 
 def _needed(command: str, tmp_path: Path) -> tuple[object, ...]:
     """Options without which a command on a run does not start."""
@@ -91,11 +93,13 @@ def test_files_that_are_damaged_or_of_another_version_are_named(
     ("trace", "said"),
     [
         (None, "trace.jsonl does not exist"),
-        ("", "is not the trace of"),
+        ("", "is empty"),
         ("{}\n", "line 1, is no event of a trace"),
         ("[]\n", "line 1, is no event of a trace"),
         ('{"event": "plan.ma', "line 1, is not valid JSON"),
-        ('{"event": "plan.made", "plan_id": "another"}\n', "is not the trace of"),
+        ('{"event": "run.started", "command": "plan"}\n', "an earlier LayerLens wrote it"),
+        ('{"event": "trace.opened", "schema": "layerlens/trace", "version": 0}\n', "is of version 0; this LayerLens"),
+        (written([]), "is not the trace of"),
     ],
 )
 def test_a_trace_that_is_not_the_plans_is_named(

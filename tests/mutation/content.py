@@ -4,6 +4,7 @@ import json
 import random
 from collections.abc import Callable
 
+from layerlens_core.files.trace.lines import seal
 from mutation.values import changed
 
 #: Marks of byte order, ends of lines, and what JSON and CSV mean something by.
@@ -60,6 +61,13 @@ def as_lines(content: bytes, pick: random.Random) -> bytes:
     elif lines[at].strip():
         lines[at] = _written(changed(json.loads(lines[at]), pick))
     return b"\n".join(lines)
+
+
+def as_lines_sealed_again(content: bytes, pick: random.Random) -> bytes:
+    """As `as_lines`, of a trace that is sealed anew, so that its events are looked at."""
+    *lines, _seal, _end = content.split(b"\n")
+    body = as_lines(b"\n".join(lines), pick) + b"\n"
+    return body + seal(body).encode()
 
 
 def as_safetensors(content: bytes, pick: random.Random) -> bytes:

@@ -22,6 +22,7 @@ from layerlens_core.allocation.explanation import explain
 from layerlens_core.cli.tables import print_explanation, print_plan
 from layerlens_core.files import run as files
 from layerlens_core.files.directions import Source, read_directions, write_directions
+from layerlens_core.files.trace import lines
 from layerlens_core.profiling.engine.checkpoint import Checkpoint, State
 from layerlens_core.profiling.engine.ledger import Ledger
 from layerlens_core.profiling.engine.schedule import Composition
@@ -29,7 +30,7 @@ from layerlens_core.profiling.profile import profile
 from layerlens_core.profiling.warming.options import WarmUpOptions
 from layerlens_core.values.plan import Plan, load_run
 from layerlens_core.values.profile import Profile
-from mutation.content import Mutation, as_json, as_lines, as_safetensors, bytewise
+from mutation.content import Mutation, as_json, as_lines, as_lines_sealed_again, as_safetensors, bytewise
 
 
 @frozen(kw_only=True)
@@ -138,10 +139,10 @@ def trace_reader(root: Path) -> Reader:
         return tracing.read(run)
 
     def again(events: list[dict[str, Any]], place: Path) -> list[dict[str, Any]]:
-        (place / files.TRACE).write_bytes(b"".join(json.dumps(event).encode() + b"\n" for event in events))
+        (place / files.TRACE).write_text(lines.written(events), encoding="utf-8")
         return tracing.read(place)
 
-    targets = {files.TRACE: (as_lines, as_lines, as_lines, bytewise)}
+    targets = {files.TRACE: (as_lines_sealed_again, as_lines_sealed_again, as_lines, bytewise)}
     return Reader(folder=a_run(root / "run"), targets=targets, read=read, same=as_text, again=again)
 
 

@@ -29,7 +29,7 @@ class Falls:
         """By module, in nats."""
         return {name: float(total) for name, total in self._sums.items()}
 
-    def before(self, adapters: Adapters) -> None:
+    def before(self, adapters: Adapters, loss: Tensor) -> None:
         """Keep parameters and their gradients."""
         self._before = {
             name: [(part.detach().clone(), part.grad.clone()) for part in parts if part.grad is not None]

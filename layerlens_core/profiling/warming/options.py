@@ -10,8 +10,9 @@ from attrs import field, frozen
 
 from layerlens_core.errors import DataError, brief
 
-#: The rank of a warm-up, where none is asked for: what it finds serves cores up to this size.
-RANK = 64
+#: The rank of a warm-up, where none is asked for: what it finds serves cores up to this size. Of 16, 64, 128 and 256
+#: it is the best at LoRA-equivalent budgets of 1/4 and 1 (docs/evidence.md, "Cores").
+RANK = 128
 #: Steps below which an update hardly spans anything.
 FEW = 10
 #: The run that a share is of: as `layerlens_core.comparison.options` has it.
@@ -28,8 +29,9 @@ class WarmUpOptions:
 
     length: a share of the run, such as ``"10%"``, or a number of steps.
     rank: of every module, at most the smaller of its widths.
-    rate: the learning rate once it has risen; None takes 0.02 / √rank. On a 24 M-parameter Llama with α/r = 2 whole
-        runs were best at about 1e-2 for ranks 1 to 4, 5e-3 for 16 and 2.5e-3 for 64, so the best falls as rank^-½.
+    rate: the learning rate once it has risen; None takes 0.04 / √rank, at which a 24 M-parameter Llama with α/r = 2
+        learns the most in a tenth of a run, and a quarter of that, and so on, where the loss does not fall
+        (`layerlens_core.profiling.warming.profiled`).
     epochs: of the run, through the profiled samples.
     batch: samples a step, of the run and of the warm-up.
     folder: where ``subspace.safetensors`` is written: the run's directory.
@@ -109,7 +111,7 @@ class WarmUpOptions:
     @property
     def learning_rate(self) -> float:
         """The rate once it has risen."""
-        return 0.02 / math.sqrt(self.rank) if self.rate is None else self.rate
+        return 0.04 / math.sqrt(self.rank) if self.rate is None else self.rate
 
     def run_on(self, samples: int) -> int:
         """Steps of the whole run on so many samples, as a comparison counts them."""

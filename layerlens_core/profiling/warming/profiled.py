@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 import torch
 from attrs import define, evolve, field
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from layerlens_core.errors import ModelError, NonFiniteError
-from layerlens_core.files.directions import Pair, write_directions
+from layerlens_core.files.directions import Pair, Subspace, write_directions
 from layerlens_core.plugin.active import ActiveProfile
 from layerlens_core.profiling.distributed.workers import Workers
 from layerlens_core.profiling.model.devices import input_device
@@ -20,7 +21,7 @@ from layerlens_core.profiling.warming.expense import FIRST_STEPS, expense, remai
 from layerlens_core.profiling.warming.falls import Falls
 from layerlens_core.profiling.warming.options import WarmUpOptions
 from layerlens_core.profiling.warming.train import Adapters, WarmUpRecipe, labelled, warm_up
-from layerlens_core.profiling.warming.update import vectors_of_update
+from layerlens_core.profiling.warming.update import decomposed
 from layerlens_core.values.profile import Profile, Task, WarmUp
 from layerlens_core.values.scores import RawScores
 
@@ -28,6 +29,9 @@ from layerlens_core.values.scores import RawScores
 METRIC = "loss_change"
 #: Steps over which the rate rises; of a short warm-up a quarter.
 _RISING = 5
+#: The least part of its first loss that a warm-up has to lose; one that loses less is done again at a quarter of the
+#: rate, so often in all. On a MiniLM a rate that suits a Llama leaves a classifier at chance from the first steps on.
+_LEAST_FALL, _SLOWER, _TRIES = 0.01, 4, 3
 _OF = "the warm-up"
 
 
@@ -42,7 +46,13 @@ def check_warm_up(options: WarmUpOptions | None, model: PreTrainedModel, samples
     options.check(sum(count_labels(sample, task) > 0 for sample in samples))
 
 
-def with_warm_up(result: Profile, context: ActiveProfile, options: WarmUpOptions | None, workers: Workers) -> Profile:
+def with_warm_up(
+    result: Profile,
+    context: ActiveProfile,
+    options: WarmUpOptions | None,
+    workers: Workers,
+    gradient: Subspace,
+) -> Profile:
     """The profile with a record of its warm-up, and with scores of the metric ``loss_change`` unless it has some.
 
     The first worker trains, and writes ``subspace.safetensors``. The model is left as it was.
@@ -51,13 +61,15 @@ def with_warm_up(result: Profile, context: ActiveProfile, options: WarmUpOptions
     context: what a metric gets.
     options: None for no warm-up.
     workers: who share the work.
+    gradient: leading singular vectors of mean gradients, by module, whose right ones A starts along; empty where the
+        pass gave none.
 
     Raises `DataError`, `NonFiniteError` or `ScoreError` where the warm-up cannot be done, or diverges.
     """
     if options is None:
         return result
     record, shares = workers.first(
-        workers.agreed(lambda: _warmed(result, context, options) if workers.rank == 0 else None)
+        workers.agreed(lambda: _warmed(result, context, options, gradient) if workers.rank == 0 else None)
     )
     scores = RawScores(metric=METRIC, unit="1", granularity="module", values=shares, reduction="sum")
     kept = (scores,) if METRIC not in {each.metric for each in result.scores} else ()
@@ -66,19 +78,34 @@ def with_warm_up(result: Profile, context: ActiveProfile, options: WarmUpOptions
 
 @define(eq=False)
 class _Watch(Falls):
-    """Adds up falls, and keeps the update's singular vectors at the end."""
+    """Adds up falls, and keeps the losses, and the update's singular vectors at the end."""
 
     vectors: dict[str, Pair] = field(factory=dict)
+    losses: list[Tensor] = field(factory=list)
+
+    def before(self, adapters: Adapters, loss: Tensor) -> None:
+        """Keep the batch's loss too."""
+        super().before(adapters, loss)
+        self.losses.append(loss)
+
+    @property
+    def fall(self) -> float:
+        """By which part of its mean over the first fifth of the steps the loss is lower over the last fifth."""
+        some = max(1, len(self.losses) // 5)
+        first, last = (float(torch.stack(part).mean()) for part in (self.losses[:some], self.losses[-some:]))
+        return 1 - last / first
 
     def end(self, adapters: Adapters) -> None:
         """Decompose every module's update. Raises `NonFiniteError`."""
         for name, (a, b) in adapters.items():
             if not bool(torch.isfinite(a).all() and torch.isfinite(b).all()):
                 raise NonFiniteError(f"the update of {name} is not finite after {_OF}; give it a lower rate")
-            self.vectors[name] = vectors_of_update(a, b)
+            self.vectors[name] = decomposed(a, b).vectors
 
 
-def _warmed(result: Profile, context: ActiveProfile, options: WarmUpOptions) -> tuple[WarmUp, dict[str, float]]:
+def _warmed(
+    result: Profile, context: ActiveProfile, options: WarmUpOptions, gradient: Subspace
+) -> tuple[WarmUp, dict[str, float]]:
     """Train, write the subspaces, and record what it took; every module's share of the fall in loss beside it."""
     samples = labelled(context, _OF, options.batch)
     steps = options.steps_on(len(samples))
@@ -91,15 +118,13 @@ def _warmed(result: Profile, context: ActiveProfile, options: WarmUpOptions) -> 
     options.say(f"warm-up: {options.figures(len(samples))}; {planned.sentence}")
     if doubt := options.doubt(len(samples)):
         options.say(doubt)
-    watch, clock = _Watch(), _Clock(context, options)
     device = input_device(context.model)
     on_gpu = device.type == "cuda"
     if on_gpu:
         torch.cuda.reset_peak_memory_stats(device)
     began = time.perf_counter()
-    with untouched(context.model), checkpointing_kept(context.model):
-        warm_up(evolve(context, progress=clock.tell), samples, recipe, watch, of=_OF)
-        shares = watch.shares(_OF)
+    watch, rate = _trained(context, samples, recipe, options, gradient)
+    shares = watch.shares(_OF)
     seconds = time.perf_counter() - began
     assert options.folder is not None  # `WarmUpOptions.of`
     digest = write_directions(
@@ -107,9 +132,37 @@ def _warmed(result: Profile, context: ActiveProfile, options: WarmUpOptions) -> 
         samples=len(samples), source="warm-up",
     )  # fmt: skip
     return WarmUp(
-        steps=steps, rank=options.rank, samples=len(samples), rate=options.learning_rate, batch=options.batch,
-        seconds=seconds, peak=torch.cuda.max_memory_allocated(device) if on_gpu else 0, digest=digest,
+        steps=steps, rank=options.rank, samples=len(samples), rate=rate, batch=options.batch,
+        start="gradient" if gradient else "random", seconds=seconds,
+        peak=torch.cuda.max_memory_allocated(device) if on_gpu else 0, digest=digest,
     ), shares  # fmt: skip
+
+
+def _trained(
+    context: ActiveProfile,
+    samples: Sequence[Sample],
+    recipe: WarmUpRecipe,
+    options: WarmUpOptions,
+    gradient: Subspace,
+) -> tuple[_Watch, float]:
+    """What looked on, and the rate: lower than asked for where nobody asked for one and the loss did not fall."""
+    along = {name: torch.as_tensor(pair.right) for name, pair in gradient.items()}
+    tries = _TRIES if options.rate is None else 1
+    for attempt in range(1, tries + 1):
+        watch, clock = _Watch(), _Clock(context, options)
+        try:
+            with untouched(context.model), checkpointing_kept(context.model):
+                warm_up(evolve(context, progress=clock.tell), samples, recipe, watch, of=_OF, along=along)
+            failed = "did not fall" if watch.fall < _LEAST_FALL else ""
+        except NonFiniteError:
+            if attempt == tries:
+                raise
+            failed = "diverged"
+        if not failed or attempt == tries:
+            break
+        recipe = evolve(recipe, rate=recipe.rate / _SLOWER)
+        options.say(f"warm-up: the loss {failed}; once more at a rate of {recipe.rate:.3g}")
+    return watch, recipe.rate
 
 
 @define(eq=False)

@@ -64,8 +64,8 @@ class WarmUpRecipe:
 class Watch(Protocol):
     """What looks on while adapters train, and once they are trained."""
 
-    def before(self, adapters: Adapters) -> None:
-        """The step's gradients are there, not yet clipped, and nothing has moved."""
+    def before(self, adapters: Adapters, loss: Tensor) -> None:
+        """The step's gradients are there, not yet clipped, and nothing has moved; the loss is the batch's mean."""
 
     def after(self, adapters: Adapters) -> None:
         """The step is done; gradients are clipped."""
@@ -76,7 +76,7 @@ class Watch(Protocol):
 
 def warm_up(
     context: ActiveProfile, samples: Sequence[Sample], recipe: WarmUpRecipe, watch: Watch, *, of: str,
-    repeat: int = 0, repeats: int = 1,
+    repeat: int = 0, repeats: int = 1, along: Mapping[str, Tensor] | None = None,
 ) -> None:  # fmt: skip
     """Train adapters on all modules that are scored, and heads beside them; all of it is gone afterwards.
 
@@ -89,11 +89,13 @@ def warm_up(
     of: what an error calls it, such as ``the warm-up``.
     repeat: the number of this warm-up, which with the context's seed draws adapters and batches.
     repeats: how many there are, for progress.
+    along: by module, directions [k, in] that the first rows of A start along, the leading one first; the other rows,
+        and those of other modules, are drawn.
 
     Raises `NonFiniteError` where it diverges.
     """
     # Of a room beside this one, which imports PEFT: that takes seconds, and only here it is needed.
-    from layerlens_core.plugin import lora_layers, temporary_lora
+    from layerlens_core.plugin import lora_layers, set_along, temporary_lora
 
     seed = context.seed * repeats + repeat
     torch.manual_seed(seed)
@@ -109,11 +111,14 @@ def warm_up(
             name: (layers[name].lora_A["default"].weight, layers[name].lora_B["default"].weight)
             for name in context.modules
         }
+        for name, directions in (along or {}).items():
+            if name in adapters:
+                set_along(adapters[name][0].data, directions)
         optimizer = torch.optim.AdamW(trained, lr=recipe.rate, weight_decay=0.0)
         for step, chosen in enumerate(drawn_batches(samples, recipe.batch, steps, generator)):
             optimizer.param_groups[0]["lr"] = recipe.rate_at(step, steps)
-            context = _gradients(context, chosen, optimizer, f"{of} is {{loss}} in step {step}")
-            watch.before(adapters)
+            context, loss = _gradients(context, chosen, optimizer, f"{of} is {{loss}} in step {step}")
+            watch.before(adapters, loss)
             torch.nn.utils.clip_grad_norm_(trained, recipe.clip)
             optimizer.step()
             watch.after(adapters)
@@ -123,29 +128,29 @@ def warm_up(
 
 def _gradients(
     context: ActiveProfile, samples: Sequence[Sample], optimizer: torch.optim.Optimizer, told: str
-) -> ActiveProfile:
+) -> tuple[ActiveProfile, Tensor]:
     """The gradient of the samples' mean loss, anew in half as large micro-batches where memory runs out.
 
     Adapters keep more than the frozen pass did, by which micro-batches were measured.
 
-    Returns the context, with the micro-batch that fits. Raises as `add_gradients`.
+    Returns the context, with the micro-batch that fits, and the loss. Raises as `add_gradients`.
     """
     while True:
         optimizer.zero_grad()
         try:
-            add_gradients(context, samples, told)
+            loss = add_gradients(context, samples, told)
         except torch.OutOfMemoryError:
             if context.micro_batch == 1:
                 raise
         else:
-            return context
+            return context, loss
         context = evolve(context, micro_batch=max(1, min(context.micro_batch, len(samples)) // 2))
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
 
-def add_gradients(context: ActiveProfile, samples: Sequence[Sample], told: str) -> None:
-    """Add the gradient of the samples' mean loss to what requires one.
+def add_gradients(context: ActiveProfile, samples: Sequence[Sample], told: str) -> Tensor:
+    """Add the gradient of the samples' mean loss to what requires one, and give that loss, a scalar.
 
     context: what the metric got.
     samples: with labels.
@@ -153,12 +158,15 @@ def add_gradients(context: ActiveProfile, samples: Sequence[Sample], told: str) 
 
     Raises `NonFiniteError`.
     """
+    total = torch.zeros((), dtype=torch.float64)
     for batch in on_device(samples, context):
         with torch.enable_grad():
             loss = per_sample_losses(context.model, batch, context.task).sum() / len(samples)
         if not torch.isfinite(loss):
             raise NonFiniteError(f"the loss of {told.format(loss=float(loss.detach()))}")
         torch.autograd.backward(loss)
+        total = total.to(loss.device) + loss.detach()
+    return total
 
 
 def labelled(context: ActiveProfile, metric: str, fewest: int) -> list[Sample]:

@@ -30,7 +30,7 @@ class Sensitivity:
 
     averages: dict[str, list[tuple[Tensor, Tensor]]] = field(factory=dict)
 
-    def before(self, adapters: Adapters) -> None:
+    def before(self, adapters: Adapters, loss: Tensor) -> None:
         """Take in θ and ∇θ."""
         for name, parts in adapters.items():
             old = self.averages.get(name) or [(torch.zeros_like(part), torch.zeros_like(part)) for part in parts]

@@ -2,10 +2,12 @@
 
     python tests/benchmarks/study/cores.py gsm8k --models DIR --data DIR --out DIR --device cuda [--compile]
 
-Sources: ``warm-SHARE``, the update of LoRA after so many of the run's steps, and with ``+continued`` cores that start
-as it; ``gradient``; ``weights``; ``random``; ``lora``; and ``lora+SHARE``, with so many more steps, at the rate of
-``lora``. Every seed has a warm-up of its own; rates are found with seed 0. Results lie in ``OUT/TASK/compare`` too, and
-subspaces in ``OUT/TASK/subspaces``, so that a call that was cut off goes on. `cores_summary.py OUT …` makes the tables.
+Sources: ``warm-SHARE``, the update of LoRA after so many of the run's steps, which may name its rank, its rate and how
+it starts (``warm-0.1:rank=16:rate=1e-2:aligned``), and with ``+continued`` cores that start as the update, with
+``+sized`` as large as its energy says; ``gradient``; ``weights``; ``random``; ``lora``; and ``lora+SHARE``, with so
+many more steps, at the rate of ``lora``. Every seed has a warm-up of its own; rates are found with seed 0. Results lie
+in ``OUT/TASK/compare`` too, and subspaces in ``OUT/TASK/subspaces``, so that a call that was cut off goes on.
+`cores_summary.py OUT …` makes the tables.
 """
 
 import json
@@ -16,8 +18,9 @@ from typing import Any
 import attrs
 import torch
 from begin import begun, parser_of
-from cores_arms import CONTINUED, budgets_of, core_arm, lora_arm
-from cores_subspaces import gradient, name_of, steps_of, warm_ups
+from cores_arms import budgets_of, core_arm, lora_arm
+from cores_sources import Source
+from cores_subspaces import gradient, steps_of, warm_ups
 
 from layerlens_core.comparison.jobs.local import run_local
 from layerlens_core.comparison.jobs.store import ResultStore
@@ -84,8 +87,10 @@ class Study:
 def main(arguments):
     torch.manual_seed(0)
     began = time.monotonic()
-    study, made, scores = begin(arguments)
     sources = arguments.sources.split(",")
+    if any(source.startswith("lora+") for source in sources) and "lora" not in sources:
+        raise SystemExit("lora+SHARE trains at the rate of lora, so name lora among the sources too")
+    study, made, scores = begin(arguments)
     arms = {seed: arms_of(study, sources, seed, made, scores) for seed in made}
     curves = find_rates(
         [arm for arm in arms[0] if "lora+" not in arm.name], study.schedule, study.setting.id,
@@ -109,18 +114,21 @@ def begin(arguments):
     testbed = prepare_testbed(task.model, task.kind, task.training, task.held_out, compile=arguments.compile)
     setting = setting_of(testbed)
     schedule = CompareOptions(epochs=task.epochs, steps=steps, batch=batch).schedule(len(task.training))
-    folder = Path(arguments.subspaces or out / "subspaces")
-    along = gradient(testbed, arguments, folder)
-    sources = {source.partition(CONTINUED)[0] for source in arguments.sources.split(",")}
+    arguments.subspaces = arguments.subspaces or out / "subspaces"
+    along = gradient(testbed, arguments)
+    sources = {name.partition("+")[0]: Source.of(name) for name in arguments.sources.split(",") if name[:4] != "lora"}
     made = {seed: {} for seed in sorted({0, *range(arguments.first_seed, arguments.seeds)})}
-    for source in sorted(sources):
-        if source.startswith("warm-"):
-            found = warm_ups(testbed, schedule, float(source.removeprefix("warm-")), list(made), arguments, folder)
-            for seed, each in found.items():
-                made[seed][source] = each
-        elif source == "gradient":
-            made = {seed: {**known, source: along} for seed, known in made.items()}
-    named = {name_of(source, seed, arguments): each for seed, known in made.items() for source, each in known.items()}
+    for name, source in sorted(sources.items()):
+        if source.share:
+            for seed, each in warm_ups(testbed, schedule, source, list(made), along, arguments).items():
+                made[seed][name] = each
+        elif name == "gradient":
+            made = {seed: {**known, name: along} for seed, known in made.items()}
+    named = {
+        sources[name].recipe(seed, arguments.profiled): each
+        for seed, known in made.items()
+        for name, each in known.items()
+    }
     runner = Runner(
         testbed=testbed,
         subspaces={name: each.subspace for name, each in named.items()},
@@ -141,10 +149,9 @@ def arms_of(study, sources, seed, made, scores):
             budgets = budgets_of(f"{arguments.budgets},{arguments.more_budgets}")
             arms += [lora_arm(testbed, source, budget, scores) for budget in budgets]
             continue
-        found = made[seed].get(source.partition(CONTINUED)[0])
+        found = made[seed].get(source.partition("+")[0])
         for budget in budgets_of(arguments.budgets):
-            subspace = None if found is None else found.subspace
-            arms.append(core_arm(testbed, source, budget, seed, subspace, arguments))
+            arms.append(core_arm(testbed, source, budget, seed, found, arguments.profiled))
     return [arm for arm in arms if any(arm.sizes.values())]
 
 
@@ -197,8 +204,6 @@ if __name__ == "__main__":
     parser.add_argument("--more-budgets", default=MORE, help="of LoRA alone")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--warm-rank", type=int, default=64)
-    parser.add_argument("--warm-rate", type=float, default=5e-3)
     parser.add_argument("--profiled", type=int, default=512, help="samples of the mean gradient")
     parser.add_argument("--steps", type=int, default=None, help="of a whole run, instead of three epochs")
     parser.add_argument("--subspaces", default="", help="where they are kept; by default in OUT/TASK")

@@ -1,13 +1,13 @@
 """Arms at LoRA-equivalent budgets, below rank 1 too: cores in a subspace, and LoRA."""
 
+import heapq
 import math
 from fractions import Fraction
 
-from cores_subspaces import SCALE, name_of
+from cores_sources import CONTINUED, SIZED, Source
+from cores_subspaces import SCALE
 
 from layerlens_core.values.comparison import Arm
-
-CONTINUED = "+continued"
 
 
 def modules_of(testbed):
@@ -15,33 +15,61 @@ def modules_of(testbed):
     return [module for layer in testbed.inventory.layers for module in layer.modules]
 
 
-def core_arm(testbed, source, budget, seed, subspace, arguments):
-    """Cores in every module, of ⌊√(r (in + out))⌋ or as many directions as there are.
+def core_arm(testbed, name, budget, seed, found, profiled):
+    """Cores in every module, of ⌊√(r (in + out))⌋ or as many directions as there are; or sized by the update's energy.
 
     testbed: with the model.
-    source: of the subspace; with ``+continued`` they start as the update that it was taken from.
+    name: of the source.
     budget: r, a fraction.
     seed: of the runs.
-    subspace: pairs by module; None where there are as many as the module has.
-    arguments: of the script.
+    found: the subspace and its strengths; None where there are as many directions as the module has.
+    profiled: samples of the mean gradient.
     """
-    plain, continued, _ = source.partition(CONTINUED)
-    sizes = {}
-    for module in modules_of(testbed):
-        most = min(module.in_features, module.out_features)
-        if subspace is not None:
-            most = min(most, len(subspace[module.name].left))
-        sizes[module.name] = min(math.isqrt(int(budget * (module.in_features + module.out_features))), most)
-    sizes = {name: size for name, size in sizes.items() if size}
+    source, modules = Source.of(name), modules_of(testbed)
+    most = {module.name: min(module.in_features, module.out_features) for module in modules}
+    if found is not None:
+        most = {module: min(size, len(found.subspace[module].left)) for module, size in most.items()}
+    widths = {module.name: module.in_features + module.out_features for module in modules}
+    sizes = {module: min(math.isqrt(int(budget * width)), most[module]) for module, width in widths.items()}
+    if SIZED in source.marks:
+        sizes = by_energy(found.strengths, sum(size * size for size in sizes.values()), most)
+    sizes = {module: size for module, size in sizes.items() if size}
     return Arm(
-        name=f"core {source}",
+        name=f"core {name}",
         budget=f"r={budget}",
         sizes={"core": sizes},
         scale=SCALE,
         parameters=sum(size * size for size in sizes.values()),
-        subspace=name_of(plain, seed, arguments),
-        start="continued" if continued else "random",
+        subspace=source.recipe(seed, profiled),
+        start="continued" if CONTINUED in source.marks else "random",
     )
+
+
+def by_energy(strengths, parameters, most):
+    """Sizes n of cores that hold the most of Σ σ², greedily by what the next direction adds for its 2 n + 1 entries.
+
+    strengths: singular values by module, descending.
+    parameters: to spend on Σ n².
+    most: the largest size by module.
+    """
+    sizes = dict.fromkeys(strengths, 0)
+
+    def worth(module):
+        size = sizes[module]
+        return -(float(strengths[module][size]) ** 2) / (2 * size + 1)
+
+    left, queue = parameters, [(worth(module), module) for module in strengths if most[module]]
+    heapq.heapify(queue)
+    while queue:
+        _, module = heapq.heappop(queue)
+        cost = 2 * sizes[module] + 1
+        if cost > left:
+            continue
+        sizes[module] += 1
+        left -= cost
+        if sizes[module] < most[module]:
+            heapq.heappush(queue, (worth(module), module))
+    return sizes
 
 
 def lora_arm(testbed, name, budget, scores):

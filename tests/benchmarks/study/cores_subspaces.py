@@ -7,10 +7,12 @@ import hashlib
 import json
 import math
 import time
+from pathlib import Path
 
 import attrs
 import numpy as np
 import torch
+from cores_sources import Source
 
 from layerlens_core.comparison.stacked.block import Block
 from layerlens_core.comparison.stacked.methods.low_rank import A, B
@@ -19,6 +21,7 @@ from layerlens_core.comparison.stacked.train import Room, Training
 from layerlens_core.files.directions import Pair
 from layerlens_core.plugin import ActiveProfile, mean_gradients, plain_weight
 from layerlens_core.profiling.model.frozen import untouched
+from layerlens_core.profiling.warming.update import decomposed
 from layerlens_core.values.comparison import Arm, Job
 
 #: Singular vectors of a mean gradient that are kept.
@@ -44,47 +47,36 @@ class Found:
     scores: dict
 
 
-def name_of(source, seed, arguments):
-    """What a subspace goes by in jobs: its recipe.
-
-    source: ``warm-SHARE``, ``gradient``, ``weights`` or ``random``.
-    seed: of the run.
-    arguments: of the script.
-    """
-    if source.startswith("warm-"):
-        return f"{source} of rank {arguments.warm_rank} at {arguments.warm_rate:g}, seed {seed}"
-    return f"gradient of {arguments.profiled} samples" if source == "gradient" else source
-
-
-def warm_ups(testbed, schedule, share, seeds, arguments, folder):
+def warm_ups(testbed, schedule, source, seeds, along, arguments):
     """Of some seeds, the singular vectors of what LoRA adds after a share of the steps; trained beside each other.
 
     testbed: to train on.
     schedule: of the whole runs.
-    share: of its steps.
+    source: which share, rank and rate.
     seeds: of the runs.
-    arguments: of the script.
-    folder: where they are kept.
+    along: the mean gradient, whose directions LoRA may start along.
+    arguments: of the script, with the folder where subspaces are kept.
     """
-    source = f"warm-{share:g}"
-    missing = [seed for seed in seeds if not _path(folder, name_of(source, seed, arguments)).exists()]
+    folder = Path(arguments.subspaces)
+    paths = {seed: _path(folder, source.recipe(seed, arguments.profiled)) for seed in seeds}
+    missing = [seed for seed, path in paths.items() if not path.exists()]
     if missing:
         began = time.monotonic()
-        block, results, rate = _warmed_up(testbed, steps_of(schedule, share), schedule, missing, arguments)
+        block, results, rate = _warmed_up(testbed, schedule, source, missing, along)
         for at, (seed, result) in enumerate(zip(missing, results, strict=True)):
-            _write(folder, name_of(source, seed, arguments), _updates(block, at))
+            _write(paths[seed], _updates(block, at))
             row = {
-                "source": source, "seed": seed, "steps": result.job.schedule.steps, "rank": arguments.warm_rank,
+                "source": source.subspace, "seed": seed, "steps": result.job.schedule.steps, "rank": source.rank,
                 "rate": rate, "loss": result.loss(testbed.labels), "seconds": result.seconds,
                 "peak": result.peak, "stacked": result.stacked,
             }  # fmt: skip
             with (folder.parent / "warm-ups.jsonl").open("a") as kept:
                 kept.write(json.dumps(row) + "\n")
-            print(f"{source}, seed {seed}: held-out NLL {row['loss']:.4f} at rate {rate:g}", flush=True)
+            print(f"{source.subspace}, seed {seed}: held-out NLL {row['loss']:.4f} at rate {rate:g}", flush=True)
         steps = results[0].job.schedule.steps
         took = time.monotonic() - began
         print(f"warm-up: {len(missing)} runs of {steps} steps in {took:.0f} s", flush=True)
-    return {seed: _read(folder, name_of(source, seed, arguments)) for seed in seeds}
+    return {seed: _read(path) for seed, path in paths.items()}
 
 
 def steps_of(schedule, share):
@@ -92,15 +84,14 @@ def steps_of(schedule, share):
     return max(1, round(share * schedule.steps))
 
 
-def gradient(testbed, arguments, folder):
+def gradient(testbed, arguments):
     """The mean gradient's singular vectors, and GoRA's importance of every module.
 
     testbed: with the samples.
-    arguments: of the script.
-    folder: where it is kept.
+    arguments: of the script, with the folder where subspaces are kept.
     """
-    name = name_of("gradient", 0, arguments)
-    if not _path(folder, name).exists():
+    path = _path(Path(arguments.subspaces), Source.of("gradient").recipe(0, arguments.profiled))
+    if not path.exists():
         began = time.monotonic()
         context = ActiveProfile(
             model=testbed.model, inventory=testbed.inventory,
@@ -115,24 +106,27 @@ def gradient(testbed, arguments, folder):
             weight = plain_weight(context, module).detach()
             arrays |= {f"{module}:left": pair.left, f"{module}:right": pair.right}
             arrays[f"{module}:score"] = (weight.to(mean) * mean).abs().mean().cpu().numpy()
-        _write(folder, name, arrays)
+        _write(path, arrays)
         print(f"gradient: {len(context.samples)} samples in {time.monotonic() - began:.0f} s", flush=True)
-    return _read(folder, name)
+    return _read(path)
 
 
-def _warmed_up(testbed, steps, schedule, seeds, arguments):
+def _warmed_up(testbed, schedule, source, seeds, along):
     """The block of LoRA that was trained, its results, and the rate: halved while a run diverges."""
-    rank = arguments.warm_rank
+    rank, start = source.rank, "gradient" if source.aligned else "random"
     modules = [module for layer in testbed.inventory.layers for module in layer.modules]
     sizes = {module.name: min(rank, module.in_features, module.out_features) for module in modules}
     parameters = sum(sizes[module.name] * (module.in_features + module.out_features) for module in modules)
-    arm = Arm(name="warm-up", budget=f"r={rank}", sizes={"lora": sizes}, scale=SCALE, parameters=parameters)
-    short = attrs.evolve(schedule, steps=steps, warmup=0, judged=256)
-    rate = arguments.warm_rate
+    arm = Arm(
+        name="warm-up", budget=f"r={rank}", sizes={"lora": sizes}, scale=SCALE, parameters=parameters, start=start
+    )
+    directions = {name: torch.as_tensor(pair.right) for name, pair in along.subspace.items()}
+    short = attrs.evolve(schedule, steps=steps_of(schedule, source.share), warmup=0, judged=256)
+    rate = source.rate
     for _ in range(HALVINGS):
         jobs = [Job(arm=arm, rate=rate, seed=WARM_SEED + seed, schedule=short, setting="warm-up") for seed in seeds]
         with untouched(testbed.model):
-            block = Block.of(testbed, jobs)
+            block = Block.of(testbed, jobs, directions)
             results = Training(testbed=testbed, block=block, room=Room(len(jobs))).run()
         if not any(result.diverged for result in results):
             return block, results, rate
@@ -141,16 +135,14 @@ def _warmed_up(testbed, steps, schedule, seeds, arguments):
 
 
 def _updates(block, at):
-    """Singular vectors and values of s · B A of one arm, by QR of both factors."""
+    """Singular vectors and values of s · B A of one arm."""
     arrays = {}
     slots, values = block.parameters.slots, block.parameters.values
     for _, name in block.places:
-        a, b = (slots[f"{name} {part}"].of(values)[at].float() for part in (A, B))
-        (q_b, r_b), (q_a, r_a) = torch.linalg.qr(SCALE * b), torch.linalg.qr(a.T)
-        left, strengths, right = torch.linalg.svd(r_b @ r_a.T)
-        arrays[f"{name}:left"] = (q_b @ left).T.contiguous().cpu().numpy()
-        arrays[f"{name}:right"] = (right @ q_a.T).contiguous().cpu().numpy()
-        arrays[f"{name}:strengths"] = strengths.cpu().numpy()
+        a, b = (slots[f"{name} {part}"].of(values)[at] for part in (A, B))
+        update = decomposed(a, SCALE * b)
+        arrays[f"{name}:left"], arrays[f"{name}:right"] = update.vectors
+        arrays[f"{name}:strengths"] = update.values
     return arrays
 
 
@@ -158,21 +150,20 @@ def _path(folder, name):
     return folder / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.npz"
 
 
-def _write(folder, name, arrays):
-    folder.mkdir(parents=True, exist_ok=True)
-    path = _path(folder, name)
+def _write(path, arrays):
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial.npz")
     np.savez(partial, **arrays)
     partial.replace(path)
 
 
-def _read(folder, name):
-    with np.load(_path(folder, name)) as arrays:
+def _read(path):
+    with np.load(path) as arrays:
         parts = {}
         for key in arrays.files:
             module, part = key.rsplit(":", 1)
             parts.setdefault(part, {})[module] = arrays[key]
     subspace = {module: Pair(left, parts["right"][module]) for module, left in parts["left"].items()}
     if not all(math.isfinite(float(pair.left.sum() + pair.right.sum())) for pair in subspace.values()):
-        raise SystemExit(f"{name} is not finite")
+        raise SystemExit(f"{path} is not finite")
     return Found(subspace, parts.get("strengths", {}), parts.get("score", {}))

@@ -85,7 +85,7 @@ def baseline(source, found):
     source: name of the arm.
     found: what there is.
     """
-    share = source.partition("warm-")[2].partition("+")[0]
+    share = source.partition("warm-")[2].partition("+")[0].partition(":")[0]
     with_more = f"{LORA}+{share}"
     return with_more if share and any(arm == with_more for arm, _ in found) else LORA
 

@@ -61,7 +61,7 @@ def test_directions_have_the_importance_that_pefts_rank_allocator_gives_them(mon
     for _ in range(STEPS):
         moved(model)
         allocator.update_ipt(model)
-        watch.before(adapters(model))
+        watch.before(adapters(model), torch.zeros(()))
         watch.after(adapters(model))
     allocator.mask_to_budget(model, budget=2)
     assert len(scores) == len(WIDTHS)
@@ -76,7 +76,7 @@ def test_averages_are_those_of_the_formula():
     spread = {name: [np.zeros(tuple(part.shape)) for part in parts] for name, parts in adapters(model).items()}
     for _ in range(STEPS):
         moved(model)
-        watch.before(adapters(model))
+        watch.before(adapters(model), torch.zeros(()))
         for name, parts in adapters(model).items():
             for at, part in enumerate(parts):
                 value = np.abs(part.detach().double().numpy() * part.grad.double().numpy())

@@ -82,8 +82,8 @@ def test_of_small_steps_the_falls_add_up_to_the_fall_of_the_loss():
     losses = []
 
     class Watch(Falls):
-        def before(self, adapters):
-            super().before(adapters)
+        def before(self, adapters, loss):
+            super().before(adapters, loss)
             self.note()
 
         def after(self, adapters):

@@ -16,7 +16,7 @@ from layerlens_core.errors import PluginError
 from layerlens_core.plugin.registry import default
 from layerlens_core.values.profile import LEADING, WarmUp
 
-WARM_UP = WarmUp(steps=7, rank=4, samples=8, rate=5e-3, batch=2, seconds=1.0, peak=0, digest="b" * 64)
+WARM_UP = WarmUp(steps=7, rank=4, samples=8, rate=5e-3, batch=2, start="gradient", seconds=1.0, peak=0, digest="b" * 64)
 SOURCES = ("core", "core+warm-up", "core+gradient", "core+weights", "core+random")
 
 

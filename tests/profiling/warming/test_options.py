@@ -86,7 +86,7 @@ def test_numbers_that_train_nothing_are_refused(wrong: dict[str, Any]) -> None:
 
 def test_the_rate_falls_as_the_rank_grows_to_what_was_best() -> None:
     rates = {rank: WarmUpOptions(length=1, rank=rank).learning_rate for rank in (4, 16, 64)}
-    assert rates == pytest.approx({4: 1e-2, 16: 5e-3, 64: 2.5e-3})
+    assert rates == pytest.approx({4: 2e-2, 16: 1e-2, 64: 5e-3})
     assert WarmUpOptions(length=1, rate=1e-3).learning_rate == 1e-3
 
 
@@ -103,7 +103,7 @@ def test_somebody_has_to_say_where_to_write() -> None:
 def test_figures_and_texts_say_what_is_trained() -> None:
     options = WarmUpOptions(length="10%")
     assert options.figures(7500) == (
-        "70 steps of 32 of 7,500 samples (10% of a run of 702: 3 epochs), rank 64, rate 0.0025"
+        "70 steps of 32 of 7,500 samples (10% of a run of 702: 3 epochs), rank 128, rate 0.00354"
     )
     others: tuple[dict[str, Any], ...] = (
         {"length": "11%"}, {"length": 10}, {"rank": 8}, {"rate": 1e-4}, {"batch": 8}, {"epochs": 1.0},

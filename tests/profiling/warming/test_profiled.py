@@ -12,7 +12,7 @@ from torch import Tensor
 
 import zoo
 from layerlens_core.errors import DataError, FileError, LayerLensError, ModelError, NonFiniteError, ScoreError
-from layerlens_core.files.directions import are_orthonormal, read_directions, read_subspace
+from layerlens_core.files.directions import Subspace, are_orthonormal, read_directions
 from layerlens_core.plugin import lora_layers, per_sample_losses, temporary_lora, untouched
 from layerlens_core.profiling.engine.settings import Execution
 from layerlens_core.profiling.profile import ProfileOptions, profile, profile_with
@@ -31,7 +31,7 @@ def warmed(name: str, folder: Path, options: WarmUpOptions = OPTIONS, **others: 
     return profile(build(family, torch.float32), samples(family, count=12), warm_up=options, run=folder, **given)
 
 
-def updates_by_hand(name: str) -> tuple[dict[str, Tensor], dict[str, float]]:
+def updates_by_hand(name: str, along: Subspace) -> tuple[dict[str, Tensor], dict[str, float]]:
     """The same warm-up written out, with a plain optimizer: dense updates, and falls by module."""
     given = active_profile(zoo.find(name), dtype=torch.float32)
     model, steps = given.model, OPTIONS.steps_on(12)
@@ -46,6 +46,9 @@ def updates_by_hand(name: str) -> tuple[dict[str, Tensor], dict[str, float]]:
             module: [layers[module].lora_A["default"].weight, layers[module].lora_B["default"].weight]
             for module in given.modules
         }
+        for module, (a, _) in parts.items():
+            # The norm of a row that `torch.nn.Linear` draws: uniform in ±1/√in.
+            a.data.copy_(torch.as_tensor(along[module].right[: OPTIONS.rank]) / 3**0.5)
         trained = [parameter for parameter in tuned.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=OPTIONS.learning_rate, weight_decay=0.0)
         falls = dict.fromkeys(given.modules, 0.0)
@@ -68,9 +71,10 @@ def updates_by_hand(name: str) -> tuple[dict[str, Tensor], dict[str, float]]:
 
 @pytest.mark.parametrize("name", ["llama", "bert-classifier", "gpt2"])
 def test_subspaces_and_scores_are_those_of_a_run_that_is_written_out(tmp_path: Path, name: str) -> None:
-    run = warmed(name, tmp_path)
-    found = read_directions(tmp_path, fingerprint=run.inventory.fingerprint, source="warm-up")
-    updates, falls = updates_by_hand(name)
+    run = warmed(name, tmp_path, directions=tmp_path)
+    fingerprint = run.inventory.fingerprint
+    found = read_directions(tmp_path, fingerprint=fingerprint, source="warm-up")
+    updates, falls = updates_by_hand(name, read_directions(tmp_path, fingerprint=fingerprint))
     assert found.keys() == updates.keys()
     for module, update in updates.items():
         left, right = (side.astype(np.float64) for side in found[module])
@@ -92,12 +96,13 @@ def test_it_is_recorded_and_its_file_goes_by_the_digest(tmp_path: Path) -> None:
     record = run.warm_up
     assert record is not None
     assert attrs.evolve(record, seconds=0.0, digest="") == attrs.evolve(
-        record, steps=6, rank=4, samples=12, rate=5e-3, batch=4, peak=0, seconds=0.0, digest=""
+        record, steps=6, rank=4, samples=12, rate=5e-3, batch=4, start="gradient", peak=0, seconds=0.0, digest=""
     )
     assert record.seconds > 0
     run.save(tmp_path)
     assert Profile.load(tmp_path) == run
-    found = read_subspace(tmp_path, fingerprint=run.inventory.fingerprint, digest=record.digest)
+    fingerprint = run.inventory.fingerprint
+    found = read_directions(tmp_path, fingerprint=fingerprint, digest=record.digest, source="warm-up")
     assert set(found) == {module.name for module in run.inventory.modules}
     assert all(are_orthonormal(side) for pair in found.values() for side in pair)
 
@@ -205,6 +210,45 @@ def test_divergence_is_told_and_leaves_the_model(tmp_path: Path) -> None:
     huge = attrs.evolve(OPTIONS, rate=1e30)
     refused(NonFiniteError, r"the loss of the warm-up is nan in step \d", tmp_path, warm_up=huge, model=model)
     assert bits(model) == before
+
+
+def test_a_rate_that_teaches_nothing_is_lowered_unless_it_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    falls = iter((-0.1, 0.0, 0.3))
+    monkeypatch.setattr(profiled._Watch, "fall", property(lambda self: next(falls)))
+    lower = attrs.evolve(OPTIONS, rate=None, rank=16, say=said.append)
+    record = warmed("llama", tmp_path / "default", lower).warm_up
+    assert record is not None
+    assert record.rate == lower.learning_rate / 16
+    told = [line for line in said if "once more" in line]
+    assert told == [f"warm-up: the loss did not fall; once more at a rate of {rate}" for rate in (0.0025, 0.000625)]
+    falls = iter((-0.1, 0.3))
+    record = warmed("llama", tmp_path / "asked").warm_up
+    assert record is not None
+    assert record.rate == OPTIONS.rate
+
+
+def test_a_default_rate_that_diverges_is_lowered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(WarmUpOptions, "learning_rate", property(lambda self: 1e30))
+    refused(
+        NonFiniteError, r"the loss of the warm-up is nan", tmp_path,
+        warm_up=attrs.evolve(OPTIONS, rate=None, say=said.append),
+    )  # fmt: skip
+    assert sum("the loss diverged; once more" in line for line in said) == 2
+
+
+@pytest.mark.parametrize(("losses", "fall"), [([4.0, 3, 3, 3, 1], 0.75), ([2.0], 0.0), ([1.0] * 9 + [3], -1.0)])
+def test_the_fall_is_of_fifths(losses: list[float], fall: float) -> None:
+    assert profiled._Watch(losses=[torch.tensor(float(each)) for each in losses]).fall == pytest.approx(fall)
+
+
+def test_sketched_norms_give_no_directions_to_start_along(tmp_path: Path) -> None:
+    record = warmed("llama", tmp_path, scores="sketched").warm_up
+    assert record is not None
+    assert record.start == "random"
 
 
 def test_a_loss_that_does_not_fall_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,1 @@
+"""Audit a run from its files, without the model: does everything follow from what was recorded?"""

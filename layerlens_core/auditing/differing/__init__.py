@@ -1,0 +1,1 @@
+"""What differs between two runs, and which input each change of a decision comes from."""

@@ -1,0 +1,1 @@
+"""``layerlens diff``: two runs beside each other."""
