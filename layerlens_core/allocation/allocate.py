@@ -11,7 +11,7 @@ from layerlens_core.allocation.margins import lacks_margins, too_many, with_marg
 from layerlens_core.allocation.notes.smaller_batch import smaller_batch
 from layerlens_core.allocation.notes.unused import unused
 from layerlens_core.allocation.problem import Problem, pose
-from layerlens_core.errors import PlanError, ScoreError
+from layerlens_core.errors import PlanError
 from layerlens_core.plugin.discovery import OURS
 from layerlens_core.plugin.registry import Registry, default
 from layerlens_core.values.costs import Cost, Training
@@ -183,8 +183,6 @@ def _with_quick_margins(problem: Problem, decisions: tuple[Decision, ...], origi
 def _with_unscored(decisions: Sequence[Decision], profile: Profile) -> tuple[Decision, ...]:
     """Decisions for all layers of the model: those without a score stay frozen, with the reason."""
     decided = {decision.unit: decision for decision in decisions}
-    if not decided:
-        raise ScoreError("no layer has a score, so there is nothing to decide")
     reasons = _unscored_reasons(profile)
     return tuple(
         decided.get(layer.name)

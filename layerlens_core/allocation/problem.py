@@ -11,7 +11,7 @@ from layerlens_core.allocation.abstention import abstention
 from layerlens_core.allocation.budget import Budget, References, readable, spell
 from layerlens_core.allocation.build import build_candidates
 from layerlens_core.allocation.utilities import aggregate
-from layerlens_core.errors import BudgetError, PlanError, nearest
+from layerlens_core.errors import BudgetError, PlanError, ScoreError, nearest
 from layerlens_core.plugin.contract import check_decisions
 from layerlens_core.plugin.protocols import Context, Method, Select
 from layerlens_core.plugin.registry import Registry, default
@@ -108,6 +108,8 @@ def pose(profile: Profile, request: Request, registry: Registry | None = None) -
         combine=registry.load("aggregator", request.aggregator),
         aggregator=request.aggregator,
     )
+    if not utilities.units:  # strategies need not think of it
+        raise ScoreError("no layer has a score, so there is nothing to decide")
     methods = load_methods(registry, _methods_for(profile, request))
     training = request.training
     if training.dtype is None:

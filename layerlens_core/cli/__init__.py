@@ -89,6 +89,7 @@ def main(blocked: tuple[str, ...]) -> None:
 
 main.params.append(_traceback_option())
 for module in (demo, plan, profile, allocate, explain, report, audit, diff, compare, apply, export, plugins, scenarios):
-    module.command.params.append(_traceback_option())
-    module.command.callback = apart(module.command.callback)
     main.add_command(module.command)
+    for command in (module.command, *getattr(module.command, "commands", {}).values()):
+        command.params.append(_traceback_option())
+        command.callback = apart(command.callback)

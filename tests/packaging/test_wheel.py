@@ -139,6 +139,17 @@ def test_what_pages_are_made_of_is_in_the_wheel(built):
     assert files <= set(built.core.names)
 
 
+def test_the_templates_of_plugins_are_in_the_wheel_whole(built):
+    folder = built.sources / "layerlens_core" / "testing" / "templates"
+    files = {
+        path.relative_to(built.sources).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and ".ruff_cache" not in path.parts
+    }
+    assert len(files) >= 18
+    assert files <= set(built.core.names)
+
+
 def test_the_core_wheel_holds_the_extensions_and_is_tagged_for_this_platform(built):
     extensions = {name for name in built.core.names if name.endswith(tuple(EXTENSION_SUFFIXES))}
     kernels = [path.stem for path in (built.sources / "native" / "layerlens_native").glob("*.pyx")]
