@@ -27,6 +27,9 @@ class ProfileArguments:
     data: str
     text_field: str | None
     label_field: str | None
+    prompt_field: str | None
+    completion_field: str | None
+    messages_field: str | None
     task: Task | None
     samples: int | tuple[Literal["auto"], int]
     max_length: int
@@ -146,6 +149,9 @@ def _prepare(model: str, arguments: ProfileArguments, rehearse: "Callable[[Prepa
     options = DataOptions(
         text_field=arguments.text_field,
         label_field=arguments.label_field,
+        prompt_field=arguments.prompt_field,
+        completion_field=arguments.completion_field,
+        messages_field=arguments.messages_field,
         task=arguments.task,
         samples=arguments.samples if isinstance(arguments.samples, int) else arguments.samples[1],
         lazily=not isinstance(arguments.samples, int),

@@ -95,7 +95,7 @@ def data_of(gathered: Gathered, groups: Sequence[Group]) -> dict[str, Any]:
 
     return {
         "schema": "layerlens/report", "version": 1, "run": gathered.name, "architecture": plan.architecture,
-        "plan": plan.id, "budget": list(plan.request.budget),
+        "plan": plan.digest, "budget": list(plan.request.budget),
         "metrics": {each.metric: {"unit": each.unit, "weight": weights.get(each.metric)} for each in profile.scores},
         "module_metrics": [scores.metric for scores in of_modules],
         "groups": [

@@ -102,7 +102,7 @@ def gather(run: Path) -> Gathered:
             )
     except LayerLensError as error:
         lacking.append(f"no frontier and no scores of single modules, as the plan cannot be posed anew: {brief(error)}")
-    recipe = _read(lambda: Recipe.load(run, plan=plan.id), lacking)
+    recipe = _read(lambda: Recipe.load(run, plan), lacking)
     comparison = _read(lambda: _compared(run), lacking)
     return Gathered(
         name=run.resolve().name,

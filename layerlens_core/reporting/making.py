@@ -80,7 +80,7 @@ def _versions(gathered: Gathered) -> Section:
 def _digests(gathered: Gathered) -> Section:
     plan, comparison = gathered.plan, gathered.comparison
     return "Digests", [
-        ("plan", plan.id),
+        ("plan", plan.digest),
         ("model", plan.fingerprint),
         ("data", gathered.profile.data),
         ("directions", plan.directions or ""),

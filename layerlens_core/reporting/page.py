@@ -32,7 +32,7 @@ def page(gathered: Gathered) -> str:
         "page.html",
         version=__version__,
         title=f"{plan.architecture}: a plan for {' '.join(plan.request.budget) or 'no budget'}",
-        subtitle=f"LayerLens report of the run {gathered.name}, plan {plan.id}",
+        subtitle=f"LayerLens report of the run {gathered.name}, plan {plan.digest[:16]}",
         policy=_policy(style, script),
         style=Markup(style),
         script=Markup(script),

@@ -13,6 +13,6 @@ def export(request: ExportRequest) -> tuple[Path, ...]:
     require_causal(request.plan, "example-name")
     keys = {"base_model": request.base, "adapter": str(request.out.resolve())}
     written = request.adapter()
-    path = write_keys(request.out / FILE_NAME, keys, f"LayerLens plan {request.plan.id}")
+    path = write_keys(request.out / FILE_NAME, keys, f"LayerLens plan {request.plan.digest[:16]}")
     request.say(f"train with the keys of {path}")
     return (*written, path)
