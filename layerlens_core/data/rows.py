@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from attrs import define, field, frozen
 
-from layerlens_core.data.opened import kind_of
+from layerlens_core.data.readers.opened import kind_of
 from layerlens_core.data.source import READERS, check_data, readable
 from layerlens_core.errors import DataError, first_line, shown
 

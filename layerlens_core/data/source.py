@@ -4,11 +4,11 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from layerlens_core.data.csv_file import csv_rows
-from layerlens_core.data.json_file import json_rows
-from layerlens_core.data.jsonl_file import jsonl_rows
-from layerlens_core.data.opened import GZIP, kind_of
-from layerlens_core.data.parquet_file import parquet_rows
+from layerlens_core.data.readers.csv_file import csv_rows
+from layerlens_core.data.readers.json_file import json_rows
+from layerlens_core.data.readers.jsonl_file import jsonl_rows
+from layerlens_core.data.readers.opened import GZIP, kind_of
+from layerlens_core.data.readers.parquet_file import parquet_rows
 from layerlens_core.errors import DataError, ModelError
 from layerlens_core.files.json_text import parse
 

@@ -45,7 +45,7 @@ def test_a_json_file_may_be_one_array(tmp_path: Path) -> None:
 
 
 def test_an_array_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("layerlens_core.data.json_file.LARGEST_ARRAY", 20)
+    monkeypatch.setattr("layerlens_core.data.readers.json_file.LARGEST_ARRAY", 20)
     path = tmp_path / "rows.json"
     path.write_text(json.dumps(ROWS))
     with pytest.raises(DataError, match=r"is one array of over .* write one object a line"):

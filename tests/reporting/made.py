@@ -153,7 +153,8 @@ def write_comparison(folder: Path, plan: Plan, *, of: str | None = None, effect:
     compared = Comparison(setting="made", samples=500, schedule=LONG, arms=(arm(), arm("plan")), verdict=found)
     documents.write(folder / COMPARISON / COMPARED, compared, schema=SCHEMA, version=VERSION)
     Recipe(
-        plan=of or plan.digest, profile=plan.profile, comparison="c" * 64, setting="made", rate=1e-2, rates={"plan r=4": 1e-2, "uniform r=4": 1e-2},
+        plan=of or plan.digest, profile=plan.profile, comparison="c" * 64, setting="made", rate=1e-2,
+        rates={"plan r=4": 1e-2, "uniform r=4": 1e-2},
         groups={"lora": 1e-2}, scale=2.0, schedule=LONG, epochs=3.0, recommended={"r=4": "plan"}, budget="r=4",
         sentence="plan is better than uniform",
     ).save(folder)  # fmt: skip

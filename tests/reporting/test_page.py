@@ -135,7 +135,7 @@ def test_markup_in_names_is_text(reported):
 def test_data_hold_every_number_that_led_to_a_decision(reported):
     made = reported("encoder")
     document = data_in(made.text)
-    assert document["plan"] == made.plan.id
+    assert document["plan"] == made.plan.digest
     assert set(document["metrics"]) == {"gora", "fisher"}
     first = document["groups"][0]["layers"][0]
     raw = profile(encoder()).scores[0]

@@ -119,4 +119,4 @@ def test_origins_name_all_that_numbers_depend_on(compared):
     assert told["The command: layerlens plan"]["data"] == "made.jsonl"
     assert told["Versions"]["layerlens"] == found.profile.versions["layerlens"]
     assert "builtin" in told["Versions"]["plugins"]
-    assert told["Digests"]["plan"] == found.plan.id
+    assert told["Digests"]["plan"] == found.plan.digest

@@ -5,8 +5,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from layerlens_core.data.jsonl_file import check_characters, jsonl_rows, row_of
-from layerlens_core.data.opened import opened
+from layerlens_core.data.readers.jsonl_file import check_characters, jsonl_rows, row_of
+from layerlens_core.data.readers.opened import opened
 from layerlens_core.errors import DataError
 from layerlens_core.files.json_text import parse
 

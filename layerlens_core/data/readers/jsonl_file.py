@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from layerlens_core.data.opened import opened
+from layerlens_core.data.readers.opened import opened
 from layerlens_core.errors import DataError, shown
 from layerlens_core.files.json_text import parse
 

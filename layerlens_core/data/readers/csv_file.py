@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from layerlens_core.data.opened import opened
+from layerlens_core.data.readers.opened import opened
 from layerlens_core.errors import DataError, shown
 
 #: Characters of a field at most; csv's own limit, 131,072, is shorter than documents are. A quotation mark that is
