@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from layerlens_core.auditing.differing.diff import diff as diff
     from layerlens_core.comparison.compare import compare as compare
     from layerlens_core.errors import LayerLensError as LayerLensError
+    from layerlens_core.estimating.estimate import estimate as estimate
     from layerlens_core.inspection.inspect import inspect as inspect
     from layerlens_core.plugin.hookspecs import hookimpl as hookimpl
     from layerlens_core.plugin.providers import AggregatorProvider as AggregatorProvider
@@ -54,6 +55,7 @@ _HOMES = {
     "adaptation.check": ("check_gradients",),
     "comparison.compare": ("compare",),
     "auditing.differing.diff": ("diff",),
+    "estimating.estimate": ("estimate",),
     "inspection.inspect": ("inspect",),
     "allocation.budget": ("Budget",),
     "tracing": ("capture_events",),
