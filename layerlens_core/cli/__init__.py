@@ -12,6 +12,7 @@ import click
 from layerlens_core.cli import allocate, apply, demo, explain, export, plan, plugins, profile, scenarios
 from layerlens_core.cli.comparing import command as compare
 from layerlens_core.cli.differing import command as diff
+from layerlens_core.cli.estimating import command as estimate
 from layerlens_core.cli.terminal import apart, shown_lines, writes_anything
 from layerlens_core.errors import LayerLensError
 
@@ -86,7 +87,7 @@ def main(blocked: tuple[str, ...]) -> None:
 
 
 main.params.append(_traceback_option())
-for module in (demo, plan, profile, allocate, explain, diff, compare, apply, export, plugins, scenarios):
+for module in (demo, estimate, plan, profile, allocate, explain, diff, compare, apply, export, plugins, scenarios):
     module.command.params.append(_traceback_option())
     module.command.callback = apart(module.command.callback)
     main.add_command(module.command)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from layerlens_core.allocation.budget import Budget
-from layerlens_core.errors import BudgetError
+from layerlens_core.errors import BudgetError, ModelError
 from layerlens_core.estimating.advice import advise
 from layerlens_core.estimating.estimated import Estimate, Step, flops_of_forward, full_rank, rows
 from layerlens_core.estimating.passing import pass_shapes
@@ -45,7 +45,7 @@ def estimate(
     model: a local directory with a ``config.json``, a hub id, or a configuration of transformers.
     budget: hard bounds, as `allocate` takes them, but for latency.
     training: the step that FLOPs and memory are counted for; its dtype is by default the configuration's.
-    checkpointing: whether gradients are checkpointed (``model.gradient_checkpointing_enable()``).
+    checkpointing: whether gradients are checkpointed.
     task: which head the model gets; by default that of the configuration's class.
     trust_remote_code: whether to run Python files that come with the model.
 
@@ -59,8 +59,17 @@ def estimate(
     built = build(model, task=task, dtype=given.dtype, trust_remote_code=trust_remote_code)
     inventory = inspect(built.model)
     step = attrs.evolve(given, dtype=built.dtype)
-    remarks = _remarks(built, step)
-    kept = pass_shapes(built.model, inventory, built.task, batch=step.batch, length=step.length)
+    remarks = _remarks(built, inventory, step)
+    try:
+        kept = pass_shapes(built.model, inventory, built.task, batch=step.batch, length=step.length)
+    except ModelError as error:
+        positions = _positions(built)
+        if positions is None or step.length <= positions:
+            raise
+        raise ModelError(
+            f"samples of {step.length} tokens are longer than the {positions} positions of {inventory.architecture}; "
+            f"give a length of at most {positions}"
+        ) from error
     return _told(model, built, inventory, kept, step, asked, checkpointing=checkpointing, remarks=remarks)
 
 
@@ -76,7 +85,11 @@ def _told(
     remarks: tuple[str, ...],
 ) -> Estimate:
     """What follows from an inventory and from what is kept."""
-    plain = Step(inventory=inventory, training=training, activations=kept.plain, kinds=kept.kinds)
+    kinds: dict[str, float] = {}
+    for of_layer in kept.kinds.values():
+        for kind, size in of_layer.items():
+            kinds[kind] = kinds.get(kind, 0.0) + size
+    plain = Step(inventory=inventory, training=training, activations=kept.plain, kinds=kinds)
     inputs = {_INPUTS: sum(kept.checkpointed.through.values())}
     checkpointed = attrs.evolve(plain, activations=kept.checkpointed, kinds=inputs)
     step = checkpointed if checkpointing else plain
@@ -104,13 +117,21 @@ def _told(
     )
 
 
-def _remarks(built: Weightless, training: Training) -> tuple[str, ...]:
-    """What the configuration says that the estimate leaves out."""
+def _positions(built: Weightless) -> int | None:
+    """How many positions a configuration tells."""
+    found = getattr(text_config(built.model), "max_position_embeddings", None)
+    return found if isinstance(found, int) else None
+
+
+def _remarks(built: Weightless, inventory: Inventory, training: Training) -> tuple[str, ...]:
+    """What the estimate leaves out of what the configuration says."""
     found = []
     config = built.model.config
-    positions = getattr(text_config(built.model), "max_position_embeddings", None)
-    if isinstance(positions, int) and training.length > positions:
+    positions = _positions(built)
+    if positions is not None and training.length > positions:
         found.append(f"the configuration has {positions} positions; samples of {training.length} tokens are longer")
     if getattr(config, "quantization_config", None) is not None:
         found.append("the configuration says that its weights are packed; what is told here is of plain weights")
+    if inventory.experts:
+        found.append("4-bit weights leave stacked experts as they are, and LoRA here trains no experts")
     return tuple(found)

@@ -193,9 +193,10 @@ def rows(step: Step, limits: Limits | None) -> tuple[Row, ...]:
     most = full_rank(step.inventory)
     ranks = [rank for rank in RANKS if rank <= most]
     small = attrs.evolve(step, inventory=packed(step.inventory))
-    asked = [(rank, str(step.training.dtype), step) for rank in ranks]
+    dtype = str(step.training.dtype)
+    asked: list[tuple[int | None, str, Step]] = [(rank, dtype, step) for rank in ranks]
     asked += [(rank, PACKED, small) for rank in ranks]
-    asked.append((None, str(step.training.dtype), step))  # type: ignore[arg-type]
+    asked.append((None, dtype, step))
     return tuple(_row(rank, weights, each, limits) for rank, weights, each in asked)
 
 

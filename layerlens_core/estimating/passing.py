@@ -5,11 +5,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
+import attrs
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import PreTrainedModel
 
 from layerlens_core.errors import LayerLensError, ModelError, first_line
+from layerlens_core.estimating.repeats import shortened
 from layerlens_core.estimating.weightless import fake
 from layerlens_core.inspection.accessors import text_config
 from layerlens_core.profiling.costs.activations import SAMPLES, Kept, kept_activations
@@ -45,14 +47,26 @@ def pass_shapes(model: PreTrainedModel, inventory: Inventory, task: Task, *, bat
     causes = []
     for way in ways:
         try:
-            with way, _silent():
-                return kept_activations(model, inventory, inputs, task, kinds=_kinds(model, inventory))
+            with way, _silent(), shortened(model, inventory) as stands_for:
+                kept = kept_activations(model, inventory, inputs, task, kinds=_kinds(model, inventory))
+            return _completed(kept, stands_for)
         except (LayerLensError, RuntimeError, NotImplementedError, TypeError, ValueError) as error:
             causes.append(error.__cause__ or error)
     raise ModelError(
         f"what {type(model).__name__} keeps while training does not follow from shapes alone "
         f"({type(causes[0]).__name__}: {first_line(causes[0])}); profile it, and 'layerlens allocate' tells"
     )
+
+
+def _completed(kept: Kept, stands_for: Mapping[str, str]) -> Kept:
+    """What layers keep that were not run, as those that stand for them."""
+
+    def whole(found: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: found[stands_for.get(name, name)] for name in found}
+
+    plain = attrs.evolve(kept.plain, through=whole(kept.plain.through), adapted=whole(kept.plain.adapted))
+    # With checkpointing layers keep their inputs, which were handed to all of them.
+    return attrs.evolve(kept, plain=plain, kinds=whole(kept.kinds))
 
 
 @contextmanager

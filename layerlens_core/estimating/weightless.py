@@ -49,9 +49,11 @@ def build(
     Raises `ModelError` where there is no configuration, where it needs such files, and where transformers cannot build
     a model of it without weights or for the task.
     """
-    given = isinstance(source, PreTrainedConfig)
-    config = deepcopy(source) if given else read_config(str(source), trust_remote_code=trust_remote_code)
-    name = f"{config.model_type}'s configuration" if given else str(source)
+    if isinstance(source, PreTrainedConfig):
+        config: Any = deepcopy(source)
+        name = f"{config.model_type}'s configuration"
+    else:
+        config, name = read_config(str(source), trust_remote_code=trust_remote_code), str(source)
     task = task or _task_of(config)
     if task not in AUTO_CLASSES:
         raise ModelError(f"{name} is for {task}; what a model of images or sounds takes, profiling measures alone")
@@ -103,7 +105,7 @@ def fake(model: PreTrainedModel) -> FakeTensorMode:
     return mode
 
 
-class _Shapes(FakeTensorMode):
+class _Shapes(FakeTensorMode):  # type: ignore[no-untyped-call]
     """PyTorch's own, which knows products of groups (mixtures of experts) in bfloat16 alone."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

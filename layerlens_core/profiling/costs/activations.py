@@ -88,12 +88,12 @@ class Kept:
 
     plain: without.
     checkpointed: with.
-    kinds: without, bytes a token that all layers keep where gradients only pass through them, by kind of module.
+    kinds: without, ``through`` of each layer by kind of module.
     """
 
     plain: Activations
     checkpointed: Activations
-    kinds: Mapping[str, float]
+    kinds: Mapping[str, Mapping[str, float]]
 
 
 def kept_activations(
@@ -146,7 +146,7 @@ def kept_activations(
     return Kept(
         plain=_summary(inventory, watch, logits, checkpointed=False),
         checkpointed=_summary(inventory, watch, logits, checkpointed=True),
-        kinds=_by_kind(len(inventory.layers), watch),
+        kinds=_by_kind(inventory, watch),
     )
 
 
@@ -298,14 +298,15 @@ def _summary(inventory: Inventory, watch: _Watch, logits: int, *, checkpointed: 
     )
 
 
-def _by_kind(layers: int, watch: _Watch) -> dict[str, float]:
-    """Bytes a token of what layers keep."""
-    found: dict[str, float] = {}
+def _by_kind(inventory: Inventory, watch: _Watch) -> dict[str, dict[str, float]]:
+    """By layer and kind, bytes a token that are kept."""
+    found: dict[str, dict[str, float]] = {layer.name: {} for layer in inventory.layers}
     default = max(watch.rows.values(), default=1)
     for storage in watch.kept.values():
-        if storage.place < layers:
-            rows = watch.rows.get(storage.place, default)
-            found[storage.kind] = found.get(storage.kind, 0.0) + storage.size / rows
+        if storage.place < len(inventory.layers):
+            of_layer = found[inventory.layers[storage.place].name]
+            size = storage.size / watch.rows.get(storage.place, default)
+            of_layer[storage.kind] = of_layer.get(storage.kind, 0.0) + size
     return found
 
 
