@@ -8,6 +8,9 @@ from layerlens_core.allocation.budget import readable
 from layerlens_core.estimating.estimated import Step, packed
 from layerlens_core.values.costs import Cost, Limits
 
+#: No less than this part of the samples' length is advised: what is cut off is not learned.
+_SHORTEST = 4
+
 
 def advise(step: Step, checkpointed: Step | None, rank: int, limits: Limits) -> tuple[str, ...]:
     """A line for each change that makes the rank fit; two at once only where no single one does.
@@ -18,31 +21,27 @@ def advise(step: Step, checkpointed: Step | None, rank: int, limits: Limits) -> 
     limits: of the budget, with one on memory.
     """
     small = attrs.evolve(step, inventory=packed(step.inventory))
+    smallest = attrs.evolve(checkpointed or step, inventory=small.inventory)
+    plain = step.largest_batch(rank, limits)
     single = [
-        *_smaller_batch(step, rank, limits),
-        *_with_checkpointing(checkpointed, rank, limits),
+        *_smaller_batch(step, rank, plain),
+        *_larger_than(plain, checkpointed, rank, limits, "--checkpointing, which computes layers twice"),
         *_shorter(step, rank, limits),
-        *_fitting(small, rank, limits, "4-bit weights"),
+        *_larger_than(plain, small, rank, limits, "4-bit weights"),
         *_upper_layers(step, rank, limits),
     ]
-    if single:
-        return tuple(single)
-    together: list[str] = []
-    if checkpointed is not None:
-        small = attrs.evolve(checkpointed, inventory=small.inventory)
-        together += _largest_fitting(checkpointed, rank, limits, "--checkpointing")
-    together += _largest_fitting(small, rank, limits, "4-bit weights and --checkpointing")
-    if together:
+    if together := single or list(_larger_than(0, smallest, rank, limits, "4-bit weights and --checkpointing")):
         return tuple(together)
-    least = min(small.with_batch(1).cost(1).memory, step.with_batch(1).cost(1).memory)
+    least = smallest.with_batch(1).cost(1).memory
     return (
         f"nothing here fits: rank 1 with one sample a step, 4-bit weights and --checkpointing takes "
         f"{readable('memory', least)}; take shorter samples, a larger device or several, or a smaller model",
     )
 
 
-def _smaller_batch(step: Step, rank: int, limits: Limits) -> Iterator[str]:
-    if found := step.largest_batch(rank, limits):
+def _smaller_batch(step: Step, rank: int, found: int) -> Iterator[str]:
+    """found: the largest batch that fits."""
+    if found:
         memory = step.with_batch(found).cost(rank).memory
         yield (
             f"--batch-size {found}, with gradients accumulated to {step.training.batch} for the same updates: "
@@ -50,9 +49,17 @@ def _smaller_batch(step: Step, rank: int, limits: Limits) -> Iterator[str]:
         )
 
 
-def _with_checkpointing(step: Step | None, rank: int, limits: Limits) -> Iterator[str]:
-    if step is not None and (cost := step.cost(rank)).within(limits):
-        yield f"--checkpointing, which computes layers twice: {readable('memory', cost.memory)}"
+def _larger_than(plain: int, step: Step | None, rank: int, limits: Limits, what: str) -> Iterator[str]:
+    """A change by which more samples fit into a step, up to those that were asked for.
+
+    plain: samples that fit without it.
+    step: the way to train with it; None where it is no change.
+    what: the change, in words.
+    """
+    found = 0 if step is None else min(step.largest_batch(rank, limits), step.training.batch)
+    if step is not None and found > plain:
+        fewer = f", with --batch-size {found}" if found < step.training.batch else ""
+        yield f"{what}{fewer}: {readable('memory', step.with_batch(found).cost(rank).memory)}"
 
 
 def _shorter(step: Step, rank: int, limits: Limits) -> Iterator[str]:
@@ -62,20 +69,8 @@ def _shorter(step: Step, rank: int, limits: Limits) -> Iterator[str]:
         middle = (low + high + 1) // 2
         fits = step.with_length(middle).cost(rank).memory <= limits.most("memory")
         low, high = (middle, high) if fits else (low, middle - 1)
-    if low:
+    if low * _SHORTEST >= step.training.length:
         yield f"--length {low}, where samples may be cut: {readable('memory', step.with_length(low).cost(rank).memory)}"
-
-
-def _fitting(step: Step, rank: int, limits: Limits, what: str) -> Iterator[str]:
-    if (cost := step.cost(rank)).within(limits):
-        yield f"{what}: {readable('memory', cost.memory)}"
-
-
-def _largest_fitting(step: Step, rank: int, limits: Limits, what: str) -> Iterator[str]:
-    if found := step.largest_batch(rank, limits):
-        found = min(found, step.training.batch)
-        memory = step.with_batch(found).cost(rank).memory
-        yield f"{what} with --batch-size {found}: {readable('memory', memory)}"
 
 
 def _upper_layers(step: Step, rank: int, limits: Limits) -> Iterator[str]:
