@@ -127,6 +127,9 @@ def _remarks(built: Weightless, inventory: Inventory, training: Training) -> tup
     """What the estimate leaves out of what the configuration says."""
     found = []
     config = built.model.config
+    named = config.architectures or ()
+    if named and inventory.architecture not in named:
+        found.append(f"the configuration is of {named[0]}; what is told here is of {inventory.architecture}")
     positions = _positions(built)
     if positions is not None and training.length > positions:
         found.append(f"the configuration has {positions} positions; samples of {training.length} tokens are longer")

@@ -57,6 +57,11 @@ def build(
     task = task or _task_of(config)
     if task not in AUTO_CLASSES:
         raise ModelError(f"{name} is for {task}; what a model of images or sounds takes, profiling measures alone")
+    if not hasattr(config, "auto_map") and type(config) not in AUTO_CLASSES[task]._model_mapping:
+        raise ModelError(
+            f"transformers has no model of {config.model_type} for {task}, so {name} tells nothing of its training; "
+            "give another task, or load the model and profile it"
+        )
     named = dtype or _dtype_of(config)
     if named not in DTYPE_BYTES:
         raise ModelError(f"{name} is of the dtype {named}; give one of {', '.join(DTYPE_BYTES)} as dtype")

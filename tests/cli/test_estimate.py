@@ -58,7 +58,7 @@ def test_json_is_the_estimate(layerlens, directory):
 @pytest.mark.parametrize(("arguments", "message"), [
     (("--budget", "24GiB"), "is not of the form KIND=AMOUNT"),
     (("--budget", "latency=2ms"), "latency is measured on a device"),
-    (("--task", "masked-lm"), "cannot be built for masked-lm from its configuration alone"),
+    (("--task", "masked-lm"), "has no model of llama for masked-lm"),
 ])  # fmt: skip
 def test_what_it_cannot_answer_is_refused_in_a_line(layerlens, directory, arguments, message):
     assert message in layerlens.refused("estimate", directory, *arguments)

@@ -125,6 +125,11 @@ def test_what_the_configuration_says_and_the_estimate_leaves_out_is_told():
     longer = "the configuration has 128 positions; samples of 512 tokens are longer"
     packed = "the configuration says that its weights are packed; what is told here is of plain weights"
     assert ll.estimate(config).remarks == (longer,)
+    config.architectures = ["LlamaModel"]
+    assert ll.estimate(config, training=Training(length=64)).remarks == (
+        "the configuration is of LlamaModel; what is told here is of LlamaForCausalLM",
+    )
+    config.architectures = None
     config.quantization_config = {"quant_method": "gptq", "bits": 4}
     assert ll.estimate(config, training=Training(length=64)).remarks == (packed,)
     (experts,) = ll.estimate(configuration("qwen3_moe-wide"), training=Training(length=64)).remarks
@@ -138,9 +143,14 @@ def test_what_cannot_be_told_from_a_configuration_is_refused_in_a_line(tmp_path)
         ll.estimate(configuration("bert-wide"))
     with pytest.raises(ModelError, match="is for image-classification; what a model of images or sounds"):
         ll.estimate(configuration("vit"))
+    with pytest.raises(ModelError, match="transformers has no model of clip for causal-lm"):
+        ll.estimate(configuration("clip"))
+    odd = configuration("llama", hidden_act="odd")
+    with pytest.raises(ModelError, match="llama's configuration cannot be built for causal-lm from its configuration"):
+        ll.estimate(odd)
     with pytest.raises(ModelError, match=r"JetMoeForCausalLM keeps while training does not follow from shapes alone"):
         ll.estimate(configuration("jetmoe"))
-    with pytest.raises(ModelError, match="llama's configuration cannot be built for seq2seq-lm from its configuration"):
+    with pytest.raises(ModelError, match="transformers has no model of llama for seq2seq-lm, so llama's configuration"):
         ll.estimate(configuration("llama"), task="seq2seq-lm")
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "odd", "auto_map": {"AutoConfig": "odd.Config"}}))
     with pytest.raises(ModelError, match="brings Python files of its own"):
