@@ -13,8 +13,7 @@ from zoo.configured import configuration
 
 #: One of each way to write a layer, and those whose pass asks for values: of masks, positions or the last token.
 FAMILIES = (
-    "llama", "llama-classifier", "bert-classifier", "gemma3", "bloom", "mpt", "opt", "albert", "deberta", "mamba2",
-    "mixtral", "deepseek_v3", "bart", "mbart", "longt5", "mt5",
+    "llama-classifier", "bert-classifier", "gemma3", "bloom", "mpt", "opt", "albert", "deberta", "mixtral", "mbart",
 )  # fmt: skip
 
 

@@ -30,8 +30,9 @@ def kept(name, dtype):
     return pass_shapes(built.model, inspect(built.model), built.task, batch=2, length=9)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("name", DEEP)
+@pytest.mark.parametrize(("name", "dtype"), [
+    ("llama", "bfloat16"), ("bert", "float32"), ("gpt2", "bfloat16"), ("t5", "float32"), ("qwen3_moe", "float32")
+])  # fmt: skip
 def test_what_is_kept_is_what_all_layers_keep_that_are_run(name, dtype, monkeypatch):
     found = kept(name, dtype)
     monkeypatch.setattr(passing, "shortened", lambda model, inventory: nullcontext({}))
