@@ -20,7 +20,16 @@ ROOT = Path(__file__).resolve().parents[2]
 PLUGINS = ROOT / "tests" / "fixtures" / "plugins"
 #: The core and the distribution beside it, and what is copied to build them.
 PROJECTS = (Path(), Path("plugins", "layerlens-plugin-costbenefit"))
-SOURCES = (".gitignore", "CHANGELOG.md", "LICENSE", "README.md", "layerlens_core", "native", "plugins", "pyproject.toml")
+SOURCES = (
+    ".gitignore",
+    "CHANGELOG.md",
+    "LICENSE",
+    "README.md",
+    "layerlens_core",
+    "native",
+    "plugins",
+    "pyproject.toml",
+)
 JUNK = ("__pycache__", "*.so", "*.pyd", "build", "dist", "*.egg-info", ".*_cache")
 #: Builds a source distribution into the folder that is given, as a front end would, but without an environment of its own.
 SDIST = """
