@@ -28,7 +28,7 @@ PUBLISHED := $(addprefix tests/packaging/,test_wheel.py test_metadata.py test_cl
 DIST   ?= dist
 TOOLS  := .venv-packages
 
-.PHONY: demo test lint check check-fast test-oldest test-newest packages distributions env clean
+.PHONY: demo test lint check check-fast test-oldest test-newest packages distributions check-distributions env clean
 
 demo: $(STAMP)
 	$(BIN)/layerlens demo
@@ -57,10 +57,13 @@ test-oldest test-newest: test-%:
 
 # What is published, built twice into the same bytes, checked, and installed into clean environments of every Python at
 # hand; then it lies in dist/. LAYERLENS_ALL_PYTHONS=1 asks for every Python that is supported.
-packages: $(STAMP) $(TOOLS)/.installed
+packages:
 	$(MAKE) distributions
 	$(MAKE) distributions DIST=build/again
 	diff --recursive --brief $(DIST) build/again
+	$(MAKE) check-distributions
+
+check-distributions: $(STAMP) $(TOOLS)/.installed
 	$(TOOLS)/bin/twine check --strict $(DIST)/*
 	$(TOOLS)/bin/abi3audit --strict $(DIST)/layerlens_core-*.whl
 	LAYERLENS_DIST=$(DIST) $(BIN)/pytest -rs $(PUBLISHED)

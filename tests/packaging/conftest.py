@@ -20,18 +20,10 @@ ROOT = Path(__file__).resolve().parents[2]
 PLUGINS = ROOT / "tests" / "fixtures" / "plugins"
 #: The core and the distribution beside it, and what is copied to build them.
 PROJECTS = (Path(), Path("plugins", "layerlens-plugin-costbenefit"))
-SOURCES = (
-    ".gitignore",
-    "CHANGELOG.md",
-    "LICENSE",
-    "README.md",
-    "layerlens_core",
-    "native",
-    "plugins",
-    "pyproject.toml",
-)
+FILES = (".gitignore", "CHANGELOG.md", "LICENSE", "README.md", "pyproject.toml")
+FOLDERS = ("layerlens_core", "native", "plugins")
 JUNK = ("__pycache__", "*.so", "*.pyd", "build", "dist", "*.egg-info", ".*_cache")
-#: Builds a source distribution into the folder that is given, as a front end would, but without an environment of its own.
+#: Builds a source distribution into the folder that is given, as a front end would, but with what is installed here.
 SDIST = """
 import sys
 from {build-backend} import build_sdist
@@ -126,11 +118,10 @@ def touched(built):
 def _build(place):
     copy, out = place / "copy", place / "out"
     copy.mkdir()
-    for name in SOURCES:
-        if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns(*JUNK))
-        else:
-            shutil.copy2(ROOT / name, copy / name)
+    for name in FILES:
+        shutil.copy2(ROOT / name, copy / name)
+    for name in FOLDERS:
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns(*JUNK))
     for litter in ("scratch/secret.py", "layerlens_core/.ruff_cache/entry", "layerlens_core/__pycache__/lazy.pyc"):
         (copy / litter).parent.mkdir(parents=True)
         (copy / litter).touch()

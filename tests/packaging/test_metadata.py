@@ -54,14 +54,11 @@ def test_the_metadata_keep_to_their_specification(told):
     wheel, _, declared = told
     metadata = Metadata.from_email(wheel.read("METADATA"), validate=True)
     assert metadata.requires_python == SpecifierSet(">=3.11")
-    assert metadata.provides_extra or [] == list(declared["project"].get("optional-dependencies", {}))
+    extras = declared["project"].get("optional-dependencies", {})
+    assert (metadata.provides_extra or []) == list(extras)
     assert set(metadata.requires_dist) == {
         *map(Requirement, declared["project"]["dependencies"]),
-        *(
-            Requirement(f'{text}; extra == "{extra}"')
-            for extra, texts in declared["project"].get("optional-dependencies", {}).items()
-            for text in texts
-        ),
+        *(Requirement(f'{text}; extra == "{extra}"') for extra, texts in extras.items() for text in texts),
     }
 
 
