@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from layerlens_core.adaptation.load import load as load
     from layerlens_core.allocation.allocate import allocate as allocate
     from layerlens_core.allocation.budget import Budget as Budget
+    from layerlens_core.auditing.audit import audit as audit
     from layerlens_core.auditing.differing.diff import diff as diff
     from layerlens_core.comparison.compare import compare as compare
     from layerlens_core.errors import LayerLensError as LayerLensError
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from layerlens_core.plugin.registry import register as register
     from layerlens_core.profiling.profile import profile as profile
     from layerlens_core.profiling.warming.options import WarmUpOptions as WarmUpOptions
+    from layerlens_core.reporting.report import report as report
     from layerlens_core.tracing import capture_events as capture_events
     from layerlens_core.values.plan import Plan as Plan
     from layerlens_core.values.profile import Profile as Profile
@@ -53,7 +55,9 @@ _HOMES = {
     "adaptation.cores.compact": ("save_compact", "as_lora"),
     "adaptation.check": ("check_gradients",),
     "comparison.compare": ("compare",),
+    "auditing.audit": ("audit",),
     "auditing.differing.diff": ("diff",),
+    "reporting.report": ("report",),
     "inspection.inspect": ("inspect",),
     "allocation.budget": ("Budget",),
     "tracing": ("capture_events",),

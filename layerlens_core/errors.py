@@ -54,6 +54,10 @@ class FileError(LayerLensError):
     """A file of a run that is missing, damaged, of another version, or in the way."""
 
 
+class VersionError(FileError):
+    """A file of a run that another version of LayerLens wrote."""
+
+
 class WorkersError(LayerLensError):
     """Processes that should share the work and do not, or that see different things."""
 

@@ -14,6 +14,15 @@ def names_of(homes: Mapping[str, Sequence[str]]) -> list[str]:
     return [name for names in homes.values() for name in names]
 
 
+def imported(home: str, name: str) -> Any:
+    """A name of a module that lies above its user, imported when it is used.
+
+    home: module of ``layerlens_core``.
+    name: in it.
+    """
+    return getattr(import_module(f"layerlens_core.{home}"), name)
+
+
 def lazily(package: str, homes: Mapping[str, Sequence[str]]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """A package's ``__getattr__`` and ``__dir__``.
 
@@ -25,7 +34,7 @@ def lazily(package: str, homes: Mapping[str, Sequence[str]]) -> tuple[Callable[[
     def get(name: str) -> Any:
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = getattr(import_module(f"layerlens_core.{modules[name]}"), name)
+        value = imported(modules[name], name)
         setattr(sys.modules[package], name, value)
         return value
 

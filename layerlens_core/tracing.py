@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layerlens_core.errors import FileError, PluginError, brief
-from layerlens_core.files import atomic
+from layerlens_core.files import atomic, documents
 from layerlens_core.files.reading import read_file
 from layerlens_core.files.run import TRACE
 from layerlens_core.files.trace import lines
@@ -53,8 +53,12 @@ def plugins_seen(registry: "Registry") -> None:
 
 def profile_finished(profile: "Profile") -> None:
     """The model was profiled: on how many samples, with which loss, and what could not be scored."""
+    if not listened_to():
+        return  # a digest of a large profile takes a while
     _emit(
         "profile.finished",
+        digest=profile.digest,
+        parts=documents.parts(profile),
         task=profile.task,
         samples=profile.samples,
         loss=profile.loss,
@@ -168,7 +172,13 @@ def plan_made(plan: "Plan") -> None:
     """The plan is complete."""
     if not listened_to():
         return  # a plan's digest takes as long as planning
-    _emit("plan.made", plan_id=plan.id, parameters=plan.parameters, heads=plan.head_parameters)
+    _emit(
+        "plan.made",
+        digest=plan.digest,
+        parts=documents.parts(plan),
+        parameters=plan.parameters,
+        heads=plan.head_parameters,
+    )
 
 
 def run_finished(seconds: float) -> None:

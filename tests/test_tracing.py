@@ -8,6 +8,7 @@ from structlog.testing import LogCapture
 
 from layerlens_core import tracing
 from layerlens_core.errors import FileError
+from layerlens_core.files import documents
 from layerlens_core.plugin.discovery import Plugin
 from layerlens_core.plugin.providers import StrategyProvider
 from layerlens_core.plugin.registry import Registry
@@ -81,23 +82,22 @@ def test_every_plugin_is_told_and_so_is_a_name_that_two_provide(events):
 
 
 def test_a_profile_is_told_with_what_it_could_not_score(events):
-    tracing.profile_finished(
-        Profile(
-            inventory=Inventory(architecture="Toy", model_type="toy", parameters=1, layers=()),
-            task="masked-lm",
-            scores=(),
-            statistics=(),
-            unscored=(Skipped(name="L0.w", reason="never called"),),
-            data="digest",
-            samples=8,
-            loss=1.5,
-            settings={"seed": 3},
-        )
+    profile = Profile(
+        inventory=Inventory(architecture="Toy", model_type="toy", parameters=1, layers=()),
+        task="masked-lm",
+        scores=(),
+        statistics=(),
+        unscored=(Skipped(name="L0.w", reason="never called"),),
+        data="digest",
+        samples=8,
+        loss=1.5,
+        settings={"seed": 3},
     )
+    tracing.profile_finished(profile)
     assert told(events) == [
         {
             "event": "profile.finished", "task": "masked-lm", "samples": 8, "loss": 1.5, "data": "digest",
-            "settings": {"seed": 3},
+            "settings": {"seed": 3}, "digest": profile.digest, "parts": documents.parts(profile),
         },
         {"event": "module.unscored", "module": "L0.w", "reason": "never called"},
     ]  # fmt: skip
@@ -176,11 +176,14 @@ def test_a_budget_is_told_with_what_was_asked_allowed_and_spent(events):
 
 def test_a_plan_is_told_by_its_id(events):
     plan = Plan(
+        profile="0" * 64,
         architecture="Toy", fingerprint="f", shapes={}, task="causal-lm", request=Request(strategy="s", budget=()),
         limits=Limits(), cost=Cost(params=32), decisions=(DECISION,), heads=(Head(name="score", parameters=7),),
     )  # fmt: skip
     tracing.plan_made(plan)
-    assert told(events) == [{"event": "plan.made", "plan_id": plan.id, "parameters": 32, "heads": 7}]
+    assert told(events) == [
+        {"event": "plan.made", "digest": plan.digest, "parts": documents.parts(plan), "parameters": 32, "heads": 7}
+    ]
 
 
 # --- where events go ------------------------------------------------------------------------------------------------

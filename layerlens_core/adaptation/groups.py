@@ -82,7 +82,7 @@ def _trained_by(model: PeftModel, adapter: str) -> dict[str, list[nn.Parameter]]
 
 def _rates_of(run: str | Path) -> dict[str, float]:
     """By method, the rates that the run's comparison found; heads train at that of LoRA, or of what there is."""
-    recipe = Recipe.load(run, plan=Plan.load(run).id)
+    recipe = Recipe.load(run, Plan.load(run))
     if recipe is None or not recipe.groups:
         return {}
     lora = [rate for method, rate in recipe.groups.items() if method in LORA_METHODS - {CORE}]

@@ -11,7 +11,7 @@ from layerlens_core.allocation.margins import lacks_margins, too_many, with_marg
 from layerlens_core.allocation.notes.smaller_batch import smaller_batch
 from layerlens_core.allocation.notes.unused import unused
 from layerlens_core.allocation.problem import Problem, pose
-from layerlens_core.errors import PlanError, ScoreError
+from layerlens_core.errors import PlanError
 from layerlens_core.plugin.discovery import OURS
 from layerlens_core.plugin.registry import Registry, default
 from layerlens_core.values.costs import Cost, Training
@@ -92,8 +92,9 @@ def allocate(
         granularity=granularity,
         abstain=abstain,
         gains=curves_for(gains or {}, chosen, registry),
+        margins=margins,
     )
-    return plan_for(profile, request, margins=margins, registry=registry)
+    return plan_for(profile, request, registry=registry)
 
 
 def names_in(given: str | Iterable[str]) -> tuple[str, ...]:
@@ -101,14 +102,11 @@ def names_in(given: str | Iterable[str]) -> tuple[str, ...]:
     return tuple(name.strip() for name in given.split(",")) if isinstance(given, str) else tuple(given)
 
 
-def plan_for(
-    profile: Profile, request: Request, *, margins: bool | None = None, registry: Registry | None = None
-) -> Plan:
+def plan_for(profile: Profile, request: Request, *, registry: Registry | None = None) -> Plan:
     """The plan that follows from a profile and a request; see `allocate`.
 
     profile: from `layerlens_core.profile`, or `Profile.load`.
-    request: what is asked of the plan.
-    margins: as in `allocate`.
+    request: what is asked of the plan. That of a plan gives the same plan again.
     registry: as in `allocate`.
     """
     registry = default() if registry is None else registry
@@ -121,19 +119,20 @@ def plan_for(
     selection = problem.solve()
     decisions = tuple(selection.decisions)
     cost = problem.candidates.total(decisions)
-    if margins is None:
+    if request.margins is None:
         decisions = _with_quick_margins(
             problem, decisions, registry.plugin_of("strategy", request.strategy).distribution
         )
-    elif margins:
+    elif request.margins:
         decisions = with_margins(problem.decide, problem.candidates, problem.limits, decisions)
     decisions = _with_unscored(decisions, profile)
-    for method, curve in problem.request.gains.items():
+    for method, curve in sorted(problem.request.gains.items()):  # as a file has them
         tracing.gain_measured(method, curve)
     for decision in decisions:
         tracing.decision_made(decision)
     tracing.budget_settled(" ".join(request.budget) or "unlimited", problem.limits, cost)
     plan = Plan(
+        profile=profile.digest,
         architecture=profile.inventory.architecture,
         fingerprint=profile.inventory.fingerprint,
         shapes=profile.inventory.shapes,
@@ -184,8 +183,6 @@ def _with_quick_margins(problem: Problem, decisions: tuple[Decision, ...], origi
 def _with_unscored(decisions: Sequence[Decision], profile: Profile) -> tuple[Decision, ...]:
     """Decisions for all layers of the model: those without a score stay frozen, with the reason."""
     decided = {decision.unit: decision for decision in decisions}
-    if not decided:
-        raise ScoreError("no layer has a score, so there is nothing to decide")
     reasons = _unscored_reasons(profile)
     return tuple(
         decided.get(layer.name)

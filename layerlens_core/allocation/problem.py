@@ -11,7 +11,7 @@ from layerlens_core.allocation.abstention import abstention
 from layerlens_core.allocation.budget import Budget, References, readable, spell
 from layerlens_core.allocation.build import build_candidates
 from layerlens_core.allocation.utilities import aggregate
-from layerlens_core.errors import BudgetError, PlanError, nearest
+from layerlens_core.errors import BudgetError, PlanError, ScoreError, nearest
 from layerlens_core.plugin.contract import check_decisions
 from layerlens_core.plugin.protocols import Context, Method, Select
 from layerlens_core.plugin.registry import Registry, default
@@ -108,7 +108,8 @@ def pose(profile: Profile, request: Request, registry: Registry | None = None) -
         combine=registry.load("aggregator", request.aggregator),
         aggregator=request.aggregator,
     )
-    tracing.utilities_computed(utilities)
+    if not utilities.units:  # strategies need not think of it
+        raise ScoreError("no layer has a score, so there is nothing to decide")
     methods = load_methods(registry, _methods_for(profile, request))
     training = request.training
     if training.dtype is None:
@@ -124,6 +125,12 @@ def pose(profile: Profile, request: Request, registry: Registry | None = None) -
     )
     candidates = build_candidates(profile, utilities, methods, resolved, registry)
     _check_places(candidates, profile, request.methods)
+    if request.methods is None and (nowhere := set(methods) - {"none", *candidates.table.methods}):
+        # Nobody asked for these, so that the plan's request, which names its methods, does not either.
+        named = tuple(name for name in methods if name not in nowhere)
+        if len(named) > 1:
+            return pose(profile, attrs.evolve(request, methods=named), registry)
+    tracing.utilities_computed(utilities)
     tracing.candidates_built(candidates)
     adapted = profile.activations.adapted if profile.activations else {}
     budget = Budget.parse(request.budget)

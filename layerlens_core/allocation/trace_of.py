@@ -34,7 +34,7 @@ def check_trace(events: Sequence[Event], plan: Plan, profile: Profile, run: Path
 
 def _is_of_plan(by_kind: Mapping[str, Sequence[Event]], plan: Plan) -> bool:
     made, settled = by_kind.get("plan.made", ()), by_kind.get("budget.settled", ())
-    if not made or not settled or made[-1]["plan_id"] != plan.id:
+    if not made or not settled or made[-1]["digest"] != plan.digest:
         return False
     spent = {name: getattr(plan.cost, name) for name in settled[-1]["spent"]}
     if (settled[-1]["limits"], settled[-1]["spent"]) != (plan.limits.bounds, spent):
@@ -54,8 +54,8 @@ def _is_of_plan(by_kind: Mapping[str, Sequence[Event]], plan: Plan) -> bool:
 
 def _is_of_profile(by_kind: Mapping[str, Sequence[Event]], profile: Profile) -> bool:
     for event in by_kind.get("profile.finished", ()):
-        told = (event["task"], event["samples"], event["loss"], event["data"])
-        if told != (profile.task, profile.samples, profile.loss, profile.data):
+        told = (event["digest"], event["task"], event["samples"], event["loss"], event["data"])
+        if told != (profile.digest, profile.task, profile.samples, profile.loss, profile.data):
             return False
     scores = {each.metric: each for each in profile.scores}
     for event in by_kind.get("metric.scored", ()):

@@ -10,8 +10,10 @@ from typing import Any
 import click
 
 from layerlens_core.cli import allocate, apply, demo, explain, export, plan, plugins, profile, scenarios
+from layerlens_core.cli.auditing import command as audit
 from layerlens_core.cli.comparing import command as compare
 from layerlens_core.cli.differing import command as diff
+from layerlens_core.cli.reading import report
 from layerlens_core.cli.terminal import apart, shown_lines, writes_anything
 from layerlens_core.errors import LayerLensError
 
@@ -86,7 +88,8 @@ def main(blocked: tuple[str, ...]) -> None:
 
 
 main.params.append(_traceback_option())
-for module in (demo, plan, profile, allocate, explain, diff, compare, apply, export, plugins, scenarios):
-    module.command.params.append(_traceback_option())
-    module.command.callback = apart(module.command.callback)
+for module in (demo, plan, profile, allocate, explain, report, audit, diff, compare, apply, export, plugins, scenarios):
     main.add_command(module.command)
+    for command in (module.command, *getattr(module.command, "commands", {}).values()):
+        command.params.append(_traceback_option())
+        command.callback = apart(command.callback)

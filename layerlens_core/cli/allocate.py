@@ -1,7 +1,7 @@
 """``layerlens allocate``: plan a run anew, without the model."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,9 @@ from layerlens_core.cli.options import (
     parse_weights,
     run_argument,
 )
+
+if TYPE_CHECKING:
+    from layerlens_core.values.profile import Profile
 
 
 @click.command("allocate", short_help="Plan a profiled run anew, without the model.")
@@ -41,26 +44,36 @@ def command(run: Path, metrics: tuple[str, ...], as_json: bool, **arguments: Any
         if before is not None:
             given = _as_before(before, given) | given
         if arguments["gains"] is None and (run / GAINS).exists():
-            given["gains"] = run if all_measured(run, given.get("methods")) else {}
+            given["gains"] = run if all_measured(run, profile, given.get("methods")) else {}
         with writing_run(run, "allocate", {"metrics": metrics, **arguments}, keep_profile=True) as new:
             planned = allocate(profile, **given)
             planned.save(new)
     print_result(planned, profile, run, as_json)
 
 
-def all_measured(run: Path, methods: Any) -> bool:
+def all_measured(run: Path, profile: "Profile", methods: Any) -> bool:
     """Whether a run's comparison measured how much all of these methods gain; a line on it where some are lacking.
 
     run: its directory.
+    profile: of the run.
     methods: that the plan chooses from, as `layerlens_core.allocate` takes them.
+
+    Raises `FileError` where what was measured is damaged, or of another profile.
     """
     from layerlens_core.allocation.problem import load_methods
     from layerlens_core.cli.terminal import say
-    from layerlens_core.files.run import GAINS
+    from layerlens_core.errors import FileError
+    from layerlens_core.files.run import GAINS, PROFILE
     from layerlens_core.plugin.registry import default
     from layerlens_core.values.gains import Gains
 
-    if lacking := Gains.load(run).lacking(load_methods(default(), methods)):
+    gains = Gains.load(run)
+    if gains.profile != profile.digest:
+        raise FileError(
+            f"{run / GAINS} was not measured for {run / PROFILE}; remove it, or compare anew with: layerlens compare "
+            f"{run} …"
+        )
+    if lacking := gains.lacking(load_methods(default(), methods)):
         say(f"{run / GAINS} lacks {', '.join(lacking)}, so that measured gains are left out")
     return not lacking
 

@@ -105,7 +105,7 @@ def write_adapter(run: Path, plan: "Plan", profile: "Profile", model: str, out: 
         names = sorted(path.name for path in staging.iterdir())
     adapters, heads = trainable_parameters(wrapped)
     say(f"{adapters:,} trainable parameters, as planned" + (f", and {heads:,} in the head" if heads else ""))
-    if (recipe := Recipe.load(run, plan=plan.id)) is not None and recipe.advice:
+    if (recipe := Recipe.load(run, plan)) is not None and recipe.advice:
         say(recipe.advice)
     if CORE in {decision.method for decision in plan.decisions}:
         trains = "layerlens_core.load(model, directory, trainable=True)" if alone else "layerlens_core.apply"

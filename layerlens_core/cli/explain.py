@@ -12,7 +12,7 @@ from layerlens_core.cli.options import json_option, run_argument
 @click.argument("layer", required=False)
 @json_option
 def command(run: Path, layer: str | None, as_json: bool) -> None:
-    """Print the numbers that led to LAYER's method and size in RUN, or the whole plan.
+    """Print the numbers that led to LAYER's method and size in RUN, or the whole plan and its heat map.
 
     LAYER is a full name, an ending that is unique, or a number. The model is not needed.
     """
@@ -28,9 +28,11 @@ def command(run: Path, layer: str | None, as_json: bool) -> None:
             result_json((run / PLAN).read_text(encoding="utf-8"))
             return
         from layerlens_core.allocation.explanation import without_margins
+        from layerlens_core.cli.reading.heat import print_heat_map
         from layerlens_core.cli.tables import print_plan
 
         print_plan(plan, profile, without_margins=without_margins(run))
+        print_heat_map(plan, profile)
         return
     from layerlens_core.allocation.explanation import explain
 

@@ -40,7 +40,7 @@ def command(run: Path, to: str, model: str, out: Path, overwrite: bool, **start:
         model=model,
         out=out,
         init=start["init"],
-        recipe=Recipe.load(run, plan=plan.id),
+        recipe=Recipe.load(run, plan),
         adapter=lambda: write_adapter(run, plan, profile, model, out, start),
         say=say,
     )

@@ -27,6 +27,9 @@ class ProfileArguments:
     data: str
     text_field: str | None
     label_field: str | None
+    prompt_field: str | None
+    completion_field: str | None
+    messages_field: str | None
     task: Task | None
     samples: int | tuple[Literal["auto"], int]
     max_length: int
@@ -146,6 +149,9 @@ def _prepare(model: str, arguments: ProfileArguments, rehearse: "Callable[[Prepa
     options = DataOptions(
         text_field=arguments.text_field,
         label_field=arguments.label_field,
+        prompt_field=arguments.prompt_field,
+        completion_field=arguments.completion_field,
+        messages_field=arguments.messages_field,
         task=arguments.task,
         samples=arguments.samples if isinstance(arguments.samples, int) else arguments.samples[1],
         lazily=not isinstance(arguments.samples, int),
@@ -212,6 +218,15 @@ def _profile(
         samples="all" if isinstance(arguments.samples, int) else arguments.samples[0],
         compile=arguments.compile,
     )
+
+    def completed(result: Profile) -> Profile:
+        if arguments.check_labels is not False and not arguments.shard and is_first():
+            result = attrs.evolve(result, evidence=_evidence(prepared, result, arguments, report))
+        settings = {**result.settings, **_settings(prepared)}
+        if isinstance(most := settings.get("samples_at_most"), int):
+            settings["samples_at_most"] = min(most, prepared.draw.most)
+        return attrs.evolve(result, settings=settings)
+
     with progress_bar() as report:
         try:
             if arguments.shard:
@@ -223,20 +238,16 @@ def _profile(
                 Execution(workers=workers, run=out, resume=arguments.resume),
                 inventory=prepared.inventory,
                 progress=report,
+                completed=completed,
             )
         except torch.OutOfMemoryError as error:
             raise ModelError(
                 f"{where} ran out of memory; use a smaller --micro-batch (it was {arguments.micro_batch}) or "
                 "--max-length"
             ) from error
-        if arguments.check_labels is not False and not arguments.shard and is_first():
-            result = attrs.evolve(result, evidence=_evidence(prepared, result, arguments, report))
     if prepared.draw.lazily and is_first():
         say(str(prepared.draw.counts))
-    settings = {**result.settings, **_settings(prepared)}
-    if isinstance(most := settings.get("samples_at_most"), int):
-        settings["samples_at_most"] = min(most, prepared.draw.most)
-    return attrs.evolve(result, settings=settings)
+    return result
 
 
 def _evidence(

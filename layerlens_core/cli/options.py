@@ -77,9 +77,14 @@ trust_option = click.option(
 )
 
 data_options = _several(
-    click.option("--data", required=True, help="JSONL, CSV or Parquet file, dataset directory or name."),
+    click.option(
+        "--data", required=True, help="JSONL, JSON, CSV (these also .gz) or Parquet file, dataset directory or name."
+    ),
     click.option("--text-field", help="Field that holds the text, or a list of words."),
     click.option("--label-field", help="Field that holds the label, or a list of one tag a word."),
+    click.option("--prompt-field", help="Field that holds the prompt, as text or messages."),
+    click.option("--completion-field", help="Field that holds its completion."),
+    click.option("--messages-field", help="Field that holds a conversation."),
     click.option(
         "--task",
         type=click.Choice(["causal-lm", "masked-lm", "seq2seq-lm", "sequence-classification", "token-classification"]),

@@ -1,6 +1,7 @@
-"""``layerlens plugins``: what is installed, what it provides, and what failed."""
+"""``layerlens plugins``: what is installed, what it provides, and what failed; and how a new one begins."""
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -8,13 +9,43 @@ import click
 from layerlens_core.cli.options import json_option
 
 if TYPE_CHECKING:
-    from layerlens_core.plugin.providers import MetricProvider, Provider
+    from layerlens_core.plugin.providers import Kind, MetricProvider, Provider
 
 
-@click.command("plugins", short_help="List plugins and what they provide.")
+@click.group("plugins", short_help="List plugins and what they provide; begin one.", invoke_without_command=True)
 @json_option
-def command(as_json: bool) -> None:
+@click.pass_context
+def command(context: click.Context, as_json: bool) -> None:
     """List every plugin that was found, loaded or not, and every name that can be used."""
+    if context.invoked_subcommand is None:
+        _list(as_json)
+
+
+@command.command("new", short_help="Begin a plugin, with tests that pass.")
+@click.argument("name")
+@click.option(
+    "--kind",
+    required=True,
+    type=click.Choice(["metric", "aggregator", "strategy", "method", "exporter"]),
+    help="What it provides.",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path(), help="Folder in which its directory is made. By default ."
+)
+def new(name: str, kind: "Kind", out: Path) -> None:
+    """Write the distribution layerlens-plugin-NAME: sources, tests, README and CI.
+
+    Its tests pass at once, after `pip install -e` of its directory, and hold it to the contract.
+    """
+    from layerlens_core.cli.terminal import result, say
+    from layerlens_core.testing.new import new_plugin
+
+    directory = new_plugin(name, kind, out)
+    result(directory)
+    say(f"next: pip install -e '{directory}[test]' && pytest {directory}")
+
+
+def _list(as_json: bool) -> None:
     from layerlens_core.cli.terminal import result, result_json, shown
     from layerlens_core.plugin.discovery import OURS
     from layerlens_core.plugin.providers import KINDS, MetricProvider

@@ -21,8 +21,9 @@ def command(model: str, metrics: tuple[str, ...], out: Path, overwrite: bool, **
     """
     from layerlens_core.cli.measuring import ProfileArguments, run_profile
     from layerlens_core.cli.run_directory import check_output, writing_run
-    from layerlens_core.cli.tables import stability_lines, warm_up_lines
+    from layerlens_core.cli.tables import warm_up_lines
     from layerlens_core.cli.terminal import is_first, result, say
+    from layerlens_core.reporting.words import stability_lines
 
     profiling = ProfileArguments(**arguments)
     weights = parse_weights(metrics)

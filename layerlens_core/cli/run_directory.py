@@ -14,7 +14,7 @@ from layerlens_core.files.atomic import NEW, writing
 from layerlens_core.files.folders import check_directory
 from layerlens_core.files.run import FILES, PLAN, PROFILE, checkpoints, rewriting
 from layerlens_core.values.plan import Plan
-from layerlens_core.values.profile import Profile, versions
+from layerlens_core.values.profile import Profile, here, versions
 
 
 def check_output(out: Path, overwrite: bool, resume: bool = False) -> None:
@@ -75,7 +75,7 @@ def writing_run(run: Path, command: str, arguments: Mapping[str, Any], *, keep_p
             if value not in (None, ()) and (value is not False or key == "trust_remote_code")
         }
         plain = {key: list(value) if isinstance(value, tuple) else str(value) for key, value in given.items()}
-        tracing.run_started(command, plain, versions())
+        tracing.run_started(command, plain, versions() | here())
         tracing.plugins_seen(default())
         yield staging
         tracing.run_finished(time.monotonic() - started)

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from layerlens_core.profiling.profile import Progress
 
 #: What tables and reasons hold, for terminals that have none of it.
-_PLAINLY = str.maketrans({"█": "#", "·": ".", "–": "-", "−": "-", "…": "...", "≤": "<=", "≥": ">=", "α": "a", "×": "x"})
+_PLAINLY = str.maketrans({
+    "█": "#", "▓": "%", "▒": "=", "░": "-", "·": ".", "–": "-", "−": "-", "…": "...", "≤": "<=", "≥": ">=", "α": "a",
+    "×": "x",
+})  # fmt: skip
 #: Kinds of characters that a terminal would act upon, or that cannot be written: controls, directions, surrogates …
 _UNSHOWN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 

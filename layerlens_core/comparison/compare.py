@@ -148,7 +148,7 @@ def compare_with(
         return means.execute(store, jobs, runner)
 
     curves, found = _trained(arms, schedule, testbed, setting, options, done)
-    gains, why_none = (None, None) if found is None else measured(arms, found, setting, means.registry)
+    gains, why_none = (None, None) if found is None else measured(arms, found, setting, profile, means.registry)
     comparison = Comparison(
         setting=setting.id,
         samples=len(testbed.training),

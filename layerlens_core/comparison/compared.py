@@ -5,6 +5,7 @@ from attrs import frozen
 from layerlens_core.comparison.arms.make import Dropped
 from layerlens_core.comparison.judging.judgement import Verdict
 from layerlens_core.comparison.rate_search import Curve
+from layerlens_core.lazy import imported
 from layerlens_core.values.comparison import Arm, Schedule
 from layerlens_core.values.gains import Gains
 
@@ -37,6 +38,10 @@ class Comparison:
     verdict: Verdict | None = None
     notes: tuple[str, ...] = ()
     gains: Gains | None = None
+
+    def _repr_html_(self) -> str:
+        """What was measured, as notebooks show it (`layerlens_core.reporting.notebook`)."""
+        return str(imported("reporting.notebook", "of_comparison")(self))
 
     def rate(self, arm: str) -> float | None:
         """The rate that an arm is best trained with; None where none was found.

@@ -10,6 +10,7 @@ from layerlens_core.errors import PlanError, brief
 from layerlens_core.plugin.registry import Registry, default
 from layerlens_core.values.comparison import Arm, Setting
 from layerlens_core.values.gains import Gains
+from layerlens_core.values.profile import Profile
 
 #: Before the name of a method, the arm that is that method at one size in all layers.
 PREFIX = "method:"
@@ -18,7 +19,7 @@ CLEAR = 2
 
 
 def measured(
-    arms: Sequence[Arm], verdict: Verdict, setting: Setting, registry: Registry | None = None
+    arms: Sequence[Arm], verdict: Verdict, setting: Setting, profile: Profile, registry: Registry | None = None
 ) -> tuple[Gains | None, str | None]:
     """The curves that a comparison gives, or why it gives none; neither where no method's arm was asked for.
 
@@ -29,6 +30,7 @@ def measured(
     arms: that were trained.
     verdict: on them.
     setting: of the comparison.
+    profile: of the run.
     registry: of providers.
     """
     methods = {arm.name.removeprefix(PREFIX) for arm in arms if arm.name.startswith(PREFIX)}
@@ -61,7 +63,7 @@ def measured(
         curves = fit([each for each in found if each.method not in vague], source)
     except PlanError as error:
         return None, f"no gain curves: {brief(error)}"
-    return Gains(curves=curves, setting=setting.id), _left_out(methods - curves.keys())
+    return Gains(curves=curves, setting=setting.id, profile=profile.digest), _left_out(methods - curves.keys())
 
 
 def notches(arm: Arm, method: str, registry: Registry | None = None) -> float:

@@ -4,8 +4,9 @@ import math
 from collections.abc import Mapping
 
 from layerlens_core.comparison.arms.budgets import budget_of, is_own, own_budget
-from layerlens_core.comparison.compared import Comparison
+from layerlens_core.comparison.compared import SCHEMA, VERSION, Comparison
 from layerlens_core.comparison.judging.judgement import PLANNED, UNIFORM
+from layerlens_core.files import documents
 from layerlens_core.values.plan import Plan
 from layerlens_core.values.recipe import Recipe
 
@@ -21,7 +22,9 @@ def recipe_of(comparison: Comparison, plan: Plan) -> Recipe:
     rated = next((arm.key for name in (PLANNED, UNIFORM) for arm in own if arm.name == name), None)
     found = comparison.verdict
     return Recipe(
-        plan=plan.id,
+        plan=plan.digest,
+        profile=plan.profile,
+        comparison=documents.digest(comparison, schema=SCHEMA, version=VERSION),
         setting=comparison.setting,
         rate=rates.get(rated) if rated else None,
         rates=rates,

@@ -10,7 +10,7 @@ import torch
 from attrs import define, field, frozen
 
 from layerlens_core.data.encode import NO_COMPLETION, NO_LABEL, NO_TEXT, Encoder, why_not, words_and_tags
-from layerlens_core.data.fields import Fields, find_fields
+from layerlens_core.data.fields import Fields, Named, find_fields
 from layerlens_core.data.labels import MARKS, Labels, is_mark
 from layerlens_core.data.rows import Row, Rows
 from layerlens_core.errors import DataError
@@ -41,14 +41,11 @@ class Survey:
     why_not: bytearray = field(factory=bytearray)
 
 
-def survey(
-    rows: Rows, *, text: str | None = None, label: str | None = None, task: Task | None = None, name: str = "the data"
-) -> Survey:
+def survey(rows: Rows, *, named: Named | None = None, task: Task | None = None, name: str = "the data") -> Survey:
     """Look at all rows once.
 
     rows: to look at.
-    text: as in `find_fields`.
-    label: as in `find_fields`.
+    named: as in `find_fields`.
     task: as in `find_fields`.
     name: of the data, for messages.
 
@@ -58,7 +55,7 @@ def survey(
     first = list(islice(reading, _LOOKED_AT))
     if not first:
         raise DataError(f"{name} holds no rows")
-    fields = find_fields(first, text=text, label=label, task=task)
+    fields = find_fields(first, named, task=task)
     labelled = fields.form in ("text-label", "words-tags")
     found = Survey(fields, Labels(fields.label, rows.typed) if labelled else None)
     for row in chain(first, reading):

@@ -229,12 +229,11 @@ def encode(
 
 def why_not(row: Row, fields: Fields) -> str:
     """Why a row gives no sample, as far as its texts tell; empty where it may give one."""
-    if fields.form == "prompt-completion":
-        return NO_COMPLETION if _is_blank(row.get(fields.completion)) else ""
-    if fields.form == "messages":
-        messages = row.get(fields.messages)
-        last = messages[-1] if isinstance(messages, list) and messages else None
-        return NO_COMPLETION if isinstance(last, dict) and _is_blank(last.get("content")) else ""
+    if fields.form in ("prompt-completion", "messages"):
+        answer = row.get(fields.completion if fields.form == "prompt-completion" else fields.messages)
+        last = answer[-1] if isinstance(answer, list) and answer else answer
+        said = last.get("content", last.get("value")) if isinstance(last, dict) else last
+        return NO_COMPLETION if _is_blank(said) else ""
     if fields.form == "words-tags":
         return NO_TEXT if row.get(fields.text) == [] else ""
     return NO_TEXT if _is_blank(row.get(fields.text)) else ""

@@ -10,6 +10,13 @@ from layerlens_core.data.labels import described
 from layerlens_core.data.rows import Row
 from layerlens_core.errors import DataError, first_line
 
+#: Who speaks in ShareGPT's conversations, by the names that are in use.
+_ROLES = {
+    "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "chatgpt": "assistant",
+    "bing": "assistant", "bard": "assistant", "model": "assistant", "system": "system", "tool": "tool",
+    "function": "tool", "observation": "tool",
+}  # fmt: skip
+
 
 @frozen
 class Parts:
@@ -34,11 +41,25 @@ def parts_of(row: Row, fields: Fields, tokenizer: PreTrainedTokenizerBase) -> Pa
 
     Raises `DataError` where a field holds something else, or where the template does not take the messages.
     """
-    if fields.form == "prompt-completion":
-        return Parts(text_in(row, fields.prompt), text_in(row, fields.completion), templated=False)
-    messages = _messages(row, fields.messages)
+    if fields.form == "messages":
+        messages = _messages(row, fields.messages)
+        return _templated(messages, 1, tokenizer)
+    if isinstance(row.get(fields.prompt), list):
+        asked = _messages(row, fields.prompt, answered=False)
+        answer = _messages(row, fields.completion)
+        return _templated([*asked, *answer], len(answer), tokenizer)
+    prompt = text_in(row, fields.prompt)
+    if fields.context and isinstance(context := row.get(fields.context), str) and context.strip():
+        prompt = f"{prompt}\n\n{context}"
+    return Parts(prompt, text_in(row, fields.completion), templated=False)
+
+
+def _templated(messages: list[dict[str, Any]], answers: int, tokenizer: PreTrainedTokenizerBase) -> Parts:
+    """Messages as the tokenizer's chat template renders them, with the last ones as the completion."""
+    if tokenizer.chat_template is None:
+        raise DataError("the tokenizer has no chat template for messages; use prompt and completion as texts instead")
     try:
-        prompt = str(tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True))
+        prompt = str(tokenizer.apply_chat_template(messages[:-answers], tokenize=False, add_generation_prompt=True))
         whole = str(tokenizer.apply_chat_template(messages, tokenize=False))
     except Exception as error:  # templates raise whatever they like, for roles that they do not know or expect
         raise DataError(
@@ -47,7 +68,8 @@ def parts_of(row: Row, fields: Fields, tokenizer: PreTrainedTokenizerBase) -> Pa
     if whole.startswith(prompt):
         return Parts(prompt, whole[len(prompt) :], templated=True)
     # The rendered answer does not begin as the template's prompt ends; then the bare answer and its end must do.
-    return Parts(prompt, messages[-1]["content"] + (tokenizer.eos_token or ""), templated=True)
+    bare = "".join(message["content"] for message in messages[-answers:])
+    return Parts(prompt, bare + (tokenizer.eos_token or ""), templated=True)
 
 
 def text_in(row: Row, field: str) -> str:
@@ -58,17 +80,34 @@ def text_in(row: Row, field: str) -> str:
     return value
 
 
-def _messages(row: Row, field: str) -> list[dict[str, Any]]:
-    messages = row.get(field)
+def _messages(row: Row, field: str, *, answered: bool = True) -> list[dict[str, Any]]:
+    """A field's messages, with roles and contents; ShareGPT's have ``from`` and ``value`` in their place.
+
+    answered: whether the last one has to be the assistant's.
+
+    Raises `DataError` where it holds something else.
+    """
+    given = row.get(field)
+    messages = [_message(each) for each in given] if isinstance(given, list) else []
+    last = messages[-1] if messages else None
     if (
-        not isinstance(messages, list)
-        or not messages
-        or not all(isinstance(message, dict) for message in messages)
-        or messages[-1].get("role") != "assistant"
-        or not isinstance(messages[-1].get("content"), str)
+        last is None
+        or not all(messages)
+        or (answered and (last.get("role") != "assistant" or not isinstance(last.get("content"), str)))
     ):
+        needed = ", the assistant's text last" if answered else ""
         raise DataError(
-            f"field {field!r} must hold a list of messages with role and content, the assistant's text last, "
-            f"but holds {described(messages)}"
+            f"field {field!r} must hold a list of messages with role and content{needed}, but holds {described(given)}"
         )
     return messages
+
+
+def _message(given: object) -> dict[str, Any]:
+    """A message with role and content; empty where it is none."""
+    if not isinstance(given, dict):
+        return {}
+    if "role" in given or "from" not in given:
+        return given
+    others = {name: value for name, value in given.items() if name not in ("from", "value")}
+    who = given["from"]
+    return {"role": _ROLES.get(who, who) if isinstance(who, str) else who, "content": given.get("value"), **others}

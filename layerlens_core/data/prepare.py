@@ -8,6 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from layerlens_core.data.draw import Draw, survey
 from layerlens_core.data.encode import Encoder
+from layerlens_core.data.fields import Named
 from layerlens_core.data.model import Loaded, choose_task, known_head, load, read_config
 from layerlens_core.data.rows import ListedRows, Row, open_rows
 from layerlens_core.data.target import Target, decide
@@ -24,6 +25,9 @@ class DataOptions:
 
     text_field: name of the text's field; by default it is found (`layerlens_core.data.fields`).
     label_field: name of the label's field, likewise.
+    prompt_field: name of the prompt's field, likewise, beside `completion_field`.
+    completion_field: name of the completion's field.
+    messages_field: name of the conversation's field.
     task: by default what the data's fields and the model's kind suggest.
     samples: how many to draw.
     lazily: whether they are encoded only when they are asked for.
@@ -32,10 +36,24 @@ class DataOptions:
 
     text_field: str | None = None
     label_field: str | None = None
+    prompt_field: str | None = None
+    completion_field: str | None = None
+    messages_field: str | None = None
     task: Task | None = None
     samples: int = 128
     lazily: bool = False
     max_length: int = 256
+
+    @property
+    def named(self) -> Named:
+        """The fields that were named."""
+        return Named(
+            text=self.text_field,
+            label=self.label_field,
+            prompt=self.prompt_field,
+            completion=self.completion_field,
+            messages=self.messages_field,
+        )
 
 
 @frozen(kw_only=True)
@@ -94,8 +112,7 @@ def prepare(
     rows = open_rows(data) if isinstance(data, str) else ListedRows(data)
     found = survey(
         rows,
-        text=options.text_field,
-        label=options.label_field,
+        named=options.named,
         task=options.task,
         name=data if isinstance(data, str) else "the data",
     )

@@ -1,12 +1,14 @@
 """Rows from a file, a directory or a dataset, read as they are asked for, as often as needed. Never imports torch."""
 
+import zlib
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from attrs import define, field, frozen
 
-from layerlens_core.data.source import READERS, check_data
+from layerlens_core.data.readers.opened import kind_of
+from layerlens_core.data.source import READERS, check_data, readable
 from layerlens_core.errors import DataError, first_line, shown
 
 Row = dict[str, Any]
@@ -58,7 +60,7 @@ class FileRows:
     @property
     def typed(self) -> bool:
         """See `Rows`."""
-        return self.paths[0].suffix.lower() != ".csv"
+        return kind_of(self.paths[0]) != ".csv"
 
     def __iter__(self) -> Iterator[Row]:
         for path in self.paths:
@@ -87,7 +89,9 @@ class FileRows:
 
     def _read(self, path: Path, wanted: Collection[int] | None) -> Iterator[tuple[int, Row]]:
         try:
-            yield from READERS[path.suffix.lower()](path, wanted)
+            yield from READERS[kind_of(path)](path, wanted)
+        except (EOFError, zlib.error) as error:  # of gzip
+            raise DataError(f"{path} is damaged or cut off: {first_line(error)}") from None
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error.strerror or first_line(error)}") from None
 
@@ -118,14 +122,14 @@ def _files_in(directory: Path, split: str) -> list[Path]:
 
     Raises `DataError` where they are of several kinds, or begin with rows of other fields.
     """
-    files = sorted(p for p in directory.iterdir() if p.suffix.lower() in READERS and p.is_file())
+    files = sorted(p for p in directory.iterdir() if readable(p) and p.is_file())
     named = [p for p in files if p.name.lower().startswith(split)]
     others = ("test", "valid", "dev", "eval")
     files = named or [p for p in files if not p.name.lower().startswith(others)] or files
-    kinds = {p.suffix.lower() for p in files}
+    kinds = {kind_of(p) for p in files}
     if len(kinds) > 1:
         raise DataError(f"{directory} holds files of several kinds ({', '.join(sorted(kinds))}); name one with --data")
-    fields = {p: next((list(row) for _, row in READERS[p.suffix.lower()](p)), None) for p in files}
+    fields = {p: next((list(row) for _, row in READERS[kind_of(p)](p)), None) for p in files}
     known = {p: names for p, names in fields.items() if names is not None}
     for path, names in known.items():
         first, expected = next(iter(known.items()))

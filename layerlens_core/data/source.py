@@ -4,9 +4,11 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from layerlens_core.data.csv_file import csv_rows
-from layerlens_core.data.jsonl_file import jsonl_rows
-from layerlens_core.data.parquet_file import parquet_rows
+from layerlens_core.data.readers.csv_file import csv_rows
+from layerlens_core.data.readers.json_file import json_rows
+from layerlens_core.data.readers.jsonl_file import jsonl_rows
+from layerlens_core.data.readers.opened import GZIP, kind_of
+from layerlens_core.data.readers.parquet_file import parquet_rows
 from layerlens_core.errors import DataError, ModelError
 from layerlens_core.files.json_text import parse
 
@@ -24,9 +26,9 @@ class Reader(Protocol):
 
 
 #: By ending, in small letters.
-READERS: dict[str, Reader] = {".jsonl": jsonl_rows, ".json": jsonl_rows, ".csv": csv_rows, ".parquet": parquet_rows}
-#: Endings of packed files, which are unpacked first.
-_PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
+READERS: dict[str, Reader] = {".jsonl": jsonl_rows, ".json": json_rows, ".csv": csv_rows, ".parquet": parquet_rows}
+#: Endings of packed files that nothing here unpacks, and kinds of which no packed ones are read.
+_PACKED, _PACKED_ITSELF = (".bz2", ".xz", ".zst", ".zip"), (".parquet",)
 
 
 def check_source(source: str) -> None:
@@ -66,15 +68,21 @@ def _base_of(config: Path) -> str:
     return f"its base model: {base}" if isinstance(base, str) and base else "the base model that it was trained on"
 
 
+def readable(path: Path) -> bool:
+    """Whether a name says that a file holds rows: by its ending, or by the one before ``.gz``."""
+    kind = kind_of(path)
+    return kind in READERS and not (path.suffix.lower() == GZIP and kind in _PACKED_ITSELF)
+
+
 def check_data(source: str) -> None:
     """Raises `DataError` where a local path cannot be data; the name of a dataset is checked when it is loaded."""
     path = Path(source)
-    known = path.suffix.lower() in READERS
+    known = readable(path)
     exists = _exists(source)
     if exists is None:
         raise DataError(f"{source[:100]!r} is no name of data: a file, a directory or a dataset")
-    if path.is_file() and path.suffix.lower() in _PACKED:
-        raise DataError(f"{path} is packed; unpack it first")
+    if path.is_file() and (path.suffix.lower() in _PACKED or (path.suffix.lower() == GZIP and not known)):
+        raise DataError(f"{path} is packed in a way that is not read; unpack it first")
     if path.is_file() and not known:
         raise DataError(f"{path} is not of a known kind; there are: {', '.join(READERS)}")
     if exists and not path.is_file() and not path.is_dir():

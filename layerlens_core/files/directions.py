@@ -9,7 +9,7 @@ fingerprint, the seed and the number of samples. The profile records the digest 
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,27 +102,6 @@ def read_directions(
     if digest is not None and hashlib.sha256(content).hexdigest() != digest:
         raise FileError(f"{path} is damaged, or not the file that its profile was written with; {_AGAIN[source]}")
     return _subspace(path, content, fingerprint, source)
-
-
-def read_subspace(run: str | Path, *, fingerprint: str, digest: str) -> Subspace:
-    """What a digest names, of whichever source: the vectors of a warm-up or of mean gradients.
-
-    run: the run's directory.
-    fingerprint: of the inventory of the model at hand.
-    digest: what the profile recorded of one of its files.
-
-    Raises `FileError` where no file of the run has the digest, and as `read_directions`.
-    """
-    run = Path(run)
-    atomic.settle(run)
-    for source in reversed(get_args(Source)):
-        path = run / _NAMES[source]
-        if path.exists() and hashlib.sha256(content := _content(path, source)).hexdigest() == digest:
-            return _subspace(path, content, fingerprint, source)
-    raise FileError(
-        f"{run} holds no singular vectors with the digest {brief(digest[:12])}…: {SUBSPACE} and {DIRECTIONS} are "
-        "missing, damaged, or of another profile; profile again with --warm-up or --directions"
-    )
 
 
 def _content(path: Path, source: Source) -> bytes:

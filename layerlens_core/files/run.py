@@ -37,10 +37,17 @@ def rewriting(run: Path) -> Iterator[Path]:
     """A directory whose files become the run's, together, at the end (`layerlens_core.files.atomic.filling`).
 
     With a profile among them they are a new run, and all files of the old one go away, its checkpoints too. Without one
-    they replace those of their names. Whoever saves into the directory makes it.
+    they replace those of their names; another plan takes the recipe of the old one away. Whoever saves into the
+    directory makes it.
     """
     with filling(run, lazily=True) as staging:
         yield staging
+        if (staging / PLAN).exists() and not _same(staging / PLAN, run / PLAN):
+            discard(staging, [name for name in (RECIPE,) if not (staging / name).exists()])
         if (staging / PROFILE).exists():
             old = [name for name in FILES if not (staging / name).exists()]
             discard(staging, [*old, *(path.name for path in checkpoints(run))])
+
+
+def _same(one: Path, other: Path) -> bool:
+    return other.exists() and one.read_bytes() == other.read_bytes()

@@ -1,13 +1,22 @@
 """Look up every name that a plugin provides; for names of plugins that did not load, say why."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, Literal, cast, overload
 
 from attrs import define, field, frozen
 
 from layerlens_core.errors import PluginError, nearest, shown
-from layerlens_core.plugin.discovery import DISABLE_VARIABLE, Plugin, canonical, describe, discover, providers_of
+from layerlens_core.plugin.discovery import (
+    DISABLE_VARIABLE,
+    OURS,
+    Plugin,
+    canonical,
+    describe,
+    discover,
+    providers_of,
+)
 from layerlens_core.plugin.guard import Origin, guarded
 from layerlens_core.plugin.protocols import ActiveScore, Combine, Export, Method, Score, Select
 from layerlens_core.plugin.providers import (
@@ -174,6 +183,31 @@ class Registry:
         except BaseException as error:  # as on import: a plugin may exit
             raise PluginError(f"{self.origin(kind, name)} failed to load: {describe(error)}") from error
         return guarded(self.origin(kind, name), loaded)
+
+    @contextmanager
+    def alone(self, *providers: Provider) -> Iterator[None]:
+        """Inside, these providers are there, and besides them only what comes along with LayerLens, with other names.
+
+        Afterwards all is as before, whatever was registered inside.
+
+        providers: of any kinds.
+        """
+        plugins, entries, ambiguous = self.plugins, self._entries, self._ambiguous
+        given = {(kind_of(provider), provider.name) for provider in providers}
+        self.plugins, self._ambiguous = [plugin for plugin in plugins if plugin.distribution == OURS], {}
+        self._entries = {
+            kind: {
+                name: entry
+                for name, entry in of_kind.items()
+                if entry.plugin.distribution == OURS and (kind, name) not in given
+            }
+            for kind, of_kind in entries.items()
+        }
+        try:
+            self.register(*providers)
+            yield
+        finally:
+            self.plugins, self._entries, self._ambiguous = plugins, entries, ambiguous
 
     def _add(self, plugin: Plugin, providers: Iterable[Provider]) -> None:
         self.plugins.append(plugin)

@@ -153,6 +153,7 @@ def profile_with(
     inventory: Inventory | None = None,
     progress: Progress | None = None,
     registry: Registry | None = None,
+    completed: Callable[[Profile], Profile] = lambda profile: profile,
 ) -> Profile:
     """As `profile`, with options and execution as values.
 
@@ -163,6 +164,7 @@ def profile_with(
     inventory: of the model, where it was inspected already.
     progress: as in `profile`.
     registry: as in `profile`.
+    completed: adds what else the profile is to record, before the trace names it by its digest.
     """
     report = progress or (lambda stage, done, total: None)
     check_bare(model)
@@ -176,17 +178,16 @@ def profile_with(
     used = given
     if options.samples == "auto":
         used = [sample for sample in given if count_labels(sample, task) > 0][: measured.samples]
-    batch, places = min(measured.micro_batch, SAMPLES), Places.of(inventory)
+    batch, places, workers = min(measured.micro_batch, SAMPLES), Places.of(inventory), execution.workers
     activations = measure_activations(model, inventory, used, task, batch=batch, places=places)
-    workers = execution.workers
     found = [
         metric.active(_active_profile(model, inventory, used, measured, options, task, report, metric), workers)
         if metric.provider.active
         else Scored(metric.measured(measured.statistics, inventory, measured.ledger, options.seed))
         for metric in metrics
     ]
-    scored = [statistics.module for statistics in measured.statistics]
-    stability = stabilities(metrics, inventory, measured.ledger, scored, options.seed)
+    scored, seed = [statistics.module for statistics in measured.statistics], options.seed
+    stability = stabilities(metrics, inventory, measured.ledger, scored, seed)
     result = Profile(
         inventory=inventory,
         task=task,
@@ -202,13 +203,13 @@ def profile_with(
         activations=activations,
         latency=workers.first(measure_latency(model, inventory) if options.latency and workers.rank == 0 else {}),
         stability=stability | told(found, "layer"),
-        module_stability=stabilities(metrics, inventory, measured.ledger, scored, options.seed, "module")
+        module_stability=stabilities(metrics, inventory, measured.ledger, scored, seed, "module")
         | told(found, "module"),
         directions=written_directions(measured, inventory, options, workers),
     )
     context = _active_profile(model, inventory, used, measured, options, task, report, metrics[0])
     context = evolve(context, progress=_reporting(report, "warm-up"))
-    result = with_warm_up(result, context, options.warm_up, workers, measured.subspace)
+    result = completed(with_warm_up(result, context, options.warm_up, workers, measured.subspace))
     tracing.profile_finished(result)
     for each in result.scores:
         tracing.metric_scored(each)

@@ -11,7 +11,7 @@ from layerlens_core.files import documents
 from layerlens_core.files.atomic import settle
 from layerlens_core.files.run import GAINS
 
-SCHEMA, VERSION = "layerlens/gains", 1
+SCHEMA, VERSION = "layerlens/gains", 2
 
 
 @frozen(kw_only=True)
@@ -47,10 +47,12 @@ class Gains:
 
     curves: by method. Their ceilings count only beside each other.
     setting: digest of model, data and versions (`layerlens_core.values.comparison.Setting`).
+    profile: SHA-256 of the file of the run's profile, in hexadecimal.
     """
 
     curves: Mapping[str, GainCurve]
     setting: str
+    profile: str
 
     def lacking(self, methods: Collection[str]) -> list[str]:
         """Which of these methods have no curve; ``none`` needs none.
@@ -64,11 +66,17 @@ class Gains:
 
         Raises `FileError`, where another process writes there too.
         """
-        return documents.write_into(run, GAINS, self, schema=SCHEMA, version=VERSION)
+        return documents.write_into(run, GAINS, self, schema=SCHEMA, version=VERSION, sealed=True)
 
     @classmethod
-    def load(cls, run: str | Path) -> "Gains":
-        """Read the curves of a run. Raises `FileError` where there are none, or where they are damaged."""
+    def load(cls, run: str | Path, *, broken_too: bool = False) -> "Gains":
+        """Read the curves of a run.
+
+        run: its directory.
+        broken_too: also those of a file whose seal is broken.
+
+        Raises `FileError` where there are none, or where they are damaged.
+        """
         path = Path(run) / GAINS
         settle(path.parent)
         if not path.exists():
@@ -76,7 +84,10 @@ class Gains:
                 f"{path} does not exist: how much methods gain was not measured in this run; measure it with: "
                 f"layerlens compare {run} --arms method:lora,method:adapter,method:prefix --budgets r=1,4,16 …"
             )
-        gains = documents.read(path, cls, schema=SCHEMA, version=VERSION)
+        again = f"remove it, and compare anew with: layerlens compare {run} …"
+        gains = documents.read(
+            path, cls, schema=SCHEMA, version=VERSION, sealed=True, broken_too=broken_too, again=again
+        )
         for method, curve in gains.curves.items():
             if not curve.sound:
                 raise FileError(

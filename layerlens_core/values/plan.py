@@ -1,9 +1,8 @@
 """The plan: for every layer a method and a size with the reason, ready to be applied."""
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 
 import attrs
@@ -13,6 +12,7 @@ from layerlens_core.errors import FileError, PlanError, brief
 from layerlens_core.files import documents
 from layerlens_core.files.atomic import settle
 from layerlens_core.files.run import PLAN
+from layerlens_core.lazy import imported
 from layerlens_core.values.consistency.plan import check_plan
 from layerlens_core.values.costs import Cost, Limits
 from layerlens_core.values.decisions import Certificate, Decision
@@ -20,7 +20,7 @@ from layerlens_core.values.inventory import Head, Inventory
 from layerlens_core.values.profile import Profile
 from layerlens_core.values.request import Request
 
-SCHEMA, VERSION = "layerlens/plan", 3
+SCHEMA, VERSION = "layerlens/plan", 4
 
 #: The methods whose sizes are ranks of updates that PEFT attaches: to linear modules, and to stacked experts too.
 LORA_METHODS = frozenset({"lora", "lora-experts", "core"})
@@ -32,6 +32,7 @@ CORE = "core"
 class Plan:
     """What to train in a model. The same inputs give a plan that is equal to the byte.
 
+    profile: SHA-256 of the file of the profile that it was made from, in hexadecimal.
     architecture: name of the model's class.
     fingerprint: of the model's inventory; `apply` refuses any other model.
     shapes: of the inventory's places, by which `apply` names what differs.
@@ -49,6 +50,7 @@ class Plan:
     notes: sentences on the whole plan: what a budget forced, and what of it is left.
     """
 
+    profile: str
     architecture: str
     fingerprint: str
     shapes: Mapping[str, Mapping[str, int]]
@@ -64,11 +66,10 @@ class Plan:
     abstained: str | None = None
     notes: tuple[str, ...] = ()
 
-    @property
-    def id(self) -> str:
-        """A short digest of the whole plan."""
-        text = json.dumps(attrs.asdict(self), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of its file, in hexadecimal, by which recipe and trace name it."""
+        return documents.digest(self, schema=SCHEMA, version=VERSION)
 
     @property
     def scale(self) -> int:
@@ -126,6 +127,10 @@ class Plan:
             return message + f"; its heads are {have_heads}, planned were {planned_heads}"
         return message + "; its modules are the same, but it is of another kind, or they are in another order"
 
+    def _repr_html_(self) -> str:
+        """Method and size of every module, as notebooks show it (`layerlens_core.reporting.notebook`)."""
+        return str(imported("reporting.notebook", "of_plan")(self))
+
     def save(self, run: str | Path) -> Path:
         """Write ``plan.json`` into the run's directory. Raises `FileError`, where another process writes there too."""
         return documents.write_into(run, PLAN, self, schema=SCHEMA, version=VERSION)
@@ -135,11 +140,13 @@ class Plan:
         """Read the plan of a run. Raises `FileError`, where it contradicts itself too."""
         path = Path(run) / PLAN
         settle(path.parent)
-        plan = documents.read(path, cls, schema=SCHEMA, version=VERSION)
+        again = f"remove it, and plan anew with: layerlens allocate {run}"
+        plan, digest = documents.read_named(path, cls, schema=SCHEMA, version=VERSION, again=again)
         try:
             plan.check()
         except PlanError as error:
             raise FileError(f"{path} was changed or damaged: {brief(error)}") from None
+        documents.remember_digest(plan, digest)
         return plan
 
     def check(self) -> None:
@@ -184,6 +191,11 @@ class Plan:
         for name, (planned, profiled) in same.items():
             if planned != profiled:
                 raise PlanError(f"the plan was not made from this profile: its {name} differ")
+        if self.profile != profile.digest:
+            raise PlanError(
+                f"the plan was not made from this profile: it names {self.profile[:12]}…, and this one's SHA-256 is "
+                f"{profile.digest[:12]}…"
+            )
 
 
 def load_run(run: str | Path) -> tuple[Plan, Profile]:

@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Mapping
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -12,6 +13,7 @@ from layerlens_core.errors import FileError, brief
 from layerlens_core.files import documents
 from layerlens_core.files.atomic import settle, writing
 from layerlens_core.files.run import PROFILE, checkpoints
+from layerlens_core.lazy import imported
 from layerlens_core.values.consistency.profile import check_profile
 from layerlens_core.values.costs import Activations
 from layerlens_core.values.inventory import Inventory, Skipped
@@ -19,6 +21,8 @@ from layerlens_core.values.scores import RawScores
 from layerlens_core.values.statistics import ModuleStatistics
 
 SCHEMA, VERSION = "layerlens/profile", 5
+#: How to make one of an earlier version anew.
+AGAIN = "profile anew with: layerlens plan MODEL --data FILE --out RUN --overwrite"
 
 #: How many directions of a module's gradient are kept: the largest rank that LoRA is offered at.
 LEADING = 64
@@ -161,6 +165,15 @@ class Profile:
         """That of the mean gradient, where its directions were kept."""
         return None if self.directions is None else KnownSubspace(self.directions, LEADING)
 
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of its file, in hexadecimal, by which plan, recipe and trace name it."""
+        return documents.digest(self, schema=SCHEMA, version=VERSION)
+
+    def _repr_html_(self) -> str:
+        """Scores by layer and module, as notebooks show it (`layerlens_core.reporting.notebook`)."""
+        return str(imported("reporting.notebook", "of_profile")(self))
+
     def save(self, run: str | Path) -> Path:
         """Write ``profile.json`` into the run's directory, and remove the checkpoints of the unfinished profile.
 
@@ -178,12 +191,18 @@ class Profile:
         """Read the profile of a run. Raises `FileError`, where it contradicts itself too."""
         path = Path(run) / PROFILE
         settle(path.parent)
-        profile = documents.read(path, cls, schema=SCHEMA, version=VERSION)
+        profile, digest = documents.read_named(path, cls, schema=SCHEMA, version=VERSION, again=AGAIN)
         try:
             check_profile(profile)
         except ValueError as error:
             raise FileError(f"{path} was changed or damaged: {brief(error)}") from None
+        documents.remember_digest(profile, digest)
         return profile
+
+
+def here() -> dict[str, str]:
+    """What else the last digits of a plan depend on: NumPy's version, and the kind of machine."""
+    return {"numpy": version("numpy"), "platform": f"{platform.system()}-{platform.machine()}"}
 
 
 def versions() -> dict[str, str]:

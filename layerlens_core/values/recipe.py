@@ -8,17 +8,20 @@ from attrs import frozen
 
 from layerlens_core.errors import FileError
 from layerlens_core.files import documents
-from layerlens_core.files.run import RECIPE
+from layerlens_core.files.run import PLAN, RECIPE
 from layerlens_core.values.comparison import Schedule
+from layerlens_core.values.plan import Plan
 
-SCHEMA, VERSION = "layerlens/recipe", 2
+SCHEMA, VERSION = "layerlens/recipe", 3
 
 
 @frozen(kw_only=True)
 class Recipe:
     """How to train.
 
-    plan: digest of the run's plan (`Plan.id`) that was compared.
+    plan: SHA-256 of the file of the run's plan that was compared, in hexadecimal.
+    profile: likewise of the run's profile.
+    comparison: likewise of the file of what was found, ``compare/comparison.json``.
     setting: digest of model, data and versions.
     rate: largest learning rate, of AdamW with a linear schedule, for the run's plan; None where none was found.
     rates: by arm and budget, the rate that it is best trained with.
@@ -34,6 +37,8 @@ class Recipe:
     """
 
     plan: str
+    profile: str
+    comparison: str
     setting: str
     rate: float | None
     rates: Mapping[str, float]
@@ -83,22 +88,43 @@ class Recipe:
 
         Raises `FileError`, where another process writes there too.
         """
-        return documents.write_into(run, RECIPE, self, schema=SCHEMA, version=VERSION)
+        return documents.write_into(run, RECIPE, self, schema=SCHEMA, version=VERSION, sealed=True)
 
     @classmethod
-    def load(cls, run: str | Path, *, plan: str) -> "Recipe | None":
-        """The recipe of a run; None where there is none, or one of another plan.
+    def load(cls, run: str | Path, plan: Plan) -> "Recipe | None":
+        """The recipe of a run's plan; None where there is none.
 
         run: its directory.
-        plan: digest of its plan.
+        plan: that lies there.
 
-        Raises `FileError` where it is damaged.
+        Raises `FileError` where it is damaged, or of another plan or profile.
         """
         path = Path(run) / RECIPE
         if not path.exists():
             return None
-        recipe = documents.read(path, cls, schema=SCHEMA, version=VERSION)
+        recipe = cls.read(run)
+        if (recipe.plan, recipe.profile) != (plan.digest, plan.profile):
+            raise FileError(f"{path} is not the recipe of {Path(run) / PLAN}; {_again(run)}")
+        return recipe
+
+    @classmethod
+    def read(cls, run: str | Path, *, broken_too: bool = False) -> "Recipe":
+        """The recipe of a run, whatever plan it is of.
+
+        run: its directory.
+        broken_too: also one whose seal is broken.
+
+        Raises `FileError` where there is none, or it is damaged.
+        """
+        path = Path(run) / RECIPE
+        recipe = documents.read(
+            path, cls, schema=SCHEMA, version=VERSION, sealed=True, broken_too=broken_too, again=_again(run)
+        )
         for rate in (recipe.rate, *recipe.groups.values()):
             if rate is not None and not 0 < rate < float("inf"):
                 raise FileError(f"{path} is damaged: a rate of {rate}")
-        return recipe if recipe.plan == plan else None
+        return recipe
+
+
+def _again(run: str | Path) -> str:
+    return f"remove it, and compare anew with: layerlens compare {run} …"

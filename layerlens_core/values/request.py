@@ -30,6 +30,7 @@ class Request:
         strategy knows.
     gains: by method, the curve by which its gain grows, in place of the method's own and of what a spectrum says.
     abstain: whether the plan is uniform where the profile supports nothing else; None leaves it to the strategy.
+    margins: whether the plan tells how far layers are from another method; None where that is found soon.
     """
 
     strategy: str
@@ -45,6 +46,7 @@ class Request:
     granularity: Granularity | None = None
     abstain: bool | None = None
     gains: Mapping[str, GainCurve] = field(factory=dict)
+    margins: bool | None = None
 
     @property
     def params_budget(self) -> str | None:

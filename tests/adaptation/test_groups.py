@@ -58,7 +58,8 @@ def test_rates_of_the_runs_comparison_go_before_others(planned, tmp_path):
     with pytest.raises(PlanError, match="has no recipe for its plan; compare it, or give rate="):
         ll.parameter_groups(ll.apply(model, plan, directions=tmp_path), run=tmp_path)
     recipe = Recipe(
-        plan=plan.id, setting="s", rate=2e-3, rates={}, groups={"core": 0.03, "lora": 0.004}, scale=2.0,
+        plan=plan.digest, profile=plan.profile, comparison="0" * 64,
+        setting="s", rate=2e-3, rates={}, groups={"core": 0.03, "lora": 0.004}, scale=2.0,
         schedule=Schedule(steps=9, batch=3), epochs=3.0, recommended={}, budget="", sentence="",
     )  # fmt: skip
     recipe.save(tmp_path)

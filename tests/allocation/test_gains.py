@@ -110,6 +110,7 @@ MEASURED = Gains(
         "lora": GainCurve(ceiling=0.1, half=9.0, spread=0.02, source="measured by 6 arms"),
     },
     setting="0",
+    profile="0" * 64,
 )
 
 

@@ -49,6 +49,7 @@ def plan_for(model: transformers.PreTrainedModel) -> Plan:
             )
         )
     return Plan(
+        profile="0" * 64,
         architecture=inventory.architecture, fingerprint=inventory.fingerprint, shapes=inventory.shapes, task="",
         request=Request(strategy="", budget=(), methods=("lora",)), limits=Limits(),
         cost=sum((d.cost for d in decisions), Cost()),

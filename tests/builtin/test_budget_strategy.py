@@ -94,11 +94,12 @@ def brute_force(candidates: CandidateSet, limits: Limits) -> float:
 
 
 @pytest.mark.slow
-def test_no_strategy_ever_exceeds_a_budget_on_two_thousand_instances(registry):
+def test_no_strategy_ever_exceeds_a_budget_at_any_prices(registry):
+    # The kit's problems have the prices of layers; these have prices that no layer has.
     draw = random.Random(0)
     selects = {name: registry.load("strategy", name) for name in STRATEGIES}
     trained = dict.fromkeys(STRATEGIES, 0)
-    for _ in range(2000):
+    for _ in range(500):
         candidates = instance(draw, draw.randrange(1, 5), 5)
         limits = random_limits(draw, candidates, draw.randrange(1, 5))
         for name, select in selects.items():
@@ -107,7 +108,7 @@ def test_no_strategy_ever_exceeds_a_budget_on_two_thousand_instances(registry):
             assert total.exceeded(limits) == [], (name, limits, total)
             trained[name] += total.params > 0
     # Never exceeding by never spending would not count.
-    assert min(trained.values()) > 1000
+    assert min(trained.values()) > 250
 
 
 @pytest.mark.slow

@@ -108,7 +108,7 @@ def test_every_layer_has_one_utility_and_one_decision(layerlens: Any, run: Runs,
     for kind in ("thresholds.set", "candidates.built", "budget.settled", "plan.made"):
         assert len(events(there, kind)) == 1, kind
     plan = Plan.load(there)
-    assert events(there, "plan.made")[0]["plan_id"] == plan.id
+    assert events(there, "plan.made")[0]["digest"] == plan.digest
     for event, decision in zip(events(there, "decision.made"), plan.decisions, strict=True):
         assert (event["method"], event["sizes"]) == (decision.method, decision.sizes)
         assert (event["utility"], event["parameters"]) == (decision.utility, decision.parameters)
@@ -167,7 +167,10 @@ def test_gains_that_the_run_measured_count_unless_they_are_left_out(layerlens: A
     layerlens.ok(*asked)
     shipped = Plan.load(there)
     assert shipped.request.gains == {}
-    Gains(curves=curves, setting="0").save(there)
+    Gains(curves=curves, setting="0", profile="0" * 64).save(there)
+    message = layerlens.refused(*asked, out=there)
+    assert f"{there / 'gains.json'} was not measured for {there / 'profile.json'}; remove it, or compare" in message
+    Gains(curves=curves, setting="0", profile=shipped.profile).save(there)
     layerlens.ok(*asked)
     assert Plan.load(there).request.gains == curves
     assert {event["method"]: event["half"] for event in events(there, "gain.measured")} == {"lora": 9.0, "prefix": 0.5}

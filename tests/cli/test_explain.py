@@ -11,9 +11,9 @@ import pytest
 
 from layerlens_core import tracing
 from layerlens_core.allocation.explanation import explain, find_layer
-from layerlens_core.cli.tables import common_prefix, describe_sizes
 from layerlens_core.errors import PlanError
 from layerlens_core.files.trace.lines import written
+from layerlens_core.reporting.words import common_prefix, describe_sizes
 from layerlens_core.values.plan import Plan
 
 LAYER = "bert.encoder.layer.2"

@@ -76,7 +76,8 @@ def test_keys_come_with_the_adapter_that_they_name(
     keys = yaml.safe_load(text)
     assert keys["lora_model_dir" if to == "axolotl" else "adapter_name_or_path"] == str(out)
     assert keys["base_model" if to == "axolotl" else "model_name_or_path"] == model("llama")
-    assert f"# LayerLens plan {Plan.load(finished_runs['llama']).id} for" in text
+    digest = Plan.load(finished_runs["llama"]).digest
+    assert f"# LayerLens plan {digest[:16]} for" in text
 
 
 #: Exporter -> what it calls the rate's schedule, the batch and the epochs.
@@ -93,7 +94,8 @@ def test_what_a_comparison_found_is_among_the_keys(
     there = run("llama")
     plan = Plan.load(there)
     recipe = Recipe(
-        plan=plan.id, setting="", rate=0.004, rates={}, groups={"lora": 0.004}, scale=2,
+        plan=plan.digest, profile=plan.profile, comparison="0" * 64,
+        setting="", rate=0.004, rates={}, groups={"lora": 0.004}, scale=2,
         schedule=Schedule(steps=30, batch=8, warmup=3),
         epochs=2.5, recommended={}, budget="", sentence="",
     )  # fmt: skip
@@ -106,9 +108,10 @@ def test_what_a_comparison_found_is_among_the_keys(
     schedule, batch, epochs = TRAINED_WITH[to]
     assert (keys["learning_rate"], keys[schedule], keys[batch], keys[epochs]) == (0.004, "linear", 8, 2.5)
     assert (keys["warmup_steps"], keys["max_grad_norm"]) == (3, 1.0)
-    attrs.evolve(recipe, plan="of another plan").save(there)
-    layerlens.ok(*arguments, tmp_path / "other")
-    assert "learning_rate" not in yaml.safe_load((tmp_path / "other" / KEYS[to]).read_text())
+    for name in ("plan", "profile"):
+        attrs.evolve(recipe, **{name: "0" * 64}).save(there)
+        message = layerlens.refused(*arguments, tmp_path / "other", out=tmp_path / "other")
+        assert f"{there / 'recipe.json'} is not the recipe of {there / 'plan.json'}; remove it, and compare" in message
 
 
 @pytest.mark.slow

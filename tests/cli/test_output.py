@@ -105,13 +105,16 @@ def _rebind(there: Path) -> None:
     from layerlens_core.values.profile import Profile
 
     plan = json.loads((there / "plan.json").read_text())
-    before = Plan.load(there).id
-    plan["fingerprint"] = Profile.load(there).inventory.fingerprint
+    before = Plan.load(there).digest
+    profile = Profile.load(there)
+    plan |= {"fingerprint": profile.inventory.fingerprint, "profile": profile.digest}
     (there / "plan.json").write_text(json.dumps(plan))
     trace = there / "trace.jsonl"
     events = tracing.read_what_is_there(there).events
-    assert before != Plan.load(there).id
-    events[-2 if events[-1]["event"] == "run.finished" else -1]["plan_id"] = Plan.load(there).id
+    assert before != Plan.load(there).digest
+    for event in events:
+        if event["event"] in ("plan.made", "profile.finished"):
+            event["digest"] = (Plan.load(there) if event["event"] == "plan.made" else profile).digest
     trace.write_text(written(events))
 
 

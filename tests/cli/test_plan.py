@@ -145,7 +145,7 @@ def test_the_trace_records_what_was_asked_for(layerlens: Any, finished_runs: dic
     assert first["arguments"]["budgets"] == ["params=r=2"]
     assert first["arguments"]["metrics"] == ["fisher=2", "weight_gradient=1"]
     assert "as_json" not in first["arguments"]
-    assert set(first["versions"]) == {"python", "layerlens", "torch", "transformers", "peft"}
+    assert set(first["versions"]) == {"python", "layerlens", "torch", "transformers", "peft", "numpy", "platform"}
 
 
 def test_directions_lie_beside_the_profile_and_go_with_it(

@@ -3,15 +3,9 @@
 import attrs
 import pytest
 
-from layerlens_core.cli.tables import (
-    common_prefix,
-    describe_sizes,
-    print_plan,
-    print_scenarios,
-    spending,
-    stability_lines,
-)
+from layerlens_core.cli.tables import print_plan, print_scenarios, spending
 from layerlens_core.demo.scenarios import SCENARIOS, plan_of, profile_of
+from layerlens_core.reporting.words import common_prefix, describe_sizes, stability_lines
 from layerlens_core.values.costs import Limits
 from layerlens_core.values.decisions import Certificate
 from layerlens_core.values.inventory import Head

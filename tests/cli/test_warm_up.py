@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from layerlens_core.files.directions import read_subspace
+from layerlens_core.files.directions import read_directions
 from layerlens_core.values.plan import Plan
 from layerlens_core.values.profile import Profile
 
@@ -27,7 +27,8 @@ def test_a_profile_says_and_records_what_the_warm_up_took(
     assert record is not None
     assert (record.steps, record.rank, record.batch, record.samples) == (3, 2, 4, found.samples)
     assert hashlib.sha256((out / "subspace.safetensors").read_bytes()).hexdigest() == record.digest
-    assert len(read_subspace(out, fingerprint=found.inventory.fingerprint, digest=record.digest)) > 0
+    fingerprint = found.inventory.fingerprint
+    assert len(read_directions(out, fingerprint=fingerprint, digest=record.digest, source="warm-up")) > 0
     assert [scores.metric for scores in found.scores] == ["fisher", "loss_change"]
     assert found.directions is None
     before, after = (line for line in result.stderr.splitlines() if line.startswith("warm-up: 3 steps of 4 of "))

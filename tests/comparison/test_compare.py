@@ -57,7 +57,7 @@ def test_the_plan_and_uniform_are_compared_at_rates_that_were_found(made, run):
     assert len(judged["plan"].seeds) == 2
     assert ("arms", 24, 24) in seen
     assert json.loads((run / "compare" / COMPARED).read_text())["setting"] == found.setting
-    recipe = Recipe.load(run, plan=Plan.load(run).id)
+    recipe = Recipe.load(run, Plan.load(run))
     assert recipe is not None
     assert recipe.rate == found.rate("plan params=r=2")
     assert recipe.keys["num_train_epochs"] == pytest.approx(24 * 4 / 30, abs=1e-3)
@@ -134,7 +134,7 @@ def test_only_rates(made, run):
     found = ll.compare(model, run, samples[10:], samples[:10], only="lr", arms=(), **SHORT)
     assert found.verdict is None
     assert [curve.arm for curve in found.curves] == ["uniform params=r=2"]
-    recipe = Recipe.load(run, plan=Plan.load(run).id)
+    recipe = Recipe.load(run, Plan.load(run))
     assert recipe is not None
     assert recipe.rate == found.curves[0].rate
     assert recipe.recommended == {}
@@ -193,15 +193,16 @@ def test_no_labels_no_comparison(made, run):
         ll.compare(model, run, blank, samples[:10], **SHORT)
 
 
-def test_a_recipe_of_another_plan_does_not_count(made, run):
+def test_a_recipe_of_another_plan_is_refused(made, run):
     model, samples, _ = made
     ll.compare(model, run, samples[10:], samples[:10], rates=(1e-2,), **SHORT)
-    assert Recipe.load(run, plan="another") is None
     plan = Plan.load(run)
-    recipe = Recipe.load(run, plan=plan.id)
+    with pytest.raises(FileError, match=r"recipe.json is not the recipe of .*plan.json; remove it, and compare anew"):
+        Recipe.load(run, attrs.evolve(plan, task="masked-lm"))
+    recipe = Recipe.load(run, plan)
     attrs.evolve(recipe, rate=-1.0).save(run)
     with pytest.raises(FileError, match="is damaged: a rate of -1"):
-        Recipe.load(run, plan=plan.id)
+        Recipe.load(run, plan)
 
 
 def test_a_plan_that_memory_bounds_too_is_compared_as_it_is_beside_uniform_of_both_kinds(made, run):
@@ -218,7 +219,7 @@ def test_a_plan_that_memory_bounds_too_is_compared_as_it_is_beside_uniform_of_bo
     assert set(by_name) == {"uniform", "plan", "strategy:uniform"}
     assert by_name["uniform"].memory > plan.limits.memory >= by_name["strategy:uniform"].memory
     assert [note for note in found.notes if note.startswith(f"uniform {budget} is not held to memory=")]
-    recipe = Recipe.load(run, plan=plan.id)
+    recipe = Recipe.load(run, plan)
     assert recipe is not None
     assert (recipe.budget, recipe.rate) == (budget, 1e-2)
 

@@ -5,6 +5,8 @@ import threading
 import attrs
 import pytest
 
+from bert_profile import bert_profile
+from layerlens_core.allocation.allocate import allocate
 from layerlens_core.comparison.compared import COMPARED, SCHEMA, VERSION, Comparison
 from layerlens_core.comparison.ending import save
 from layerlens_core.files import documents
@@ -15,10 +17,14 @@ from layerlens_core.values.gains import GainCurve, Gains
 from layerlens_core.values.recipe import Recipe
 
 SCHEDULE = Schedule(steps=30, batch=10)
-GAINS = Gains(curves={"lora": GainCurve(ceiling=1.0, half=2.0, spread=None, source="measured")}, setting="s")
+GAINS = Gains(
+    curves={"lora": GainCurve(ceiling=1.0, half=2.0, spread=None, source="measured")}, setting="s", profile="0" * 64
+)
 FOUND = Comparison(setting="s", samples=100, schedule=SCHEDULE, arms=(), gains=GAINS)
+PLAN = allocate(bert_profile([3.0, 2.0, 1.0]), budget="params=r=2")
 RECIPE = Recipe(
-    plan="p", setting="s", rate=None, rates={}, groups={}, scale=2.0, schedule=SCHEDULE, epochs=3.0, recommended={},
+    plan=PLAN.digest, profile=PLAN.profile, comparison="0" * 64,
+    setting="s", rate=None, rates={}, groups={}, scale=2.0, schedule=SCHEDULE, epochs=3.0, recommended={},
     budget="", sentence="nothing",
 )  # fmt: skip
 
@@ -30,7 +36,7 @@ def files(run):
 def test_all_that_was_found_is_written(tmp_path):
     save(FOUND, RECIPE, tmp_path)
     assert documents.read(tmp_path / "compare" / COMPARED, Comparison, schema=SCHEMA, version=VERSION) == FOUND
-    assert (Recipe.load(tmp_path, plan="p"), Gains.load(tmp_path)) == (RECIPE, GAINS)
+    assert (Recipe.load(tmp_path, PLAN), Gains.load(tmp_path)) == (RECIPE, GAINS)
 
 
 def test_gains_go_where_they_are_contradicted_and_stay_where_they_are_not(tmp_path):

@@ -6,11 +6,13 @@ import attrs
 import numpy as np
 import pytest
 
+from bert_profile import bert_profile
 from comparison.runs import LABELS, arm, result
 from layerlens_core.comparison.judging.verdict import verdict
 from layerlens_core.comparison.measured_gains import measured, notches
 from layerlens_core.values.comparison import Setting
 
+PROFILE = bert_profile([1.0])
 SETTING = Setting(model="m", task="t", data="d", held_out="h", labels=LABELS, precision="float32")
 #: Ceiling, half and notch.
 TRUTH = {"lora": (1.0, 6.0, 1), "adapter": (0.8, 3.0, 4), "prefix": (0.4, 1.0, 8)}
@@ -44,7 +46,7 @@ def trained(methods, *, ranks=RANKS, uniform=True, nothing=NONE):
 def of(methods, **given):
     """The curves of these methods' arms, and the note."""
     arms, found = trained(methods, **given)
-    return measured(arms, found, SETTING)
+    return measured(arms, found, SETTING, PROFILE)
 
 
 def test_known_curves_come_back_with_what_they_rest_on():
@@ -68,7 +70,7 @@ def test_uniform_is_loras_arm_where_there_is_no_other():
 def test_a_method_at_one_size_has_no_curve_and_it_is_said():
     arms, found = trained(["lora", "prefix"])
     fewer = [each for each in arms if each.name != "method:prefix" or each.budget == "r=4"]
-    gains, note = measured(fewer, found, SETTING)
+    gains, note = measured(fewer, found, SETTING, PROFILE)
     assert gains.curves.keys() == {"lora"}
     assert note.startswith("no gain curve of prefix: a curve takes two sizes or more")
 
@@ -80,7 +82,7 @@ def test_a_method_that_cannot_be_told_from_nothing_has_no_curve_and_the_others_a
     judged = [
         attrs.evolve(each, loss=worse[each.budget]) if each.arm == "method:adapter" else each for each in found.judged
     ]
-    gains, note = measured(arms, attrs.evolve(found, judged=tuple(judged)), SETTING)
+    gains, note = measured(arms, attrs.evolve(found, judged=tuple(judged)), SETTING, PROFILE)
     assert gains.curves.keys() == {"prefix"}
     assert gains.curves["prefix"].ceiling == 1.0
     assert gains.curves["prefix"].half == pytest.approx(TRUTH["prefix"][1], rel=1e-2)

@@ -20,7 +20,7 @@ from layerlens_core.data.encode import (
     Encoder,
     encode,
 )
-from layerlens_core.data.fields import Fields
+from layerlens_core.data.fields import Fields, find_fields
 from layerlens_core.data.target import Target
 from layerlens_core.errors import DataError
 from layerlens_core.profiling.samples.sample import IGNORED
@@ -228,6 +228,39 @@ def test_the_loss_is_on_the_last_answer_as_the_template_renders_it(tokenizer: Ma
     # The template's special tokens are not doubled by the tokenizer's own.
     assert tokens(sample, made) == [*before, "w5", "w6", "[SEP]"]
     assert sample["labels"].tolist() == [IGNORED] * len(before) + sample["input_ids"][len(before) :].tolist()
+
+
+def test_a_conversation_of_sharegpt_is_the_same(tokenizer: Make) -> None:
+    made, names = tokenizer("[CLS] $A [SEP]", chat_template=TEMPLATE), {"user": "human", "assistant": "gpt"}
+    row = {"conversations": [{"from": names[m["role"]], "value": m["content"]} for m in CONVERSATION]}
+    fields = find_fields([row])
+    (theirs,), (ours,) = (
+        encode([row], fields, made, "causal-lm"), encode([{"messages": CONVERSATION}], MESSAGES, made, "causal-lm")
+    )  # fmt: skip
+    assert all(torch.equal(theirs[key], ours[key]) for key in ours)
+
+
+def test_a_prompt_and_a_completion_may_be_messages(tokenizer: Make) -> None:
+    made = tokenizer("[CLS] $A [SEP]", chat_template=TEMPLATE)
+    (theirs,) = encode([{"prompt": CONVERSATION[:3], "completion": CONVERSATION[3:]}], PAIRS, made, "causal-lm")
+    (ours,) = encode([{"messages": CONVERSATION}], MESSAGES, made, "causal-lm")
+    assert all(torch.equal(theirs[key], ours[key]) for key in ours)
+    (several,) = encode([{"prompt": CONVERSATION[:1], "completion": CONVERSATION[1:]}], PAIRS, made, "causal-lm")
+    assert torch.equal(several["input_ids"], ours["input_ids"])
+    learnt = [token for token, label in zip(tokens(several, made), several["labels"], strict=True) if label != IGNORED]
+    assert learnt == ["w3", "[SEP]", "<user>", "w4", "[SEP]", "<assistant>", "w5", "w6", "[SEP]"]
+    with pytest.raises(DataError, match="no chat template for messages"):
+        encode([{"prompt": CONVERSATION[:1], "completion": CONVERSATION[1:2]}], PAIRS, tokenizer(), "causal-lm")
+    with pytest.raises(DataError, match="field 'completion' must hold a list of messages"):
+        encode([{"prompt": CONVERSATION[:1], "completion": "w3"}], PAIRS, made, "causal-lm")
+
+
+@pytest.mark.parametrize(("context", "between"), [("w3", ["w3"]), ("", []), (None, [])])
+def test_the_input_of_an_instruction_follows_it(tokenizer: Make, context: Any, between: list[str]) -> None:
+    made = tokenizer()
+    row = {"instruction": "w1 w2", "input": context, "output": "w4"}
+    (sample,) = encode([row], find_fields([{**row, "input": ""}]), made, "causal-lm")
+    assert tokens(sample, made)[: 3 + len(between)] == ["w1", "w2", *between, "w4"]
 
 
 def test_an_answer_that_the_template_renders_otherwise_is_taken_bare(tokenizer: Make) -> None:

@@ -1,6 +1,7 @@
 """Rows from every kind of file, and a word on the line that cannot be read."""
 
 import csv
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,38 @@ def test_json_files_hold_lines_too(tmp_path: Path) -> None:
     path = tmp_path / "rows.json"
     path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     assert read(path) == ROWS
+
+
+def test_a_json_file_may_be_one_array(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    for text in (json.dumps(ROWS), "\ufeff \n" + json.dumps(ROWS, indent=2) + "\n"):
+        path.write_text(text, encoding="utf-8")
+        assert read(path) == ROWS
+        assert open_rows(path).pick({1}) == {1: ROWS[1]}
+    path.write_text("[]")
+    assert read(path) == []
+
+
+def test_an_array_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("layerlens_core.data.readers.json_file.LARGEST_ARRAY", 20)
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps(ROWS))
+    with pytest.raises(DataError, match=r"is one array of over .* write one object a line"):
+        read(path)
+
+
+@pytest.mark.parametrize("kind", [".jsonl", ".json", ".csv"])
+def test_packed_by_gzip_they_are_unpacked_on_the_way(tmp_path: Path, kind: str) -> None:
+    wanted = [{"text": f"row {place}"} for place in range(300)]
+    plain = written(tmp_path / f"rows{kind}", wanted)
+    packed = tmp_path / f"rows{kind}.gz"
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    rows = open_rows(packed)
+    assert rows.typed == (kind != ".csv")
+    assert list(rows) == wanted
+    assert rows.pick({7, 299}) == {7: wanted[7], 299: wanted[299]}
+    plain.unlink()
+    assert list(open_rows(tmp_path)) == wanted  # of a directory too
 
 
 def test_csv_is_read_with_its_header(tmp_path: Path) -> None:
@@ -84,7 +117,17 @@ def test_a_saved_dataset_is_read(tmp_path: Path, capfd: pytest.CaptureFixture[st
         ("a.jsonl", b'{"text": "x"}\n["y"]\n', r"a\.jsonl, line 2, is a JSON array; each line must be one JSON object"),
         ("a.jsonl", b"17\n", r"line 1, is a JSON number"),
         ("a.jsonl", b"null\n", r"line 1, is a JSON null"),
-        ("a.json", b'[\n  {"text": "x"}\n]\n', r"a\.json, line 1, is no JSON.*each line must be one JSON object"),
+        ("a.json", b'[\n  {"text": "x"},\n', r"a\.json, line 3, is no JSON.*must be one array of objects, or hold one"),
+        ("a.json", b'[{"text": "x"}, ["y"]]', r"a\.json, entry 2, is a JSON array; each entry must be one JSON object"),
+        ("a.json", b'[{"text": "x"}, {}]', r"a\.json, entry 2, is an object without a field"),
+        ("a.json", b'[{"text": "\\ud83d"}]', r"a\.json, entry 1: field 'text' holds half of a character"),
+        ("a.json", b'[{"text": "caf\xe9"}]', r"a\.json is not UTF-8 text: byte 15"),
+        ("a.json", b"[" * 100_000, r"a\.json cannot be read: it is nested too deeply"),
+        ("a.json", b'{"text" "x"}', r"a\.json, line 1, is no JSON.*each line must be one JSON object"),
+        ("a.jsonl.gz", b"{}", r"a\.jsonl\.gz cannot be read: Not a gzipped file"),
+        ("a.jsonl.gz", gzip.compress(b'{"text": "x"}\n' * 99)[:-9], r"a\.jsonl\.gz is damaged or cut off: "),
+        ("a.csv.gz", gzip.compress(b"text\n" * 99)[:20] + b"..", r"a\.csv\.gz is damaged or cut off: "),
+        ("a.parquet.gz", b"", r"a\.parquet\.gz is packed in a way that is not read; unpack it first"),
         ("a.jsonl", b'{"text": "caf\xe9"}\n', r"a\.jsonl is not UTF-8 text: line 1, byte 14"),
         ("a.jsonl", b'{"text": "x"}\n{"text": "cat \\ud83d"}\n', r"line 2: field 'text' holds half of a character"),
         ("a.jsonl", b'{"text": "x", "m": [{"c": "\\uDFFF"}]}\n', r"line 1: field 'm' holds half of a character"),
@@ -97,7 +140,6 @@ def test_a_saved_dataset_is_read(tmp_path: Path, capfd: pytest.CaptureFixture[st
         ("a.jsonl", b"[" * 100_000, r"line 1, cannot be read: it is nested too deeply"),
         ("a.jsonl", b'{"n": ' + b"9" * 5000 + b"}", r"line 1, cannot be read: Exceeds the limit"),
         ("a.csv", b"text,text\nx,y\n", r"the header names 'text' twice"),
-        ("a.jsonl.gz", b"", r"a\.jsonl\.gz is packed; unpack it first"),
         ("a.csv", b"text,label\nx,1\ny\n", r"row that ends in line 3 does not have the 2 fields of the header"),
         ("a.csv", b"text,label\nx,1,2\n", r"row that ends in line 2 does not have the 2 fields of the header"),
         ("a.csv", b'text,label\nx,1\n"never closed,1\nx,2\n', r"a\.csv: the row that begins in line 3 is no CSV"),

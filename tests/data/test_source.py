@@ -96,8 +96,8 @@ def test_what_can_be_no_name_is_refused(name):
         check_data(name)
 
 
-@pytest.mark.parametrize("name", ["rows.jsonl.gz", "rows.zip"])
+@pytest.mark.parametrize("name", ["rows.parquet.gz", "rows.gz", "rows.jsonl.zst", "rows.zip"])
 def test_packed_data_are_unpacked_first(tmp_path, name):
     (tmp_path / name).touch()
-    with pytest.raises(DataError, match="is packed; unpack it first"):
+    with pytest.raises(DataError, match="is packed in a way that is not read; unpack it first"):
         check_data(str(tmp_path / name))

@@ -16,7 +16,6 @@ from layerlens_core.files.directions import (
     Source,
     are_orthonormal,
     read_directions,
-    read_subspace,
     write_directions,
 )
 from layerlens_core.files.run import DIRECTIONS, SUBSPACE
@@ -49,19 +48,6 @@ def test_what_is_written_comes_back(tmp_path: Path, source: Source, name: str) -
             assert found[module].left.dtype == np.float32
     assert written(tmp_path, source) == digest
     assert (tmp_path / name).read_bytes() == content
-
-
-def test_a_digest_finds_its_file(tmp_path: Path) -> None:
-    gradient, update = written(tmp_path, "gradient", 0), written(tmp_path, "warm-up", 1)
-    for digest, seed in ((gradient, 0), (update, 1)):
-        found = read_subspace(tmp_path, fingerprint="f", digest=digest)
-        assert (found["a.b"].left == a_subspace(seed)["a.b"].left).all()
-    with pytest.raises(FileError, match="another model"):
-        read_subspace(tmp_path, fingerprint="g", digest=update)
-    (tmp_path / SUBSPACE).unlink()
-    with pytest.raises(FileError, match=r"holds no singular vectors with the digest .* profile again with --warm-up"):
-        read_subspace(tmp_path, fingerprint="f", digest=update)
-    assert len(read_subspace(tmp_path, fingerprint="f", digest=gradient)) == 2
 
 
 def refused(path: Path, match: str, **expected: Any) -> None:

@@ -1,12 +1,13 @@
 """Documents: attrs values as JSON, whole and equal to the byte; what is wrong with a file is told in a line."""
 
+import hashlib
 import json
 import math
 
 import pytest
 from attrs import field, frozen
 
-from layerlens_core.errors import FileError
+from layerlens_core.errors import FileError, VersionError
 from layerlens_core.files import documents
 
 
@@ -24,6 +25,9 @@ class Whole:
 
 
 WHOLE = Whole(parts=(Part(name="ü", size=2), Part(name="b")), weights={"b": 0.1, "a": 1e-300})
+
+
+KIND = {"schema": "test/whole", "version": 3}
 
 
 def write(path, value=WHOLE):
@@ -109,3 +113,45 @@ def test_a_file_that_is_not_there_asks_for_the_run(tmp_path):
         read(tmp_path / "whole.json")
     with pytest.raises(FileError, match=r"cannot be read: .*; is .* the directory of a run\?"):
         read(tmp_path)
+
+
+def test_the_digest_of_a_record_is_that_of_its_file(tmp_path):
+    documents.write(tmp_path / "whole.json", WHOLE, **KIND)
+    content = (tmp_path / "whole.json").read_bytes()
+    assert documents.digest(WHOLE, **KIND) == hashlib.sha256(content).hexdigest()
+    assert documents.read_named(tmp_path / "whole.json", Whole, **KIND)[1] == documents.digest(WHOLE, **KIND)
+    assert documents.parts_in(tmp_path / "whole.json") == documents.parts(WHOLE)
+
+
+def test_a_seal_holds_every_byte(tmp_path):
+    path = tmp_path / "whole.json"
+    documents.write(path, WHOLE, **KIND, sealed=True)
+    assert documents.read(path, Whole, **KIND, sealed=True) == WHOLE
+    content = path.read_bytes()
+    seal = json.loads(content)["sha256"]
+    assert seal == hashlib.sha256(content.replace(seal.encode(), b"")).hexdigest()
+    for changed in (content + b" ", content.replace(b"  ", b" ", 1), content.replace(seal[:4].encode(), b"0000", 1)):
+        path.write_bytes(changed)
+        with pytest.raises(FileError, match="its sha256 is not that of its content"):
+            documents.read(path, Whole, **KIND, sealed=True)
+        assert documents.read(path, Whole, **KIND, sealed=True, broken_too=True) == WHOLE
+
+
+def test_a_field_that_is_always_written_is_missed_though_it_has_a_default(tmp_path):
+    path = tmp_path / "whole.json"
+    documents.write(path, WHOLE, **KIND)
+    for name in documents.plain(WHOLE):
+        document = json.loads(path.read_text())
+        del document[name]
+        (tmp_path / "other.json").write_text(json.dumps(document))
+        with pytest.raises(FileError, match=name):
+            documents.read(tmp_path / "other.json", Whole, **KIND)
+
+
+def test_what_to_do_with_another_version_is_said(tmp_path):
+    path = tmp_path / "whole.json"
+    documents.write(path, WHOLE, **KIND)
+    with pytest.raises(VersionError, match="reads version 4; make it anew"):
+        documents.read(path, Whole, schema=KIND["schema"], version=4, again="make it anew")
+    with pytest.raises(VersionError, match="reads version 0; a newer one wrote it, so update this one"):
+        documents.read(path, Whole, schema=KIND["schema"], version=0, again="make it anew")

@@ -42,7 +42,7 @@ def gains_reader(root: Path) -> Reader:
         folder.mkdir()
         lora = GainCurve(ceiling=1.0, half=6.5, spread=0.02, source="measured by 3 arms")
         adapter = GainCurve(ceiling=0.8, half=3.0, spread=None, source="given")
-        Gains(curves={"lora": lora, "adapter": adapter}, setting="0123456789abcdef").save(folder)
+        Gains(curves={"lora": lora, "adapter": adapter}, setting="0123456789abcdef", profile="0" * 64).save(folder)
 
     def again(gains: Gains, place: Path) -> Gains:
         gains.save(place)

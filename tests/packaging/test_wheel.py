@@ -49,6 +49,13 @@ def test_the_core_wheel_holds_every_file_of_its_packages_and_extensions(built, s
         assert f"{package}/py.typed" in sources
 
 
+def test_what_pages_and_new_plugins_are_made_of_is_in_the_wheel(built):
+    pages = {f"layerlens_core/reporting/{name}" for name in ("page.html", "page.css", "page.js", "notebook.html")}
+    templates = {name for name in built.core.contents if name.startswith("layerlens_core/testing/templates/")}
+    assert pages <= built.core.contents
+    assert len(templates) >= 18
+
+
 def test_no_wheel_holds_tests(built):
     """Templates of plugins bring tests, which are data here."""
     for wheel in (built.core, built.plugin):

@@ -17,6 +17,7 @@ from layerlens_core.values.request import Request
 def planned(*methods, task="causal-lm", heads=()):
     """A plan that gives these methods to the layers L0, L1 …, each of size 2."""
     return Plan(
+        profile="0" * 64,
         architecture="Toy",
         fingerprint="f",
         shapes={},

@@ -7,7 +7,7 @@ import pytest
 from layerlens_core.errors import DataError, PluginError
 from layerlens_core.plugin import STATISTICS, MetricProvider
 from layerlens_core.plugin.probe import check_needs
-from layerlens_core.plugin.registry import Registry, default
+from layerlens_core.plugin.registry import Registry
 from layerlens_core.values.statistics import FIELDS, ModuleStatistics
 
 #: What a metric reads -> statistics of which any one gathers it.
@@ -88,11 +88,3 @@ def test_an_interrupt_is_the_users():
 
     with pytest.raises(KeyboardInterrupt):
         checked(score)
-
-
-def test_the_metrics_of_ours_declare_what_they_read():
-    registry = default()
-    passive = [name for name, provider in registry.providers("metric").items() if not provider.active]
-    assert len(passive) >= 3
-    for name in passive:
-        check_needs(registry.get("metric", name), registry.load("metric", name), registry.origin("metric", name))

@@ -12,6 +12,7 @@ GAINS = Gains(
         "adapter": GainCurve(ceiling=0.9, half=3.0, spread=None, source="given"),
     },
     setting="0123456789abcdef",
+    profile="0" * 64,
 )
 
 

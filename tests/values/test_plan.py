@@ -1,5 +1,6 @@
 """The plan: what it says of itself, how it tells another model, and that it survives its file."""
 
+import hashlib
 import json
 import math
 import re
@@ -34,6 +35,7 @@ PLANNED = inventory(module("L0.w"), module("L1.w"), heads=[Head(name="score", pa
 def plan():
     cost = Cost(params=24, flops=48.0, memory=96.0)
     return Plan(
+        profile="0" * 64,
         architecture=PLANNED.architecture,
         fingerprint=PLANNED.fingerprint,
         shapes=PLANNED.shapes,
@@ -78,17 +80,16 @@ def test_a_plan_survives_its_file_to_the_byte(plan, tmp_path):
     path = plan.save(tmp_path / "run")
     loaded = Plan.load(tmp_path / "run")
     assert loaded == plan
-    assert loaded.id == plan.id
+    assert loaded.digest == plan.digest == hashlib.sha256(path.read_bytes()).hexdigest()
     first = path.read_bytes()
     assert loaded.save(tmp_path / "run").read_bytes() == first
 
 
-def test_the_id_is_of_the_whole_plan(plan):
-    assert len(plan.id) == 16
-    assert attrs.evolve(plan, task="masked-lm").id != plan.id
+def test_the_digest_is_of_the_whole_plan(plan):
+    assert attrs.evolve(plan, task="masked-lm").digest != plan.digest
     first, last = plan.decisions
     reworded = attrs.evolve(plan, decisions=(first, attrs.evolve(last, reason="another")))
-    assert reworded.id != plan.id
+    assert reworded.digest != plan.digest
 
 
 def _first(**changes):

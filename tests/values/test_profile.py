@@ -1,8 +1,11 @@
 """Profiles and plans survive their files, and give the same plan again."""
 
+import hashlib
+
 import layerlens_core as ll
 from bert_profile import bert_profile
 from layerlens_core.allocation.allocate import allocate
+from layerlens_core.files.run import PROFILE
 from layerlens_core.values.profile import Profile, versions
 
 
@@ -13,7 +16,10 @@ def test_a_profile_and_a_plan_survive_their_files(tmp_path):
     plan.save(tmp_path)
     assert Profile.load(tmp_path) == profile
     assert ll.Plan.load(tmp_path) == plan
-    assert ll.Plan.load(tmp_path).id == plan.id
+    assert ll.Plan.load(tmp_path).digest == plan.digest
+    assert (
+        plan.profile == Profile.load(tmp_path).digest == hashlib.sha256((tmp_path / PROFILE).read_bytes()).hexdigest()
+    )
     assert allocate(Profile.load(tmp_path)) == plan
     assert sorted(path.name for path in tmp_path.iterdir()) == ["plan.json", "profile.json"]
 

@@ -16,6 +16,7 @@ from layerlens_core.values.request import Request
 def _plan(inventory: Inventory, decisions: list[Decision], methods: tuple[str, ...], scale: int) -> Plan:
     """A plan of these decisions, without a budget."""
     return Plan(
+        profile="0" * 64,
         architecture=inventory.architecture,
         fingerprint=inventory.fingerprint,
         shapes=inventory.shapes,

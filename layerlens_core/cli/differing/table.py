@@ -9,7 +9,8 @@ from rich.table import Table
 from layerlens_core.allocation.budget import readable
 from layerlens_core.auditing.differing.diff import counted
 from layerlens_core.auditing.differing.found import Decided, Difference, Effect
-from layerlens_core.cli.tables import common_prefix, describe_sizes, escape, results_console
+from layerlens_core.cli.tables import escape, results_console
+from layerlens_core.reporting.words import common_prefix, describe_sizes
 
 #: More layers than these are not named one by one in a sentence.
 _NAMED = 6

@@ -70,7 +70,7 @@ class Case:
         request = attrs.evolve(request, budget=bounds_at(self.plan, self.texts))
         key = repr(request)
         if key not in self._plans:
-            self._plans[key] = plan_for(self.profile, request, margins=False, registry=self.registry)
+            self._plans[key] = plan_for(self.profile, attrs.evolve(request, margins=False), registry=self.registry)
         return self._plans[key]
 
     def drawn(self, rule: str, items: Sequence[_Item]) -> list[_Item]:

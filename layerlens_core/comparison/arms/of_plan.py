@@ -71,6 +71,7 @@ def plan_of_arm(
     decided = {each.unit: each for each in ground.decisions(arm.sizes, f"{arm.key}: {arm.reason}")}
     resolved, inventory = ground.problem.request, profile.inventory
     plan = Plan(
+        profile=profile.digest,
         architecture=inventory.architecture,
         fingerprint=inventory.fingerprint,
         shapes=inventory.shapes,

@@ -34,17 +34,8 @@ def picture(verdict: Verdict, *, axes: Sequence[Axis] = ("parameters",)) -> "alt
     Raises `ComparisonError` where the extra ``report`` is not installed, or nothing has a loss.
     """
     alt = _altair()
-    drawn = [each for each in verdict.judged if each.loss is not None and each.parameters]
-    if not drawn:
-        raise ComparisonError("there is nothing to draw: no arm has a finite loss")
-    names = [UNIFORM, *dict.fromkeys(each.arm for each in drawn if each.arm != UNIFORM)]
-    palette = [_GREY, *(_COLOURS[n % len(_COLOURS)] for n in range(len(names) - 1))]
-    colour = alt.Color("arm:N", title=None, scale=alt.Scale(domain=names, range=palette), sort=names)
-    known = [axis for axis in axes if all(_at(each, axis) > 0 for each in drawn)] or ["parameters"]
-    panels = [_losses(alt, drawn, axis, colour) for axis in known]
-    if any(each.ratio is not None for each in drawn):
-        panels.insert(1, _differences(alt, drawn, colour, names, verdict.confidence))
-    rows = [alt.hconcat(*panels[start : start + 2]) for start in range(0, len(panels), 2)]
+    drawn = [panel for _, panel in panels(verdict, axes=axes)]
+    rows = [alt.hconcat(*drawn[start : start + 2]) for start in range(0, len(drawn), 2)]
     chart: altair.VConcatChart = (
         alt.vconcat(*rows)
         .configure_view(stroke=None)
@@ -53,6 +44,28 @@ def picture(verdict: Verdict, *, axes: Sequence[Axis] = ("parameters",)) -> "alt
         .configure_title(anchor="start", fontWeight="normal", fontSize=13)
     )
     return chart
+
+
+def panels(verdict: Verdict, *, axes: Sequence[Axis] = ("parameters",)) -> "list[tuple[str, altair.LayerChart]]":
+    """The charts of which `picture` is made, each with what it shows in words, for whoever lays them out otherwise.
+
+    verdict, axes: as for `picture`.
+
+    Raises `ComparisonError` as `picture` does.
+    """
+    alt = _altair()
+    drawn = [each for each in verdict.judged if each.loss is not None and each.parameters]
+    if not drawn:
+        raise ComparisonError("there is nothing to draw: no arm has a finite loss")
+    names = [UNIFORM, *dict.fromkeys(each.arm for each in drawn if each.arm != UNIFORM)]
+    palette = [_GREY, *(_COLOURS[n % len(_COLOURS)] for n in range(len(names) - 1))]
+    colour = alt.Color("arm:N", title=None, scale=alt.Scale(domain=names, range=palette), sort=names)
+    known = [axis for axis in axes if all(_at(each, axis) > 0 for each in drawn)] or ["parameters"]
+    found = [(f"Held-out loss against {_TITLES[axis]}, by arm", _losses(alt, drawn, axis, colour)) for axis in known]
+    if any(each.ratio is not None for each in drawn):
+        words = "Difference of each arm's loss to uniform's by budget, with intervals"
+        found.insert(1, (words, _differences(alt, drawn, colour, names, verdict.confidence)))
+    return found
 
 
 def write_picture(verdict: Verdict, path: Path, *, axes: Sequence[Axis] = ("parameters",)) -> None:

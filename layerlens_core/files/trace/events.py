@@ -118,6 +118,10 @@ EVENTS: Mapping[str, EventType] = {
         meaning="the model was profiled",
         of_profile=True,
         fields={
+            "digest": Field(kinds.TEXT, "SHA-256 of ``profile.json``, in hexadecimal"),
+            "parts": Field(
+                kinds.TEXT_BY_NAME, "by field of ``profile.json``, the beginning of the SHA-256 of its JSON"
+            ),
             "task": Field(kinds.TEXT, "what it is trained for, such as ``causal-lm``"),
             "samples": Field(kinds.COUNT, "how many counted"),
             "loss": Field(kinds.NUMBER, "their mean loss, in nats"),
@@ -237,7 +241,8 @@ EVENTS: Mapping[str, EventType] = {
     "plan.made": EventType(
         meaning="the plan is complete",
         fields={
-            "plan_id": Field(kinds.TEXT, "a short digest of the whole plan"),
+            "digest": Field(kinds.TEXT, "SHA-256 of ``plan.json``, in hexadecimal"),
+            "parts": Field(kinds.TEXT_BY_NAME, "by field of ``plan.json``, the beginning of the SHA-256 of its JSON"),
             "parameters": Field(kinds.COUNT, "trainable, of the methods"),
             "heads": Field(kinds.COUNT, "trainable, of the task heads, which come on top"),
         },

@@ -4,11 +4,11 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from attrs import frozen
 
-from layerlens_core.errors import FileError, brief
+from layerlens_core.errors import VersionError, brief
 from layerlens_core.files.json_text import parse_strict, writable
 from layerlens_core.files.trace.events import OPENED, SCHEMA, SEALED, VERSION, Event, wrong_event
 
@@ -19,10 +19,12 @@ class Fault:
 
     line: the number of the line, from 1; None of the whole.
     what: in words that follow "line 7" or the file's name.
+    kind: of a line; of the seal, which is not that of the lines before it; or of the end, which is not there.
     """
 
     line: int | None
     what: str
+    kind: Literal["line", "seal", "end"] = "line"
 
     def __str__(self) -> str:
         return self.what if self.line is None else f"line {self.line}, {self.what}"
@@ -56,7 +58,7 @@ def readable(content: bytes, path: Path) -> Readable:
     content: of the file.
     path: of the file, for the message.
 
-    Raises `FileError` where the trace is of another version.
+    Raises `VersionError` where the trace is of another version.
     """
     # Bytes are split at "\n" alone, unlike text, and a line that is cut off has no end.
     *lines, rest = content.split(b"\n")
@@ -76,16 +78,19 @@ def readable(content: bytes, path: Path) -> Readable:
             wrong = f"is of an event {OPENED!r}, which is the first alone"
         elif event is not None and event["event"] == SEALED:
             sealed = number == len(lines)
-            wrong = wrong or _wrongseal(line + end, content[:before], last=sealed)
+            if wrong is None and sealed and line + end != seal(content[:before]).encode("utf-8"):
+                faults.append(Fault(number, _UNSEALED, "seal"))
+            elif not sealed:
+                wrong = wrong or f"is of an event {SEALED!r}, which is the last alone"
         if wrong is not None:
             faults.append(Fault(number, wrong))
         elif event is not None and event["event"] not in (OPENED, SEALED):
             events.append(event)
         before += len(line + end)
     if not lines:
-        faults.append(Fault(None, "is empty: it was cut short, or never written"))
+        faults.append(Fault(None, "is empty: it was cut short, or never written", "end"))
     elif not sealed:
-        faults.append(Fault(None, f"is cut short: its last line is not {SEALED!r}"))
+        faults.append(Fault(None, f"is cut short: its last line is not {SEALED!r}", "end"))
     return Readable(events, tuple(faults))
 
 
@@ -112,21 +117,14 @@ def _wrong_opening(event: Event, path: Path) -> str | None:
     if event.get("schema") != SCHEMA:
         return f"is not that of a {SCHEMA} file"
     if event.get("version") != VERSION:
-        raise FileError(
+        raise VersionError(
             f"{path} is of version {brief(event.get('version'))}; this LayerLens reads version {VERSION}. {_ADVICE}"
         )
     return None
 
 
+_UNSEALED = "does not seal what is before it: the trace was changed after it was written"
 _ADVICE = "Make the run anew, or remove the file and plan anew with: layerlens allocate RUN"
-
-
-def _wrongseal(line: bytes, before: bytes, *, last: bool) -> str | None:
-    if not last:
-        return f"is of an event {SEALED!r}, which is the last alone"
-    if line != seal(before).encode("utf-8"):
-        return "does not seal what is before it: the trace was changed after it was written"
-    return None
 
 
 def seal(before: bytes) -> str:

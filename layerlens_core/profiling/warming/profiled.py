@@ -21,7 +21,7 @@ from layerlens_core.profiling.warming.expense import FIRST_STEPS, expense, remai
 from layerlens_core.profiling.warming.falls import Falls
 from layerlens_core.profiling.warming.options import WarmUpOptions
 from layerlens_core.profiling.warming.train import Adapters, WarmUpRecipe, labelled, warm_up
-from layerlens_core.profiling.warming.update import vectors_of_update
+from layerlens_core.profiling.warming.update import decomposed
 from layerlens_core.values.profile import Profile, Task, WarmUp
 from layerlens_core.values.scores import RawScores
 
@@ -100,7 +100,7 @@ class _Watch(Falls):
         for name, (a, b) in adapters.items():
             if not bool(torch.isfinite(a).all() and torch.isfinite(b).all()):
                 raise NonFiniteError(f"the update of {name} is not finite after {_OF}; give it a lower rate")
-            self.vectors[name] = vectors_of_update(a, b)
+            self.vectors[name] = decomposed(a, b).vectors
 
 
 def _warmed(

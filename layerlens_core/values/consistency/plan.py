@@ -26,6 +26,7 @@ def check_plan(plan: "Plan", lora: frozenset[str]) -> None:
         if not shape:
             raise ValueError(f"the place {name} has no shape")
         at_least(1, shape, f"the place {name}")
+    check_digest(plan.profile, "profile")
     check_digest(plan.directions, "directions")
     check_digest(plan.subspace, "subspace")
     _check_request(plan.request)

@@ -39,7 +39,7 @@ def export(request: ExportRequest) -> tuple[Path, ...]:
         per_device_train_batch_size="micro_batch_size",
     )
     comment = (
-        f"LayerLens plan {request.plan.id} for axolotl: add these keys to your configuration.\n"
+        f"LayerLens plan {request.plan.digest[:16]} for axolotl: add these keys to your configuration.\n"
         "Leave lora_target_linear out: it would add all other linear modules where the adapter is made from the keys."
     )
     path = write_keys(request.out / FILE_NAME, keys, comment)

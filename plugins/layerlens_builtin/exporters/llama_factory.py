@@ -33,7 +33,7 @@ def export(request: ExportRequest) -> tuple[Path, ...]:
         **recipe_keys(request),
     }
     comment = (
-        f"LayerLens plan {request.plan.id} for LLaMA-Factory: add these keys to your configuration.\n"
+        f"LayerLens plan {request.plan.digest[:16]} for LLaMA-Factory: add these keys to your configuration.\n"
         "Ranks, modules and α are the adapter's; lora_rank, lora_alpha, lora_dropout and lora_target have no effect."
     )
     path = write_keys(request.out / FILE_NAME, keys, comment)

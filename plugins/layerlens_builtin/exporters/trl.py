@@ -47,7 +47,8 @@ def export(request: ExportRequest) -> tuple[Path, ...]:
         **recipe_keys(request),
     }
     comment = (
-        f"LayerLens plan {request.plan.id} for the command line of TRL, which draws the initial weights itself.\n"
+        f"LayerLens plan {request.plan.digest[:16]} for the command line of TRL, which draws the initial weights "
+        f"itself.\n"
         f"Train with: trl sft --config {FILE_NAME} --dataset_name … --output_dir …"
     )
     path = write_keys(request.out / FILE_NAME, keys, comment)

@@ -104,6 +104,8 @@ def _slots(candidates: CandidateSet, context: Context, temper: float) -> list[Sl
     for index, unit in enumerate(candidates.units):
         method = candidates.largest_method(unit)
         targets, notch = unit.targets[method], unit.notches[method]
+        if not targets:  # it can only be left alone
+            continue
         singly = context.granularity == "module" and method in LORA_METHODS and scored
         for group, utility in _by_module(unit, targets) if singly else [(targets, unit.utility)]:
             first, step = sum(t.parameters(notch) for t in group), sum(t.per_size * notch for t in group)

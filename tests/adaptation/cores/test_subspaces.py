@@ -12,8 +12,9 @@ from layerlens_builtin.modules.core import Core, CoreColumns, FrozenRows
 from layerlens_core.adaptation.apply import apply
 from layerlens_core.adaptation.attached import lora_layers
 from layerlens_core.adaptation.config import Entry
-from layerlens_core.adaptation.cores.subspaces import cores_of
+from layerlens_core.adaptation.cores.subspaces import cores_of, find_subspace
 from layerlens_core.errors import FileError, PlanError
+from layerlens_core.files.directions import write_directions
 from layerlens_core.files.run import SUBSPACE
 from layerlens_core.inspection.inspect import inspect
 from zoo.probing import logits, perturb, snapshot
@@ -134,3 +135,21 @@ def test_a_module_without_a_subspace_is_refused(model, tmp_path):
     plan = cores_of_size(model, tmp_path, {"model.layers.1": ("core", 5)})
     found = {name: pair for name, pair in noise(model).items() if not name.endswith("layers.1.mlp.up_proj")}
     refused(model, evolve(plan, subspace=written(model, tmp_path, found)), PlanError, "no subspace for it", tmp_path)
+
+
+def test_a_digest_finds_its_file(tmp_path):
+    vectors = {source: noise(FAMILY.build(), seed=at) for at, source in enumerate(("gradient", "warm-up"))}
+    digests = {
+        source: write_directions(tmp_path, each, fingerprint="f", seed=0, samples=2, source=source)
+        for source, each in vectors.items()
+    }
+    name = "model.layers.0.self_attn.q_proj"
+    for source, digest in digests.items():
+        _, found = find_subspace([tmp_path], fingerprint="f", digest=digest)
+        assert (found[name].left == vectors[source][name].left).all()
+    with pytest.raises(FileError, match="another model"):
+        find_subspace([tmp_path], fingerprint="g", digest=digests["warm-up"])
+    (tmp_path / SUBSPACE).unlink()
+    with pytest.raises(FileError, match="not the file that its profile was written with"):
+        find_subspace([tmp_path], fingerprint="f", digest=digests["warm-up"])
+    assert find_subspace([tmp_path], fingerprint="f", digest=digests["gradient"])

@@ -21,6 +21,7 @@ from layerlens_core.comparison.stacked.train import Room, Training
 from layerlens_core.files.directions import Pair
 from layerlens_core.plugin import ActiveProfile, mean_gradients, plain_weight
 from layerlens_core.profiling.model.frozen import untouched
+from layerlens_core.profiling.warming.update import decomposed
 from layerlens_core.values.comparison import Arm, Job
 
 #: Singular vectors of a mean gradient that are kept.
@@ -134,16 +135,14 @@ def _warmed_up(testbed, schedule, source, seeds, along):
 
 
 def _updates(block, at):
-    """Singular vectors and values of s · B A of one arm, by QR of both factors."""
+    """Singular vectors and values of s · B A of one arm."""
     arrays = {}
     slots, values = block.parameters.slots, block.parameters.values
     for _, name in block.places:
-        a, b = (slots[f"{name} {part}"].of(values)[at].float() for part in (A, B))
-        (q_b, r_b), (q_a, r_a) = torch.linalg.qr(SCALE * b), torch.linalg.qr(a.T)
-        left, strengths, right = torch.linalg.svd(r_b @ r_a.T)
-        arrays[f"{name}:left"] = (q_b @ left).T.contiguous().cpu().numpy()
-        arrays[f"{name}:right"] = (right @ q_a.T).contiguous().cpu().numpy()
-        arrays[f"{name}:strengths"] = strengths.cpu().numpy()
+        a, b = (slots[f"{name} {part}"].of(values)[at] for part in (A, B))
+        update = decomposed(a, SCALE * b)
+        arrays[f"{name}:left"], arrays[f"{name}:right"] = update.vectors
+        arrays[f"{name}:strengths"] = update.values
     return arrays
 
 

@@ -1,4 +1,4 @@
-"""Passive metrics are functions of one module's statistics alone; all metrics there are score every kind of model."""
+"""Passive metrics are functions of one module's statistics alone; all metrics score models that the kit lacks."""
 
 import math
 
@@ -27,7 +27,7 @@ def test_a_metric_is_the_mean_of_what_it_sums(metric, score):
     assert metric.score(STATISTICS) == score
 
 
-@pytest.mark.parametrize("name", ["llama", "gpt2", "t5", "albert", "bert-classifier"])
+@pytest.mark.parametrize("name", ["t5", "albert"])
 @pytest.mark.filterwarnings("ignore:.*profile with more samples")
 def test_every_metric_scores_every_module_and_the_profile_is_read_again(name, tmp_path):
     family = zoo.find(name)

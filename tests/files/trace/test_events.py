@@ -23,7 +23,10 @@ EXAMPLES = {
     "plugin.loaded": {"plugin": "mine", "distribution": "d-mine", "version": ""},
     "plugin.failed": {"plugin": "p", "distribution": "d", "version": "1", "status": "blocked", "cause": "by name"},
     "plugin.conflict": {"cause": "two"},
-    "profile.finished": {"task": "causal-lm", "samples": 8, "loss": 1.5, "data": "d", "settings": {"seed": 3}},
+    "profile.finished": {
+        "digest": "abc", "parts": {"task": "abc"}, "task": "causal-lm", "samples": 8, "loss": 1.5, "data": "d",
+        "settings": {"seed": 3},
+    },
     "module.unscored": {"module": "L0.w", "reason": "never called"},
     "metric.scored": {"metric": "fisher", "unit": "L0", "granularity": "layer", "raw": 1.0, "measure": "nats²"},
     "utility.computed": {
@@ -42,7 +45,7 @@ EXAMPLES = {
     "margins.left_out": {"cause": "too many"},
     "budget.settled": {"asked": "params=r=8", "limits": {"params": 3}, "spent": {"params": 2, "flops": 1e9}},
     "budget.certificate": {"value": 0.5, "bound": 0.75, "gap": 0.25, "exact": False},
-    "plan.made": {"plan_id": "abc", "parameters": 32, "heads": 0},
+    "plan.made": {"digest": "abc", "parts": {"task": "abc"}, "parameters": 32, "heads": 0},
     "run.finished": {"seconds": 0.5},
     SEALED: {"lines": 3, "sha256": "0" * 64},
 }  # fmt: skip

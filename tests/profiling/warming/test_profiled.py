@@ -12,7 +12,7 @@ from torch import Tensor
 
 import zoo
 from layerlens_core.errors import DataError, FileError, LayerLensError, ModelError, NonFiniteError, ScoreError
-from layerlens_core.files.directions import Subspace, are_orthonormal, read_directions, read_subspace
+from layerlens_core.files.directions import Subspace, are_orthonormal, read_directions
 from layerlens_core.plugin import lora_layers, per_sample_losses, temporary_lora, untouched
 from layerlens_core.profiling.engine.settings import Execution
 from layerlens_core.profiling.profile import ProfileOptions, profile, profile_with
@@ -101,7 +101,8 @@ def test_it_is_recorded_and_its_file_goes_by_the_digest(tmp_path: Path) -> None:
     assert record.seconds > 0
     run.save(tmp_path)
     assert Profile.load(tmp_path) == run
-    found = read_subspace(tmp_path, fingerprint=run.inventory.fingerprint, digest=record.digest)
+    fingerprint = run.inventory.fingerprint
+    found = read_directions(tmp_path, fingerprint=fingerprint, digest=record.digest, source="warm-up")
     assert set(found) == {module.name for module in run.inventory.modules}
     assert all(are_orthonormal(side) for pair in found.values() for side in pair)
 

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+from layerlens_core.data.readers.opened import opened
 from layerlens_core.errors import DataError, shown
 
 #: Characters of a field at most; csv's own limit, 131,072, is shorter than documents are. A quotation mark that is
@@ -15,7 +16,7 @@ LONGEST_FIELD = 2**26
 def csv_rows(path: Path, wanted: Collection[int] | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
     """See `layerlens_core.data.rows.Reader`. Blank lines are no rows."""
     last = None if wanted is None else max(wanted, default=-1)
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, strict=True)
         names = _next(reader, path)
         if names is None:

@@ -1,0 +1,1 @@
+"""Auditing a run, and what is printed of it."""

@@ -1,0 +1,1 @@
+"""Commands that read a finished run, and what they show of it."""
