@@ -28,7 +28,7 @@ PUBLISHED := $(addprefix tests/packaging/,test_wheel.py test_metadata.py test_cl
 DIST   ?= dist
 TOOLS  := .venv-packages
 
-.PHONY: demo test lint check check-fast test-oldest test-newest packages distributions check-distributions env clean
+.PHONY: demo test lint check check-fast test-oldest test-newest packages distributions check-archives check-distributions env clean
 
 demo: $(STAMP)
 	$(BIN)/layerlens demo
@@ -63,9 +63,11 @@ packages:
 	diff --recursive --brief $(DIST) build/again
 	$(MAKE) check-distributions
 
-check-distributions: $(STAMP) $(TOOLS)/.installed
+check-archives: $(TOOLS)/.installed
 	$(TOOLS)/bin/twine check --strict $(DIST)/*
 	$(TOOLS)/bin/abi3audit --strict $(DIST)/layerlens_core-*.whl
+
+check-distributions: $(STAMP) check-archives
 	LAYERLENS_DIST=$(DIST) $(BIN)/pytest -rs $(PUBLISHED)
 
 # Source distributions, and wheels from those. Archives bear the time of the last commit. On Linux the wheel of the core
