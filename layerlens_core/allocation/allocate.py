@@ -6,6 +6,7 @@ from typing import Any
 
 from layerlens_core import tracing
 from layerlens_core.allocation.budget import Budget
+from layerlens_core.allocation.build import possible
 from layerlens_core.allocation.gains import curves_for, told_of_gains
 from layerlens_core.allocation.margins import lacks_margins, too_many, with_margins
 from layerlens_core.allocation.notes.smaller_batch import smaller_batch
@@ -15,7 +16,7 @@ from layerlens_core.errors import PlanError
 from layerlens_core.plugin.discovery import OURS
 from layerlens_core.plugin.registry import Registry, default
 from layerlens_core.values.costs import Cost, Training
-from layerlens_core.values.decisions import Decision
+from layerlens_core.values.decisions import Decision, Selection
 from layerlens_core.values.gains import GainCurve
 from layerlens_core.values.plan import CORE, Plan
 from layerlens_core.values.profile import Profile
@@ -44,6 +45,8 @@ def allocate(
     abstain: bool | None = None,
     gains: Mapping[str, GainCurve | tuple[float, float]] | str | Path | None = None,
     margins: bool | None = None,
+    min_rank: int | None = None,
+    max_rank: int | None = None,
     registry: Registry | None = None,
 ) -> Plan:
     """Decide a method and a size for every layer of a profiled model.
@@ -70,6 +73,9 @@ def allocate(
     margins: find for every layer the smallest change of its utility that would give it another method, by deciding
         anew some twenty times a layer; by default where there are few candidates and one bound, and the strategy is one
         of LayerLens's own.
+    min_rank: a module gets this rank of LoRA, or this core, or none; less where its layer has no room for it. By
+        default 1.
+    max_rank: no module gets a larger one. By default 64 of LoRA, 128 of cores, which stay within their subspaces.
     registry: of providers; by default those that are installed, and what `register` added.
 
     Raises `ScoreError` (weights), `BudgetError` (a budget below the cheapest candidate), `PluginError`
@@ -93,6 +99,8 @@ def allocate(
         abstain=abstain,
         gains=curves_for(gains or {}, chosen, registry),
         margins=margins,
+        min_rank=min_rank,
+        max_rank=max_rank,
     )
     return plan_for(profile, request, registry=registry)
 
@@ -151,13 +159,25 @@ def plan_for(profile: Profile, request: Request, *, registry: Registry | None = 
         notes=(
             *selection.notes,
             *smaller_batch(problem, profile, selection.decisions),
-            *unused(problem.candidates, problem.limits, selection.decisions, cost),
+            *unused(problem.candidates, problem.limits, selection.decisions, cost, _room(profile, selection, registry)),
             *told_of_gains(problem.request, problem.candidates, registry),
         ),
     )
     plan.check()  # what is written has to be readable again
     tracing.plan_made(plan)
     return plan
+
+
+def _room(profile: Profile, selection: Selection, registry: Registry) -> dict[str, int]:
+    """By unit, the largest size of its method that ``max_rank`` could allow; of methods of ranks, but for cores."""
+    layers = {layer.name: layer for layer in profile.inventory.layers}
+    found = {}
+    for decision in selection.decisions:
+        if decision.method not in ("none", CORE):
+            method = registry.load("method", decision.method)
+            if method.updates_weights:
+                found[decision.unit] = possible(method, layers[decision.unit])
+    return found
 
 
 def _with_quick_margins(problem: Problem, decisions: tuple[Decision, ...], origin: str) -> tuple[Decision, ...]:

@@ -23,6 +23,11 @@ METRIC_HELP = (
     f"Repeatable.  [default: {DEFAULT_METRIC}; {DEFAULT_PASSIVE_METRIC} with --shard, --samples auto, and --scores "
     "other than exact]"
 )
+#: Of ``--methods``, where it may be left out.
+METHODS_HELP = (
+    "Methods to choose from, comma-separated.  [default: lora; core too for budgets below its rank 1, after a profile "
+    "with --warm-up or --directions; and those of plugins]"
+)
 #: The seeds that every random generator takes.
 SEED = click.IntRange(0, 2**32 - 1)
 
@@ -156,7 +161,14 @@ decision_options = _several(
         "Repeatable.  [default: params=r=8]",
     ),
     click.option("--strategy", help="How to choose; see 'layerlens plugins'.  [default: tempered]"),
-    click.option("--methods", help="Methods to choose from, comma-separated.  [default: those that apply can build]"),
+    click.option("--methods", help=METHODS_HELP),
+    click.option("--min-rank", type=click.IntRange(1), help="Smallest LoRA rank of a trained module.  [default: 1]"),
+    click.option(
+        "--max-rank", type=click.IntRange(1), help="Largest LoRA rank of a module.  [default: 64; of cores 128]"
+    ),
+    click.option(
+        "--scale", type=click.IntRange(1), help="α/r of LoRA: each module's α is its rank times this.  [default: 2]"
+    ),
     click.option(
         "--granularity",
         type=click.Choice(["module", "layer"]),
@@ -256,7 +268,7 @@ SHIPPED = "shipped"
 #: The names of `decision_options`, as commands get them.
 DECISION_NAMES = (
     "budgets", "strategy", "methods", "thresholds", "quantiles", "settings", "normalizer", "aggregator", "penalties",
-    "batch_size", "length", "optimizer", "margins", "granularity", "abstain", "gains",
+    "batch_size", "length", "optimizer", "margins", "granularity", "abstain", "gains", "min_rank", "max_rank", "scale",
 )  # fmt: skip
 
 
@@ -289,6 +301,9 @@ def decision_arguments(given: Mapping[str, Any], before: "Training | None" = Non
         "margins": given["margins"],
         "granularity": given["granularity"],
         "abstain": given["abstain"],
+        "min_rank": given["min_rank"],
+        "max_rank": given["max_rank"],
+        "scale": given["scale"],
         "gains": {} if given["gains"] == SHIPPED else given["gains"],
     }
     return {name: value for name, value in arguments.items() if value is not None}

@@ -20,7 +20,7 @@ from layerlens_core.values.inventory import Head, Inventory
 from layerlens_core.values.profile import Profile
 from layerlens_core.values.request import Request
 
-SCHEMA, VERSION = "layerlens/plan", 4
+SCHEMA, VERSION = "layerlens/plan", 5
 
 #: The methods whose sizes are ranks of updates that PEFT attaches: to linear modules, and to stacked experts too.
 LORA_METHODS = frozenset({"lora", "lora-experts", "core"})
