@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from layerlens_core.adaptation.load import load as load
     from layerlens_core.allocation.allocate import allocate as allocate
     from layerlens_core.allocation.budget import Budget as Budget
+    from layerlens_core.allocation.explanation import explain as explain
     from layerlens_core.auditing.audit import audit as audit
     from layerlens_core.auditing.differing.diff import diff as diff
     from layerlens_core.comparison.compare import compare as compare
@@ -49,6 +50,7 @@ _HOMES = {
     "profiling.profile": ("profile",),
     "profiling.warming.options": ("WarmUpOptions",),
     "allocation.allocate": ("allocate",),
+    "allocation.explanation": ("explain",),
     "adaptation.apply": ("apply",),
     "adaptation.load": ("load",),
     "adaptation.groups": ("parameter_groups",),

@@ -194,7 +194,14 @@ def print_explanation(explanation: Explanation, plan: Plan) -> None:
         console.print(f"budget {escape(budget['asked'])}: {spent} {name} spent by the whole plan")
     for note in plan.notes:
         console.print(escape(note), highlight=False)
-    console.print(_modules(explanation) if decision["sizes"] else "nothing to train: the layer stays frozen")
+    if explanation.sizing:
+        console.print(_modules(explanation))
+        for line in explanation.bounds:
+            console.print(escape(line), highlight=False)
+        if any(each.relative is not None for each in explanation.sizing):
+            console.print("×mean: the module's utility for each parameter, over the mean of all modules of the plan")
+    else:
+        console.print("nothing to train: the layer stays frozen")
     others = sorted({d.size for d in plan.decisions if d.method == decision["method"]})
     if decision["sizes"] and len(others) > 1:
         console.print(f"the {method} layers of the plan have sizes {', '.join(map(str, others))}")
@@ -204,12 +211,24 @@ def _modules(explanation: Explanation) -> Table:
     """The size of every module, beside its own raw scores."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("module")
-    table.add_column("size", justify="right")
     for metric in explanation.modules:
         table.add_column(escape(metric).replace("_", "\n"), justify="right", no_wrap=True)
-    for module, size in explanation.decision["sizes"].items():
-        scores = (f"{values[module]:.3g}" if module in values else "–" for values in explanation.modules.values())
-        table.add_row(escape(module.removeprefix(f"{explanation.layer}.")), str(size), *scores)
+    relative = any(each.relative is not None for each in explanation.sizing)
+    alpha = any(each.alpha is not None for each in explanation.sizing)
+    for heading in (*["×mean"] * relative, "size", *["α"] * alpha, "parameters"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for each in explanation.sizing:
+        columns = explanation.modules.values()
+        scores = (f"{values[each.module]:.3g}" if each.module in values else "–" for values in columns)
+        worth = "–" if each.relative is None else f"{each.relative:.3g}"
+        table.add_row(
+            escape(each.module.removeprefix(f"{explanation.layer}.")),
+            *scores,
+            *[worth] * relative,
+            str(each.size),
+            *["–" if each.alpha is None else str(each.alpha)] * alpha,
+            f"{each.parameters:,}",
+        )
     return table
 
 
