@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack, cast
 
 import click
 
-from layerlens_core.cli.options import run_argument, start_options
+from layerlens_core.cli.options import model_option, run_argument, start_options
 
 if TYPE_CHECKING:
     from layerlens_core.adaptation.apply import Init
@@ -31,19 +31,21 @@ class Start(TypedDict):
 
 @click.command("apply", short_help="Write an adapter directory that is ready to train.")
 @run_argument
-@click.option("--model", required=True, help="The planned model: a local directory or a hub id.")
+@model_option
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory of the adapter.")
 @click.option("--overwrite", is_flag=True, help="Write into a directory that holds files already.")
 @one_rank_option
 @start_options
-def command(run: Path, model: str, out: Path, overwrite: bool, **start: Unpack[Start]) -> None:
+def command(run: Path, model: str | None, out: Path, overwrite: bool, **start: Unpack[Start]) -> None:
     """Attach the plan of RUN to the model and write the initialised adapter, in PEFT's format."""
+    from layerlens_core.cli.run_directory import model_of
     from layerlens_core.cli.terminal import result
     from layerlens_core.values.plan import load_run
 
     plan, profile = load_run(run)
-    check_free(out, model, overwrite)
-    write_adapter(run, plan, profile, model, out, start)
+    source = model_of(run, model)
+    check_free(out, source, overwrite)
+    write_adapter(run, plan, profile, source, out, start)
     result(out)
 
 

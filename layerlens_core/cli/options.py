@@ -77,6 +77,10 @@ output_options = _several(
     click.option("--overwrite", is_flag=True, help="Replace the run that is there."),
 )
 
+model_option = click.option(
+    "--model", help="The planned model: a local directory or a hub id.  [default: the one that RUN was profiled on]"
+)
+
 trust_option = click.option(
     "--trust-remote-code", is_flag=True, help="Run the Python files that come with the model. Read them first."
 )
@@ -128,7 +132,7 @@ profile_options = _several(
     ),
     click.option("--warm-up-rank", type=click.IntRange(1), help="Of these adapters.  [default: 128]"),
     click.option(
-        "--warm-up-rate", type=click.FloatRange(0, min_open=True), help="Their learning rate.  [default: 0.02 / √rank]"
+        "--warm-up-rate", type=click.FloatRange(0, min_open=True), help="Their learning rate.  [default: 0.04 / √rank]"
     ),
     click.option(
         "--epochs", type=click.FloatRange(0, min_open=True),
@@ -226,6 +230,11 @@ start_options = _several(
 )
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+
+
+def source_of(model: str) -> str:
+    """A local directory by its full path, so that it is found again from any other; a hub id as it is."""
+    return str(Path(model).resolve()) if Path(model).is_dir() else model
 
 
 def parse_weights(texts: Sequence[str]) -> dict[str, float]:

@@ -5,7 +5,14 @@ from typing import Any
 
 import click
 
-from layerlens_core.cli.options import METRIC_HELP, data_options, output_options, parse_weights, profile_options
+from layerlens_core.cli.options import (
+    METRIC_HELP,
+    data_options,
+    output_options,
+    parse_weights,
+    profile_options,
+    source_of,
+)
 
 
 @click.command("profile", short_help="Score a model's layers on your data.")
@@ -27,7 +34,7 @@ def command(model: str, metrics: tuple[str, ...], out: Path, overwrite: bool, **
 
     profiling = ProfileArguments(**arguments)
     weights = parse_weights(metrics)
-    shown = {"model": model, "metrics": metrics, **arguments}
+    shown = {"model": source_of(model), "metrics": metrics, **arguments}
     with writing_run(out, "profile", shown) as new:
         check_output(out, overwrite, profiling.resume)
         scored = run_profile(model, weights, profiling, out, beside=new)

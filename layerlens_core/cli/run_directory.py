@@ -12,7 +12,7 @@ from layerlens_core.cli.terminal import is_first, result_json, say
 from layerlens_core.errors import FileError
 from layerlens_core.files.atomic import NEW, writing
 from layerlens_core.files.folders import check_directory
-from layerlens_core.files.run import FILES, OF_PROFILE, PLAN, PROFILE, bring_along, checkpoints, rewriting
+from layerlens_core.files.run import FILES, OF_PROFILE, PLAN, PROFILE, TRACE, bring_along, checkpoints, rewriting
 from layerlens_core.values.plan import Plan
 from layerlens_core.values.profile import Profile, here, versions
 
@@ -40,6 +40,25 @@ def check_output(out: Path, overwrite: bool, resume: bool = False) -> None:
 def same_directory(one: Path, other: Path) -> bool:
     """Whether two paths lead to one directory."""
     return one.resolve() == other.resolve()
+
+
+def model_of(run: Path, given: str | None) -> str:
+    """The model that a command is to load.
+
+    run: the run's directory.
+    given: by the user; None for the one that the run was profiled on, as its trace has it.
+
+    Raises `FileError` where the trace does not tell, or the model is no longer there.
+    """
+    if given is not None:
+        return given
+    started = tracing.read(run)[0] if (run / TRACE).exists() else {}
+    model = started.get("arguments", {}).get("model")
+    if not isinstance(model, str):
+        raise FileError(f"{run} does not tell which model it was profiled on; give --model")
+    if Path(model).is_absolute() and not Path(model).is_dir():
+        raise FileError(f"{run} was profiled on {model}, which is not there; give --model")
+    return model
 
 
 @contextmanager

@@ -119,3 +119,25 @@ def test_a_profile_whose_classes_have_no_names_can_be_applied(
     profile["labels"] = []
     (there / "profile.json").write_text(json.dumps(profile))
     layerlens.ok("apply", there, "--model", trained, "--out", tmp_path / "adapter")
+
+
+def test_the_model_is_the_one_that_was_profiled_unless_another_is_named(
+    layerlens: Any, run: Callable[..., Path], own_model: Callable[[str], Path], data: Callable[[str], str],
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    source, there = own_model("llama"), tmp_path / "run"
+    monkeypatch.chdir(source.parent)
+    layerlens.ok("plan", source.name, "--data", data("text"), "--metric", "fisher", "--samples", "4", "--out", there)
+    layerlens.ok("allocate", there, "--budget", "params=r=1", "--out", tmp_path / "smaller")
+    monkeypatch.chdir(there)  # from where the name that was typed leads nowhere
+    layerlens.ok("apply", tmp_path / "smaller", "--out", tmp_path / "adapter")
+    config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == str(source.resolve())
+    layerlens.ok("export", tmp_path / "smaller", "--to", "axolotl", "--out", tmp_path / "exported")
+    source.rename(source.with_name("moved"))
+    message = layerlens.refused("apply", there, "--out", tmp_path / "other")
+    assert f"was profiled on {source.resolve()}, which is not there; give --model" in message
+    (there / "trace.jsonl").unlink()
+    assert "does not tell which model it was profiled on; give --model" in layerlens.refused(
+        "apply", there, "--out", tmp_path / "other"
+    )
