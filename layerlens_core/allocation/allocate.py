@@ -63,24 +63,19 @@ def allocate(
     penalties: by method; predicted gains are divided by them.
     training: the step that FLOPs and memory are counted for.
     scale: α/r of every LoRA module.
-    granularity: whether LoRA's ranks follow the utilities of modules or of layers; by default the finest that the
-        strategy knows.
+    granularity: whose utilities LoRA's ranks follow, modules' or layers'; by default the finest that there is.
     abstain: whether the plan is uniform where the profile supports nothing else
         (`layerlens_core.allocation.abstention`); by default where the strategy says so of itself, as ``tempered`` does.
     gains: the directory of a run whose comparison measured how much every method gains; or by method curves
-        (`layerlens_core.allocation.gains.fit`), or ceilings and halves. They take the place of the curves that methods
-        come with, which None keeps.
-    margins: find for every layer the smallest change of its utility that would give it another method, by deciding
-        anew some twenty times a layer; by default where there are few candidates and one bound, and the strategy is one
-        of LayerLens's own.
-    min_rank: a module gets this rank of LoRA, or this core, or none; less where its layer has no room for it. By
-        default 1.
+        (`layerlens_core.allocation.gains.fit`), or ceilings and halves. None keeps the curves that methods come with.
+    margins: find for every layer the smallest change of its utility that would give it another method, deciding anew
+        some twenty times a layer; by default where few candidates and one bound meet a strategy of LayerLens's own.
+    min_rank: of LoRA and cores where a module is trained, or what its layer has room for; by default 1.
     max_rank: no module gets a larger one. By default 64 of LoRA, 128 of cores, which stay within their subspaces.
     registry: of providers; by default those that are installed, and what `register` added.
 
-    Raises `ScoreError` (weights), `BudgetError` (a budget below the cheapest candidate), `PluginError`
-    (unknown names, or a provider that fails), `PlanError` (a strategy that breaks its contract, or gains that lack a
-    method) and `FileError` (a run without measured gains).
+    Raises `ScoreError` (weights), `BudgetError` (below the cheapest candidate), `PluginError` (unknown names, a failing
+    provider), `PlanError` (a broken contract, gains that lack a method) and `FileError` (a run without measured gains).
     """
     registry = default() if registry is None else registry
     chosen = None if methods is None else names_in(methods)

@@ -8,8 +8,8 @@ from attrs import frozen
 from layerlens_core import tracing
 from layerlens_core.allocation import margins
 from layerlens_core.allocation.allocate import plan_for
+from layerlens_core.allocation.derivation.sizing import Sized, sizing
 from layerlens_core.allocation.problem import Problem, pose
-from layerlens_core.allocation.sizing import Sized, sizing
 from layerlens_core.allocation.trace_of import Event, check_trace
 from layerlens_core.errors import FileError, PlanError, nearest
 from layerlens_core.files.run import TRACE

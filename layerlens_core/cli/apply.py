@@ -72,6 +72,9 @@ def check_free(out: Path, model: str, overwrite: bool) -> None:
 
 def write_adapter(run: Path, plan: "Plan", profile: "Profile", model: str, out: Path, start: Start) -> tuple[Path, ...]:
     """Load the model, apply the plan of the run, write the adapter whole or not at all; returns its files."""
+    from layerlens_core.cli.progress.shown import loading
+
+    loading(model)
     import torch
 
     from layerlens_core.adaptation.apply import apply, check_applicable, read_directions_of

@@ -12,12 +12,9 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from functools import wraps
-from typing import IO, TYPE_CHECKING, Any, TextIO
+from typing import IO, Any, TextIO
 
 import click
-
-if TYPE_CHECKING:
-    from layerlens_core.profiling.profile import Progress
 
 #: What tables and reasons hold, for terminals that have none of it.
 _PLAINLY = str.maketrans({
@@ -147,25 +144,3 @@ def _substituted(error: UnicodeError) -> tuple[str, int]:
 
 _ERRORS = "layerlens"
 codecs.register_error(_ERRORS, _substituted)
-
-
-@contextmanager
-def progress_bar() -> Iterator["Progress"]:
-    """A progress bar with the time left, on a terminal; nothing elsewhere."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description:>16}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    if not (console.is_terminal and is_first()):
-        yield lambda stage, done, total: None  # a disabled bar of rich before 14.3 leaves an empty line
-        return
-    with Progress(*columns, console=console, transient=True) as bar:
-        tasks: dict[str, Any] = {}
-
-        def report(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=total)
-            bar.update(tasks[stage], completed=done, total=total)
-
-        yield report
