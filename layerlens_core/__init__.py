@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from layerlens_core.plugin.providers import StrategyProvider as StrategyProvider
     from layerlens_core.plugin.providers import strategy as strategy
     from layerlens_core.plugin.registry import register as register
+    from layerlens_core.plugin.registry import unregister as unregister
     from layerlens_core.profiling.profile import profile as profile
     from layerlens_core.profiling.warming.options import WarmUpOptions as WarmUpOptions
     from layerlens_core.reporting.report import report as report
@@ -75,7 +76,7 @@ _HOMES = {
         "StrategyProvider",
         "strategy",
     ),
-    "plugin.registry": ("register",),
+    "plugin.registry": ("register", "unregister"),
 }
 
 __all__ = ["__version__", *names_of(_HOMES)]

@@ -81,6 +81,7 @@ def write_adapter(run: Path, plan: "Plan", profile: "Profile", model: str, out: 
     from layerlens_core.adaptation.attached import trainable_parameters
     from layerlens_core.adaptation.cores.compact import save_compact
     from layerlens_core.adaptation.cores.subspaces import read_subspace_of
+    from layerlens_core.adaptation.saved.card import PEFT_TASKS, write_card
     from layerlens_core.cli.terminal import say
     from layerlens_core.data.model import load
     from layerlens_core.data.target import Target
@@ -100,6 +101,7 @@ def write_adapter(run: Path, plan: "Plan", profile: "Profile", model: str, out: 
         torch.manual_seed(seed)
         wrapped = apply(loaded, plan, init=start["init"], directions=run, one_rank=start["one_rank"])
     config = wrapped.peft_config["default"]
+    config.task_type = PEFT_TASKS.get(profile.task)
     if Path(model).is_dir():
         # By its full path, so that the adapter finds its base from any directory.
         config.base_model_name_or_path = str(Path(model).resolve())
@@ -107,6 +109,7 @@ def write_adapter(run: Path, plan: "Plan", profile: "Profile", model: str, out: 
         wrapped.save_pretrained(str(staging))
         if alone := {decision.method for decision in plan.decisions} <= {CORE, "none"}:
             save_compact(wrapped, staging, subspace=run)
+        write_card(staging, plan, profile, model)
         names = sorted(path.name for path in staging.iterdir())
     adapters, heads = trainable_parameters(wrapped)
     say(f"{adapters:,} trainable parameters, as planned" + (f", and {heads:,} in the head" if heads else ""))

@@ -141,3 +141,34 @@ def test_the_model_is_the_one_that_was_profiled_unless_another_is_named(
     assert "does not tell which model it was profiled on; give --model" in layerlens.refused(
         "apply", there, "--out", tmp_path / "other"
     )
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")  # plain PEFT reads it
+@pytest.mark.parametrize(
+    ("name", "family", "task_type", "pipeline"),
+    [
+        ("llama", "llama", "CAUSAL_LM", "text-generation"),
+        ("bert-classifier", "bert", None, "text-classification"),
+    ],
+)
+def test_the_directory_has_a_card_and_a_task(
+    layerlens: Any, finished_runs: dict[str, Path], model: Model, tmp_path: Path,
+    name: str, family: str, task_type: str | None, pipeline: str,
+) -> None:  # fmt: skip
+    import yaml
+
+    plan, out = Plan.load(finished_runs[name]), tmp_path / "adapter"
+    layerlens.ok("apply", finished_runs[name], "--model", model(family), "--out", out)
+    assert json.loads((out / "adapter_config.json").read_text())["task_type"] == task_type
+    card = (out / "README.md").read_text(encoding="utf-8")
+    assert "More Information Needed" not in card
+    _, metadata, text = card.split("---\n", 2)
+    assert yaml.safe_load(metadata) == {
+        "library_name": "peft", "pipeline_tag": pipeline, "tags": ["layerlens", "peft"],
+    }  # fmt: skip
+    assert f"{plan.parameters:,} trainable parameters" in text
+    for decision in plan.decisions:
+        assert f"| `{decision.unit}` | {decision.method} |" in text
+    wanted = "PeftModelForCausalLM" if task_type else "PeftModel"
+    loaded = peft.PeftModel.from_pretrained(_base(name, model(family)), out, is_trainable=True)
+    assert type(loaded).__name__ == wanted
