@@ -13,6 +13,7 @@ from layerlens_core.cli import allocate, apply, demo, explain, export, plan, plu
 from layerlens_core.cli.auditing import command as audit
 from layerlens_core.cli.comparing import command as compare
 from layerlens_core.cli.differing import command as diff
+from layerlens_core.cli.help.examples import add_completion, add_examples
 from layerlens_core.cli.reading import report
 from layerlens_core.cli.terminal import apart, shown_lines, writes_anything
 from layerlens_core.errors import LayerLensError
@@ -88,8 +89,10 @@ def main(blocked: tuple[str, ...]) -> None:
 
 
 main.params.append(_traceback_option())
+add_completion(main)
 for module in (demo, plan, profile, allocate, explain, report, audit, diff, compare, apply, export, plugins, scenarios):
     main.add_command(module.command)
     for command in (module.command, *getattr(module.command, "commands", {}).values()):
         command.params.append(_traceback_option())
+        add_examples(command)
         command.callback = apart(command.callback)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack, cast
 
 import click
 
-from layerlens_core.cli.options import model_option, run_argument, start_options
+from layerlens_core.cli.options import json_option, model_option, run_argument, start_options
 
 if TYPE_CHECKING:
     from layerlens_core.adaptation.apply import Init
@@ -36,17 +36,21 @@ class Start(TypedDict):
 @click.option("--overwrite", is_flag=True, help="Write into a directory that holds files already.")
 @one_rank_option
 @start_options
-def command(run: Path, model: str | None, out: Path, overwrite: bool, **start: Unpack[Start]) -> None:
+@json_option
+def command(run: Path, model: str | None, out: Path, overwrite: bool, as_json: bool, **start: Unpack[Start]) -> None:
     """Attach the plan of RUN to the model and write the initialised adapter, in PEFT's format."""
     from layerlens_core.cli.run_directory import model_of
-    from layerlens_core.cli.terminal import result
+    from layerlens_core.cli.terminal import result, result_document
     from layerlens_core.values.plan import load_run
 
     plan, profile = load_run(run)
     source = model_of(run, model)
     check_free(out, source, overwrite)
-    write_adapter(run, plan, profile, source, out, start)
-    result(out)
+    files = write_adapter(run, plan, profile, source, out, start)
+    if as_json:
+        result_document(adapter=str(out), files=[str(path) for path in files], parameters=plan.parameters)
+    else:
+        result(out)
 
 
 def check_free(out: Path, model: str, overwrite: bool) -> None:

@@ -6,7 +6,7 @@ from typing import Unpack
 import click
 
 from layerlens_core.cli.apply import Start, check_free, one_rank_option, write_adapter
-from layerlens_core.cli.options import model_option, run_argument, start_options
+from layerlens_core.cli.options import json_option, model_option, run_argument, start_options
 
 
 @click.command("export", short_help="Write the plan for a trainer: PEFT, TRL, axolotl, LLaMA-Factory.")
@@ -17,13 +17,16 @@ from layerlens_core.cli.options import model_option, run_argument, start_options
 @click.option("--overwrite", is_flag=True, help="Write into a directory that holds files already.")
 @one_rank_option
 @start_options
-def command(run: Path, to: str, model: str | None, out: Path, overwrite: bool, **start: Unpack[Start]) -> None:
+@json_option
+def command(
+    run: Path, to: str, model: str | None, out: Path, overwrite: bool, as_json: bool, **start: Unpack[Start]
+) -> None:
     """Write what a trainer needs for the plan of RUN: an initialised adapter, its own configuration keys, or both.
 
     A trainer that cannot express the plan is refused, and nothing is written.
     """
     from layerlens_core.cli.run_directory import model_of
-    from layerlens_core.cli.terminal import result, say
+    from layerlens_core.cli.terminal import result, result_document, say
     from layerlens_core.data.source import check_source
     from layerlens_core.errors import PluginError
     from layerlens_core.plugin.export import ExportRequest
@@ -51,5 +54,8 @@ def command(run: Path, to: str, model: str | None, out: Path, overwrite: bool, *
         returned = f"{written!r}" if isinstance(written, tuple) else f"a {type(written).__name__}"
         origin = default().origin("exporter", to)
         raise PluginError(f"{origin} must return a tuple of the paths that it wrote, but returned {returned}")
+    if as_json:
+        result_document(exporter=to, files=[str(path) for path in written])
+        return
     for path in written:
         result(path)

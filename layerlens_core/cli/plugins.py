@@ -32,23 +32,27 @@ def command(context: click.Context, as_json: bool) -> None:
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path(), help="Folder in which its directory is made. By default ."
 )
-def new(name: str, kind: "Kind", out: Path) -> None:
+@json_option
+def new(name: str, kind: "Kind", out: Path, as_json: bool) -> None:
     """Write the distribution layerlens-plugin-NAME: sources, tests, README and CI.
 
     Its tests pass at once, after `pip install -e` of its directory, and hold it to the contract.
     """
-    from layerlens_core.cli.terminal import result, say
+    from layerlens_core.cli.terminal import result, result_document, say
     from layerlens_core.testing.new import new_plugin
 
     directory = new_plugin(name, kind, out)
-    result(directory)
+    if as_json:
+        result_document(directory=str(directory), kind=kind)
+    else:
+        result(directory)
     say(f"next: pip install -e '{directory}[test]' && pytest {directory}")
 
 
 def _list(as_json: bool) -> None:
     from layerlens_core.cli.terminal import result, result_json, shown
     from layerlens_core.plugin.discovery import OURS
-    from layerlens_core.plugin.providers import KINDS, MetricProvider
+    from layerlens_core.plugin.providers import KINDS, MetricProvider, StrategyProvider
     from layerlens_core.plugin.registry import default
 
     registry = default()
@@ -61,6 +65,8 @@ def _list(as_json: bool) -> None:
             origin = registry.plugin_of(kind, name).distribution
             source = "" if origin == OURS else f"  [{origin}]"
             _line(f"  {name:<18} {provider.summary}{source}")
+            if isinstance(provider, StrategyProvider) and provider.options:
+                _line(f"  {'':<18} --set {' '.join(f'{option}=' for option in provider.options)}", dim=True)
             if isinstance(provider, MetricProvider):
                 measure = describe_metric(provider)
                 _line(f"  {'':<18} {measure}", fg=None if measure.startswith("in ") else "red", dim=True)
@@ -98,8 +104,10 @@ def describe_metric(metric: "MetricProvider") -> str:
 
 
 def _measure(provider: "Provider") -> dict[str, Any]:
-    from layerlens_core.plugin.providers import MetricProvider
+    from layerlens_core.plugin.providers import MetricProvider, StrategyProvider
 
+    if isinstance(provider, StrategyProvider):
+        return {"options": list(provider.options), "granularities": list(provider.granularities)}
     if not isinstance(provider, MetricProvider):
         return {}
     return {

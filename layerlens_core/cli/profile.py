@@ -8,6 +8,7 @@ import click
 from layerlens_core.cli.options import (
     METRIC_HELP,
     data_options,
+    json_option,
     output_options,
     parse_weights,
     profile_options,
@@ -21,7 +22,8 @@ from layerlens_core.cli.options import (
 @click.option("--metric", "metrics", multiple=True, metavar="NAME", help=METRIC_HELP)
 @profile_options
 @output_options
-def command(model: str, metrics: tuple[str, ...], out: Path, overwrite: bool, **arguments: Any) -> None:
+@json_option
+def command(model: str, metrics: tuple[str, ...], out: Path, overwrite: bool, as_json: bool, **arguments: Any) -> None:
     """Score the layers of MODEL, a local directory or a hub id, and write RUN/profile.json.
 
     'layerlens allocate' then makes plans from it without touching the model.
@@ -29,7 +31,7 @@ def command(model: str, metrics: tuple[str, ...], out: Path, overwrite: bool, **
     from layerlens_core.cli.measuring import ProfileArguments, run_profile
     from layerlens_core.cli.run_directory import check_output, writing_run
     from layerlens_core.cli.tables import warm_up_lines
-    from layerlens_core.cli.terminal import is_first, result, say
+    from layerlens_core.cli.terminal import is_first, result, result_document, say
     from layerlens_core.reporting.words import stability_lines
 
     profiling = ProfileArguments(**arguments)
@@ -46,4 +48,15 @@ def command(model: str, metrics: tuple[str, ...], out: Path, overwrite: bool, **
         say(line)
     for skipped in scored.unscored:
         say(f"not scored: {skipped.name}: {skipped.reason}")
-    result(out)
+    if as_json:
+        result_document(
+            run=str(out),
+            profile=scored.digest,
+            task=scored.task,
+            samples=scored.samples,
+            loss=scored.loss,
+            modules=len(scored.statistics),
+            metrics=[scores.metric for scores in scored.scores],
+        )
+    else:
+        result(out)

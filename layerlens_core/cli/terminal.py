@@ -55,6 +55,11 @@ def result_json(text: str) -> None:
     click.echo(text.rstrip("\n"), file=results())
 
 
+def result_document(**fields: object) -> None:
+    """A result for machines of a few fields (docs/json.md)."""
+    result_json(json.dumps(fields, indent=2, ensure_ascii=False))
+
+
 def results() -> TextIO:
     """Where results go."""
     return _results or sys.stdout
