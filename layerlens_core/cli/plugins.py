@@ -1,6 +1,8 @@
 """``layerlens plugins``: what is installed, what it provides, and what failed; and how a new one begins."""
 
 import json
+import shutil
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,10 @@ from layerlens_core.cli.options import json_option
 
 if TYPE_CHECKING:
     from layerlens_core.plugin.providers import Kind, MetricProvider, Provider
+
+
+#: Where summaries begin.
+_COLUMN = 21
 
 
 @click.group("plugins", short_help="List plugins and what they provide; begin one.", invoke_without_command=True)
@@ -83,9 +89,18 @@ def _list(as_json: bool) -> None:
 
 
 def _line(text: str, **style: Any) -> None:
-    from layerlens_core.cli.terminal import result, shown
+    """A line of the list; on a terminal, what does not fit goes on below its own column."""
+    from layerlens_core.cli.terminal import result, results, shown
 
-    result(click.style(shown(text), **style), styled=True)
+    lines = [shown(text)]
+    if results().isatty():
+        width = shutil.get_terminal_size().columns
+        begin = lines[0][:_COLUMN] if lines[0].startswith("  ") else ""
+        rest = lines[0][len(begin) :]
+        wrapped = textwrap.wrap(rest, max(width - len(begin), 20), break_long_words=False, break_on_hyphens=False)
+        lines = [(begin if not number else " " * len(begin)) + line for number, line in enumerate(wrapped or [rest])]
+    for line in lines:
+        result(click.style(line, **style), styled=True)
 
 
 def describe_metric(metric: "MetricProvider") -> str:

@@ -32,6 +32,15 @@ def results_console() -> Console:
     return Console(file=results(), highlight=False)
 
 
+def print_line(console: Console, line: str) -> None:
+    """A line of any length: on a terminal it is broken between words, and elsewhere it stays whole.
+
+    console: of `results_console`.
+    line: as it is.
+    """
+    console.print(escape(line), highlight=False, soft_wrap=not console.is_terminal)
+
+
 def print_plan(plan: Plan, profile: Profile | None = None, *, without_margins: str | None = None) -> None:
     """The table of layers, and what the plan spends. Bars, errors and raw scores are left out where they do not fit.
 
@@ -54,9 +63,9 @@ def print_plan(plan: Plan, profile: Profile | None = None, *, without_margins: s
     for line in stability_lines(profile) if profile else ():
         console.print(escape(line), highlight=False)
     if without_margins:
-        console.print(escape(margins_line(without_margins)), soft_wrap=True)
+        print_line(console, margins_line(without_margins))
     for line in spending(plan).split("\n"):
-        console.print(escape(line), soft_wrap=True)
+        print_line(console, line)
 
 
 def margins_line(cause: str) -> str:
@@ -91,7 +100,7 @@ def _layers(plan: Plan, prefix: str, columns: Mapping[str, Mapping[str, str]], b
         table.add_column(escape(metric).replace("_", "\n"), justify="right", no_wrap=True)
     table.add_column("utility", justify="right", no_wrap=True)
     if bars:
-        table.add_column("", no_wrap=True)
+        table.add_column("of largest", no_wrap=True)
     table.add_column("method", no_wrap=True)
     table.add_column("size", justify="right", no_wrap=True)
     table.add_column("parameters", justify="right", no_wrap=True)

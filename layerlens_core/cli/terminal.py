@@ -7,7 +7,9 @@ error: by a plugin, at exit, from another thread, or by a library that is not Py
 import codecs
 import json
 import os
+import shutil
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
@@ -33,8 +35,17 @@ def is_first() -> bool:
 
 
 def say(text: str) -> None:
-    """A line for people, on standard error, so that standard output stays for results."""
-    click.echo(shown_lines(text), err=True)
+    """A line for people, on standard error, so that standard output stays for results.
+
+    On a terminal long ones are broken between words.
+    """
+    text = shown_lines(text)
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns
+        text = "\n".join(
+            textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False) for line in text.split("\n")
+        )
+    click.echo(text, err=True)
 
 
 def result(line: object = "", *, styled: bool = False) -> None:
