@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from layerlens_core.adaptation.load import load as load
     from layerlens_core.allocation.allocate import allocate as allocate
     from layerlens_core.allocation.budget import Budget as Budget
+    from layerlens_core.allocation.explanation import explain as explain
     from layerlens_core.auditing.audit import audit as audit
     from layerlens_core.auditing.differing.diff import diff as diff
     from layerlens_core.comparison.compare import compare as compare
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from layerlens_core.plugin.providers import StrategyProvider as StrategyProvider
     from layerlens_core.plugin.providers import strategy as strategy
     from layerlens_core.plugin.registry import register as register
+    from layerlens_core.plugin.registry import unregister as unregister
     from layerlens_core.profiling.profile import profile as profile
     from layerlens_core.profiling.warming.options import WarmUpOptions as WarmUpOptions
     from layerlens_core.reporting.report import report as report
@@ -50,6 +52,7 @@ _HOMES = {
     "profiling.profile": ("profile",),
     "profiling.warming.options": ("WarmUpOptions",),
     "allocation.allocate": ("allocate",),
+    "allocation.explanation": ("explain",),
     "adaptation.apply": ("apply",),
     "adaptation.load": ("load",),
     "adaptation.groups": ("parameter_groups",),
@@ -75,7 +78,7 @@ _HOMES = {
         "StrategyProvider",
         "strategy",
     ),
-    "plugin.registry": ("register",),
+    "plugin.registry": ("register", "unregister"),
 }
 
 __all__ = ["__version__", *names_of(_HOMES)]

@@ -6,6 +6,7 @@ from typing import Any
 
 from layerlens_core import tracing
 from layerlens_core.allocation.budget import Budget
+from layerlens_core.allocation.build import possible
 from layerlens_core.allocation.gains import curves_for, told_of_gains
 from layerlens_core.allocation.margins import lacks_margins, too_many, with_margins
 from layerlens_core.allocation.notes.smaller_batch import smaller_batch
@@ -15,7 +16,7 @@ from layerlens_core.errors import PlanError
 from layerlens_core.plugin.discovery import OURS
 from layerlens_core.plugin.registry import Registry, default
 from layerlens_core.values.costs import Cost, Training
-from layerlens_core.values.decisions import Decision
+from layerlens_core.values.decisions import Decision, Selection
 from layerlens_core.values.gains import GainCurve
 from layerlens_core.values.plan import CORE, Plan
 from layerlens_core.values.profile import Profile
@@ -44,6 +45,8 @@ def allocate(
     abstain: bool | None = None,
     gains: Mapping[str, GainCurve | tuple[float, float]] | str | Path | None = None,
     margins: bool | None = None,
+    min_rank: int | None = None,
+    max_rank: int | None = None,
     registry: Registry | None = None,
 ) -> Plan:
     """Decide a method and a size for every layer of a profiled model.
@@ -60,21 +63,19 @@ def allocate(
     penalties: by method; predicted gains are divided by them.
     training: the step that FLOPs and memory are counted for.
     scale: α/r of every LoRA module.
-    granularity: whether LoRA's ranks follow the utilities of modules or of layers; by default the finest that the
-        strategy knows.
+    granularity: whose utilities LoRA's ranks follow, modules' or layers'; by default the finest that there is.
     abstain: whether the plan is uniform where the profile supports nothing else
         (`layerlens_core.allocation.abstention`); by default where the strategy says so of itself, as ``tempered`` does.
     gains: the directory of a run whose comparison measured how much every method gains; or by method curves
-        (`layerlens_core.allocation.gains.fit`), or ceilings and halves. They take the place of the curves that methods
-        come with, which None keeps.
-    margins: find for every layer the smallest change of its utility that would give it another method, by deciding
-        anew some twenty times a layer; by default where there are few candidates and one bound, and the strategy is one
-        of LayerLens's own.
+        (`layerlens_core.allocation.gains.fit`), or ceilings and halves. None keeps the curves that methods come with.
+    margins: find for every layer the smallest change of its utility that would give it another method, deciding anew
+        some twenty times a layer; by default where few candidates and one bound meet a strategy of LayerLens's own.
+    min_rank: of LoRA and cores where a module is trained, or what its layer has room for; by default 1.
+    max_rank: no module gets a larger one. By default 64 of LoRA, 128 of cores, which stay within their subspaces.
     registry: of providers; by default those that are installed, and what `register` added.
 
-    Raises `ScoreError` (weights), `BudgetError` (a budget below the cheapest candidate), `PluginError`
-    (unknown names, or a provider that fails), `PlanError` (a strategy that breaks its contract, or gains that lack a
-    method) and `FileError` (a run without measured gains).
+    Raises `ScoreError` (weights), `BudgetError` (below the cheapest candidate), `PluginError` (unknown names, a failing
+    provider), `PlanError` (a broken contract, gains that lack a method) and `FileError` (a run without measured gains).
     """
     registry = default() if registry is None else registry
     chosen = None if methods is None else names_in(methods)
@@ -93,6 +94,8 @@ def allocate(
         abstain=abstain,
         gains=curves_for(gains or {}, chosen, registry),
         margins=margins,
+        min_rank=min_rank,
+        max_rank=max_rank,
     )
     return plan_for(profile, request, registry=registry)
 
@@ -151,13 +154,25 @@ def plan_for(profile: Profile, request: Request, *, registry: Registry | None = 
         notes=(
             *selection.notes,
             *smaller_batch(problem, profile, selection.decisions),
-            *unused(problem.candidates, problem.limits, selection.decisions, cost),
+            *unused(problem.candidates, problem.limits, selection.decisions, cost, _room(profile, selection, registry)),
             *told_of_gains(problem.request, problem.candidates, registry),
         ),
     )
     plan.check()  # what is written has to be readable again
     tracing.plan_made(plan)
     return plan
+
+
+def _room(profile: Profile, selection: Selection, registry: Registry) -> dict[str, int]:
+    """By unit, the largest size of its method that ``max_rank`` could allow; of methods of ranks, but for cores."""
+    layers = {layer.name: layer for layer in profile.inventory.layers}
+    found = {}
+    for decision in selection.decisions:
+        if decision.method not in ("none", CORE):
+            method = registry.load("method", decision.method)
+            if method.updates_weights:
+                found[decision.unit] = possible(method, layers[decision.unit])
+    return found
 
 
 def _with_quick_margins(problem: Problem, decisions: tuple[Decision, ...], origin: str) -> tuple[Decision, ...]:

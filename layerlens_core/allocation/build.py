@@ -11,7 +11,7 @@ from attrs import field, frozen
 from layerlens_core.allocation.flops import depth_costs
 from layerlens_core.allocation.utilities import aggregate
 from layerlens_core.errors import PlanError
-from layerlens_core.plugin.protocols import Method
+from layerlens_core.plugin.protocols import Method, Stretching
 from layerlens_core.plugin.registry import Registry
 from layerlens_core.values.candidates import CandidateSet, Target, Unit, cost_of
 from layerlens_core.values.columns import Candidates, Offers
@@ -39,6 +39,8 @@ class Terms:
     latency: by method, seconds of any size and of each step of size, at one target.
     gains: by method, curves in place of the methods' own.
     directions: of the subspaces that cores lie in; None where that does not matter.
+    min_rank: the smallest size of methods that update weights; None for their first.
+    max_rank: their largest; None for their own.
     """
 
     training: Training = field(factory=Training)
@@ -46,11 +48,24 @@ class Terms:
     latency: Mapping[str, tuple[float, float]] = field(factory=dict)
     gains: Mapping[str, GainCurve] = field(factory=dict)
     directions: int | None = None
+    min_rank: int | None = None
+    max_rank: int | None = None
 
-    def largest(self, name: str, method: Method, layer: Layer) -> int:
-        """The largest size of a method in a layer: a core is no larger than its subspace."""
-        largest = method.largest(layer)
-        return largest if name != CORE or self.directions is None else min(largest, self.directions)
+    def sizes(self, name: str, method: Method, layer: Layer) -> range:
+        """The sizes of a method in a layer: a core is no larger than its subspace.
+
+        Where the smallest rank that was asked for exceeds what the layer has room for, there is that alone.
+        """
+        notch, largest = method.notch, method.largest(layer)
+        smallest = notch
+        if method.updates_weights:
+            if self.max_rank is not None:
+                largest = min(self.max_rank, possible(method, layer))
+            if self.min_rank is not None:
+                smallest = max(notch, math.ceil(self.min_rank / notch) * notch)
+        if name == CORE and self.directions is not None:
+            largest = min(largest, self.directions)
+        return range(max(notch, min(smallest, largest // notch * notch)), largest + 1, notch)
 
 
 @frozen(kw_only=True)
@@ -89,6 +104,8 @@ def build_candidates(
         latency=profile.latency,
         gains=request.gains,
         directions=None if profile.subspace is None else profile.subspace.rank,
+        min_rank=request.min_rank,
+        max_rank=request.max_rank,
     )
     excluded = frozenset(skipped.name for skipped in profile.unscored)
     importance = _module_importance(profile, utilities, registry)
@@ -109,6 +126,11 @@ def build_candidates(
             units.append(builder.unit(layer, utility_of[layer.name], findings))
     depths = depth_costs(profile.inventory, request.training, profile.activations)
     return CandidateSet(units=tuple(units), methods=tuple(methods), depths=depths)
+
+
+def possible(method: Method, layer: Layer) -> int:
+    """The largest size of a method in a layer that may be asked for."""
+    return max(method.largest(layer), method.possible(layer) if isinstance(method, Stretching) else 0)
 
 
 def coverage(method: Method, size: int, measured: GainCurve | None = None) -> float:
@@ -165,17 +187,17 @@ class Builder:
         for name, method in self._methods.items():
             if name == "none":
                 targets[name] = ()
-                offered.append(_Offered(name, 1, 0, Cost(), Cost()))
+                offered.append(_Offered(name, range(0), Cost(), Cost()))
             elif places := _places(layer, name, method, self._terms, findings):
                 targets[name] = places
                 # Costs are linear in size from size 1 on, or of the second degree.
                 squared = any(place.per_square or place.flops_square for place in places)
                 at = [cost_of(places, [size] * len(places), self._terms.training) for size in (1, 2, 3)[: 2 + squared]]
-                offered.append(_Offered(name, method.notch, self._terms.largest(name, method, layer), *at))
+                offered.append(_Offered(name, self._terms.sizes(name, method, layer), *at))
         key = tuple(offered)
         if key not in self._offers:
             self._offers[key] = _columns(offered)
-        sizes = tuple(each[:3] for each in offered)
+        sizes = tuple(each[:2] for each in offered)
         covered, penalty = self._factors(sizes, tuple(findings.spectrum))
         with numpy.errstate(over="ignore"):
             gains = utility * covered / penalty + 0.0  # no gain is 0, not −0
@@ -195,10 +217,10 @@ class Builder:
             training=self._terms.training,
         )
 
-    def _factors(self, offered: "Sequence[tuple[str, int, int]]", spectrum: Sequence[float]) -> "tuple[Floats, Floats]":
+    def _factors(self, offered: "Sequence[tuple[str, range]]", spectrum: Sequence[float]) -> "tuple[Floats, Floats]":
         """By row, the share of the layer's gain that it covers, and what that is divided by.
 
-        offered: by method, its name, notch and largest size.
+        offered: by method, its name and its sizes.
         spectrum: as in `Findings`.
         """
         import numpy
@@ -208,7 +230,7 @@ class Builder:
             covered, penalties = [], []
             # A share of the gradient says nothing beside shares of a loss: it ranks LoRA's sizes among themselves.
             alone = all(name == "none" or self._methods[name].updates_weights for name, *_ in offered)
-            for name, notch, largest in offered:
+            for name, sizes in offered:
                 if name == "none":
                     covered.append(0.0)
                     penalties.append(1.0)
@@ -216,7 +238,7 @@ class Builder:
                 method = self._methods[name]
                 penalty = self._terms.penalties.get(name, method.penalty)
                 measured = self._terms.gains.get(name)
-                for size in range(notch, largest + 1, notch):
+                for size in sizes:
                     profiled = alone and measured is None and size <= len(spectrum)
                     covered.append(spectrum[size - 1] if profiled else coverage(method, size, measured))
                     penalties.append(penalty)
@@ -225,14 +247,13 @@ class Builder:
 
 
 class _Offered(NamedTuple):
-    """A method in one layer: its name, notch and largest size there, and what sizes 1 and 2 cost.
+    """A method in one layer: its name and its sizes there, and what sizes 1 and 2 cost.
 
     third: what size 3 costs, where that does not follow, as costs grow with the square of the size.
     """
 
     method: str
-    notch: int
-    largest: int
+    sizes: range
     first: Cost
     second: Cost
     third: Cost | None = None
@@ -243,8 +264,8 @@ def _columns(offered: Iterable[_Offered]) -> Offers:
     methods: list[str] = []
     sizes: list[int] = []
     costs: dict[str, list[float]] = {name: [] for name in RESOURCES}
-    for method, notch, largest, first, second, third in offered:
-        steps = [0] if method == "none" else range(notch, largest + 1, notch)
+    for method, offered_sizes, first, second, third in offered:
+        steps: Sequence[int] = [0] if method == "none" else offered_sizes
         methods += [method] * len(steps)
         sizes += steps
         each = second - first

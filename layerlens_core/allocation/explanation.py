@@ -7,9 +7,13 @@ from attrs import frozen
 
 from layerlens_core import tracing
 from layerlens_core.allocation import margins
-from layerlens_core.allocation.problem import pose
+from layerlens_core.allocation.allocate import plan_for
+from layerlens_core.allocation.derivation.sizing import Sized, sizing
+from layerlens_core.allocation.problem import Problem, pose
 from layerlens_core.allocation.trace_of import Event, check_trace
 from layerlens_core.errors import FileError, PlanError, nearest
+from layerlens_core.files.run import TRACE
+from layerlens_core.plugin.registry import Registry
 from layerlens_core.values.gains import GainCurve
 from layerlens_core.values.plan import Plan, load_run
 from layerlens_core.values.profile import Profile
@@ -35,6 +39,8 @@ class Explanation:
     untried: changes for which there was no time.
     without_margins: why the plan says of no layer how far it is from another method; None where it does.
     gains: by method, measured curves by which gains were predicted in place of the methods' own.
+    sizing: what every module of it holds, and what that follows from.
+    bounds: sentences on what bounds these sizes.
     """
 
     layer: str
@@ -49,20 +55,42 @@ class Explanation:
     untried: Sequence[str]
     without_margins: str | None
     gains: Mapping[str, GainCurve]
+    sizing: Sequence[Sized] = ()
+    bounds: Sequence[str] = ()
+
+    def __str__(self) -> str:
+        return "\n".join(_lines(self))
 
 
-def explain(run: Path, layer: str) -> Explanation:
-    """Explain one layer of a run.
+def explain(
+    run: str | Path | Plan, layer: str | int, *, profile: Profile | None = None, registry: Registry | None = None
+) -> Explanation:
+    """Why one layer got its method and size; ``print`` shows it, and its fields have the numbers.
 
-    run: the run's directory.
+    run: the directory of a run, or a plan that was made in this process. Where a run has no trace, as ``Plan.save`` and
+        `Profile.save` write none, the plan is made once more to see how it came about.
     layer: its full name, a unique ending of it, or its number in the plan.
+    profile: that a plan was made from; only beside a plan.
+    registry: of providers, as in `layerlens_core.allocate`.
 
-    Raises `PlanError` where no layer or several match, and `FileError` where the trace is incomplete or is not the
-    plan's.
+    Raises `PlanError` where no layer or several match, where the profile is missing or another one, or where the plan
+    does not follow from it; and `FileError` where the trace is incomplete or is not the plan's.
     """
-    plan, profile = load_run(run)
-    name = find_layer(plan, layer)
-    by_kind = check_trace(tracing.read(run), plan, profile, run)
+    if isinstance(run, Plan):
+        plan = run
+        if profile is None:
+            raise PlanError("a plan does not hold its profile; give it too, as explain(plan, layer, profile=profile)")
+        plan.check_profile(profile)
+        trace = None
+    else:
+        run = Path(run)
+        plan, profile = load_run(run)
+        trace = tracing.read(run) if (run / TRACE).exists() else None
+    name = find_layer(plan, str(layer))
+    if trace is not None and isinstance(run, Path):
+        by_kind = check_trace(trace, plan, profile, run)
+    else:
+        by_kind = _made_anew(plan, profile, registry)
 
     def of_kind(kind: str) -> Sequence[Event]:
         return by_kind.get(kind, ())
@@ -70,12 +98,16 @@ def explain(run: Path, layer: str) -> Explanation:
     decided = [event for event in of_kind("decision.made") if event["unit"] == name]
     modules: dict[str, dict[str, float]] = {}
     units: dict[str, str] = {}
-    for event in of_kind("metric.scored"):
-        units[event["metric"]] = event["measure"]
-        if event["unit"].startswith(f"{name}.") and event["granularity"] == "module":
-            modules.setdefault(event["metric"], {})[event["unit"]] = event["raw"]
+    for scores in profile.scores:  # which are the trace's own, as was checked
+        units[scores.metric] = scores.unit
+        own = {unit: raw for unit, raw in scores.values.items() if unit.startswith(f"{name}.")}
+        if own and scores.granularity == "module":
+            modules[scores.metric] = own
     thresholds = of_kind("thresholds.set")
-    flips, untried = _flips(profile, plan, name)
+    with tracing.silenced():
+        problem = pose(profile, plan.request, registry)
+    flips, untried = _flips(problem, plan, name)
+    sized, bounds = sizing(problem, plan, name)
     return Explanation(
         layer=name,
         decision=decided[-1],
@@ -89,6 +121,8 @@ def explain(run: Path, layer: str) -> Explanation:
         untried=untried,
         without_margins=_cause(of_kind("margins.left_out")),
         gains=plan.request.gains,
+        sizing=sized,
+        bounds=bounds,
     )
 
 
@@ -104,10 +138,46 @@ def _cause(left_out: Sequence[Event]) -> str | None:
     return str(left_out[-1]["cause"]) if left_out else None
 
 
-def _flips(profile: Profile, plan: Plan, layer: str) -> tuple[list[str], list[str]]:
+def _made_anew(plan: Plan, profile: Profile, registry: Registry | None) -> Mapping[str, Sequence[Event]]:
+    """The events of making a plan once more, by their kind. Raises `PlanError` where another plan comes of it."""
+    with tracing.capture_events() as events:
+        made = plan_for(profile, plan.request, registry=registry)
+    if made.decisions != plan.decisions:
+        differing = next(
+            (one.unit for one, other in zip(plan.decisions, made.decisions, strict=False) if one != other), "its layers"
+        )
+        raise PlanError(
+            f"this plan does not follow from its profile and request with what is installed: {differing} would be "
+            "decided otherwise; allocate anew"
+        )
+    by_kind: dict[str, list[Event]] = {}
+    for event in events:
+        by_kind.setdefault(event["event"], []).append(event)
+    return by_kind
+
+
+def _lines(explanation: Explanation) -> list[str]:
+    """An explanation in plain words."""
+    decision, scored = explanation.decision, explanation.utility
+    lines = [f"{explanation.layer}: {decision['method']}, {decision['parameters']:,} parameters"]
+    if scored is not None:
+        raw = ", ".join(
+            f"{metric} {value:.4g}"
+            + (f" {unit}" if (unit := explanation.units.get(metric, "")) not in ("", "1") else "")
+            for metric, value in scored["raw"].items()
+        )
+        lines.append(f"utility {scored['utility']:.6f}, from {raw}")
+    lines.append(f"method: {decision['reason']}")
+    lines += [f"refused: {event['method']}, because {event['cause']}" for event in explanation.refused]
+    lines += [f"it would be {flip}" for flip in explanation.flips]
+    for each in explanation.sizing:
+        alpha = f" (α {each.alpha})" if each.alpha is not None else ""
+        lines.append(f"{each.module}: {each.size}{alpha}, {each.parameters:,} parameters")
+    return lines + list(explanation.bounds)
+
+
+def _flips(problem: Problem, plan: Plan, layer: str) -> tuple[list[str], list[str]]:
     """What would change the layer's method, found by deciding again from the profile; and what was not tried."""
-    with tracing.silenced():
-        problem = pose(profile, plan.request)
     decision = next(decision for decision in plan.decisions if decision.unit == layer)
     if layer not in problem.candidates.by_name:
         return [], []

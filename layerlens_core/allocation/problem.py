@@ -99,6 +99,7 @@ def pose(profile: Profile, request: Request, registry: Registry | None = None) -
     """
     registry = default() if registry is None else registry
     _check_options(request, registry)
+    _check_ranks(request)
     granularity = _granularity(request, registry)
     utilities = aggregate(
         profile.scores,
@@ -244,6 +245,15 @@ def _check_affordable(candidates: CandidateSet, limits: Limits, budget: Budget) 
         f"the cheapest in parameters, {cheapest}, would need "
         + " ".join(f"{name}={spell(name, total[first].item())}" for name, total in totals.items())
     )
+
+
+def _check_ranks(request: Request) -> None:
+    """Raises `PlanError` for ranks, or a scale, that nothing can have."""
+    for name, value in (("min_rank", request.min_rank), ("max_rank", request.max_rank), ("scale", request.scale)):
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise PlanError(f"{name} is a whole number of at least 1, not {value!r}")
+    if request.min_rank is not None and request.max_rank is not None and request.min_rank > request.max_rank:
+        raise PlanError(f"min_rank={request.min_rank} is above max_rank={request.max_rank}")
 
 
 def _check_options(request: Request, registry: Registry) -> None:

@@ -14,6 +14,7 @@ from layerlens_core.cli.auditing import command as audit
 from layerlens_core.cli.comparing import command as compare
 from layerlens_core.cli.differing import command as diff
 from layerlens_core.cli.estimating import command as estimate
+from layerlens_core.cli.help.examples import add_completion, add_examples
 from layerlens_core.cli.reading import report
 from layerlens_core.cli.terminal import apart, shown_lines, writes_anything
 from layerlens_core.errors import LayerLensError
@@ -89,6 +90,7 @@ def main(blocked: tuple[str, ...]) -> None:
 
 
 main.params.append(_traceback_option())
+add_completion(main)
 for module in (
     demo,
     estimate,
@@ -108,4 +110,5 @@ for module in (
     main.add_command(module.command)
     for command in (module.command, *getattr(module.command, "commands", {}).values()):
         command.params.append(_traceback_option())
+        add_examples(command)
         command.callback = apart(command.callback)

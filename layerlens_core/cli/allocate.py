@@ -21,21 +21,30 @@ if TYPE_CHECKING:
 @run_argument
 @click.option("--metric", "metrics", multiple=True, metavar="NAME=WEIGHT", help="A weight for each metric. Repeatable.")
 @decision_options
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Write another run, and leave RUN as it is.  [default: RUN]"
+)
+@click.option("--overwrite", is_flag=True, help="Replace the run that is in --out.")
 @json_option
-def command(run: Path, metrics: tuple[str, ...], as_json: bool, **arguments: Any) -> None:
-    """Plan RUN anew from its profile, and replace RUN/plan.json.
+def command(
+    run: Path, metrics: tuple[str, ...], out: Path | None, overwrite: bool, as_json: bool, **arguments: Any
+) -> None:
+    """Plan RUN anew from its profile, and replace RUN/plan.json, or write the new plan with the profile to --out.
 
     What is not given stays as it was in the run's plan; a new strategy or new methods drop the old options,
     a new strategy also --granularity and --abstain. Where a comparison has measured how much the methods gain, that
     counts in place of the curves that they come with, unless --gains says otherwise.
     """
     from layerlens_core.allocation.allocate import allocate
-    from layerlens_core.cli.run_directory import held, print_result, writing_run
+    from layerlens_core.cli.run_directory import check_output, held, print_result, same_directory, writing_run
     from layerlens_core.files.run import GAINS, PLAN
     from layerlens_core.values.plan import Plan
     from layerlens_core.values.profile import Profile
 
+    out = run if out is None or same_directory(out, run) else out
     with held(run):
+        if out is not run:
+            check_output(out, overwrite)
         profile = Profile.load(run)
         before = Plan.load(run) if (run / PLAN).exists() else None
         given = decision_arguments(arguments, before.request.training if before else None)
@@ -45,10 +54,10 @@ def command(run: Path, metrics: tuple[str, ...], as_json: bool, **arguments: Any
             given = _as_before(before, given) | given
         if arguments["gains"] is None and (run / GAINS).exists():
             given["gains"] = run if all_measured(run, profile, given.get("methods")) else {}
-        with writing_run(run, "allocate", {"metrics": metrics, **arguments}, keep_profile=True) as new:
+        with writing_run(out, "allocate", {"metrics": metrics, **arguments}, profiled=run) as new:
             planned = allocate(profile, **given)
             planned.save(new)
-    print_result(planned, profile, run, as_json)
+    print_result(planned, profile, out, as_json)
 
 
 def all_measured(run: Path, profile: "Profile", methods: Any) -> bool:

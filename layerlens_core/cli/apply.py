@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack, cast
 
 import click
 
-from layerlens_core.cli.options import run_argument, start_options
+from layerlens_core.cli.options import json_option, model_option, run_argument, start_options
 
 if TYPE_CHECKING:
     from layerlens_core.adaptation.apply import Init
@@ -31,20 +31,26 @@ class Start(TypedDict):
 
 @click.command("apply", short_help="Write an adapter directory that is ready to train.")
 @run_argument
-@click.option("--model", required=True, help="The planned model: a local directory or a hub id.")
+@model_option
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory of the adapter.")
 @click.option("--overwrite", is_flag=True, help="Write into a directory that holds files already.")
 @one_rank_option
 @start_options
-def command(run: Path, model: str, out: Path, overwrite: bool, **start: Unpack[Start]) -> None:
+@json_option
+def command(run: Path, model: str | None, out: Path, overwrite: bool, as_json: bool, **start: Unpack[Start]) -> None:
     """Attach the plan of RUN to the model and write the initialised adapter, in PEFT's format."""
-    from layerlens_core.cli.terminal import result
+    from layerlens_core.cli.run_directory import model_of
+    from layerlens_core.cli.terminal import result, result_document
     from layerlens_core.values.plan import load_run
 
     plan, profile = load_run(run)
-    check_free(out, model, overwrite)
-    write_adapter(run, plan, profile, model, out, start)
-    result(out)
+    source = model_of(run, model)
+    check_free(out, source, overwrite)
+    files = write_adapter(run, plan, profile, source, out, start)
+    if as_json:
+        result_document(adapter=str(out), files=[str(path) for path in files], parameters=plan.parameters)
+    else:
+        result(out)
 
 
 def check_free(out: Path, model: str, overwrite: bool) -> None:
@@ -70,12 +76,16 @@ def check_free(out: Path, model: str, overwrite: bool) -> None:
 
 def write_adapter(run: Path, plan: "Plan", profile: "Profile", model: str, out: Path, start: Start) -> tuple[Path, ...]:
     """Load the model, apply the plan of the run, write the adapter whole or not at all; returns its files."""
+    from layerlens_core.cli.progress.shown import loading
+
+    loading(model)
     import torch
 
     from layerlens_core.adaptation.apply import apply, check_applicable, read_directions_of
     from layerlens_core.adaptation.attached import trainable_parameters
     from layerlens_core.adaptation.cores.compact import save_compact
     from layerlens_core.adaptation.cores.subspaces import read_subspace_of
+    from layerlens_core.adaptation.saved.card import PEFT_TASKS, write_card
     from layerlens_core.cli.terminal import say
     from layerlens_core.data.model import load
     from layerlens_core.data.target import Target
@@ -95,6 +105,7 @@ def write_adapter(run: Path, plan: "Plan", profile: "Profile", model: str, out: 
         torch.manual_seed(seed)
         wrapped = apply(loaded, plan, init=start["init"], directions=run, one_rank=start["one_rank"])
     config = wrapped.peft_config["default"]
+    config.task_type = PEFT_TASKS.get(profile.task)
     if Path(model).is_dir():
         # By its full path, so that the adapter finds its base from any directory.
         config.base_model_name_or_path = str(Path(model).resolve())
@@ -102,6 +113,7 @@ def write_adapter(run: Path, plan: "Plan", profile: "Profile", model: str, out: 
         wrapped.save_pretrained(str(staging))
         if alone := {decision.method for decision in plan.decisions} <= {CORE, "none"}:
             save_compact(wrapped, staging, subspace=run)
+        write_card(staging, plan, profile, model)
         names = sorted(path.name for path in staging.iterdir())
     adapters, heads = trainable_parameters(wrapped)
     say(f"{adapters:,} trainable parameters, as planned" + (f", and {heads:,} in the head" if heads else ""))

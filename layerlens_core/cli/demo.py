@@ -15,6 +15,9 @@ from layerlens_core.cli.options import SEED
 @click.option("--seed", type=SEED, default=0, show_default=True)
 def command(out: Path, budget: str, seed: int) -> None:
     """Profile, plan, apply and train MiniLM on the docstrings of this Python's standard library."""
+    from layerlens_core.cli.progress.shown import loading, progress_bar
+
+    loading("MiniLM")
     import torch
 
     from layerlens_core.adaptation.apply import apply
@@ -23,7 +26,7 @@ def command(out: Path, budget: str, seed: int) -> None:
     from layerlens_core.allocation.budget import Budget
     from layerlens_core.cli.run_directory import writing_run
     from layerlens_core.cli.tables import print_plan
-    from layerlens_core.cli.terminal import progress_bar, result
+    from layerlens_core.cli.terminal import result
     from layerlens_core.demo import run
     from layerlens_core.demo.corpus import majority_share
     from layerlens_core.files.folders import check_directory

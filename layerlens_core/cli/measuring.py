@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import attrs
 from attrs import frozen
 
-from layerlens_core.cli.terminal import is_first, progress_bar, say
+from layerlens_core.cli.progress.shown import loading, progress_bar
+from layerlens_core.cli.terminal import is_first, say
 from layerlens_core.errors import DataError, ModelError, first_line
 from layerlens_core.files.run import checkpoints
 from layerlens_core.values.profile import Evidence, Profile, Task
@@ -107,6 +108,7 @@ def run_profile(
         raise ModelError("--warm-up trains adapters, which sharded weights do not allow; leave it or --shard out")
     names = tuple(metrics) or None
     check_at_once(model, names or arguments.default_metrics, arguments)
+    loading(model)
     from layerlens_core.profiling.distributed.workers import by_torchrun, joined
 
     try:

@@ -23,6 +23,11 @@ METRIC_HELP = (
     f"Repeatable.  [default: {DEFAULT_METRIC}; {DEFAULT_PASSIVE_METRIC} with --shard, --samples auto, and --scores "
     "other than exact]"
 )
+#: Of ``--methods``, where it may be left out.
+METHODS_HELP = (
+    "Methods to choose from, comma-separated.  [default: lora; core too for budgets below its rank 1, after a profile "
+    "with --warm-up or --directions; and those of plugins]"
+)
 #: The seeds that every random generator takes.
 SEED = click.IntRange(0, 2**32 - 1)
 
@@ -70,6 +75,10 @@ run_argument = click.argument("run", type=click.Path(path_type=Path), metavar="R
 output_options = _several(
     click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory of the run."),
     click.option("--overwrite", is_flag=True, help="Replace the run that is there."),
+)
+
+model_option = click.option(
+    "--model", help="The planned model: a local directory or a hub id.  [default: the one that RUN was profiled on]"
 )
 
 trust_option = click.option(
@@ -123,7 +132,7 @@ profile_options = _several(
     ),
     click.option("--warm-up-rank", type=click.IntRange(1), help="Of these adapters.  [default: 128]"),
     click.option(
-        "--warm-up-rate", type=click.FloatRange(0, min_open=True), help="Their learning rate.  [default: 0.02 / √rank]"
+        "--warm-up-rate", type=click.FloatRange(0, min_open=True), help="Their learning rate.  [default: 0.04 / √rank]"
     ),
     click.option(
         "--epochs", type=click.FloatRange(0, min_open=True),
@@ -156,7 +165,14 @@ decision_options = _several(
         "Repeatable.  [default: params=r=8]",
     ),
     click.option("--strategy", help="How to choose; see 'layerlens plugins'.  [default: tempered]"),
-    click.option("--methods", help="Methods to choose from, comma-separated.  [default: those that apply can build]"),
+    click.option("--methods", help=METHODS_HELP),
+    click.option("--min-rank", type=click.IntRange(1), help="Smallest LoRA rank of a trained module.  [default: 1]"),
+    click.option(
+        "--max-rank", type=click.IntRange(1), help="Largest LoRA rank of a module.  [default: 64; of cores 128]"
+    ),
+    click.option(
+        "--scale", type=click.IntRange(1), help="α/r of LoRA: each module's α is its rank times this.  [default: 2]"
+    ),
     click.option(
         "--granularity",
         type=click.Choice(["module", "layer"]),
@@ -216,6 +232,11 @@ start_options = _several(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 
 
+def source_of(model: str) -> str:
+    """A local directory by its full path, so that it is found again from any other; a hub id as it is."""
+    return str(Path(model).resolve()) if Path(model).is_dir() else model
+
+
 def parse_weights(texts: Sequence[str]) -> dict[str, float]:
     """``NAME=WEIGHT`` or ``NAME`` (weight 1), each name once."""
     error = "--metric {!r} is not of the form NAME=WEIGHT, such as fisher=0.5"
@@ -256,7 +277,7 @@ SHIPPED = "shipped"
 #: The names of `decision_options`, as commands get them.
 DECISION_NAMES = (
     "budgets", "strategy", "methods", "thresholds", "quantiles", "settings", "normalizer", "aggregator", "penalties",
-    "batch_size", "length", "optimizer", "margins", "granularity", "abstain", "gains",
+    "batch_size", "length", "optimizer", "margins", "granularity", "abstain", "gains", "min_rank", "max_rank", "scale",
 )  # fmt: skip
 
 
@@ -289,6 +310,9 @@ def decision_arguments(given: Mapping[str, Any], before: "Training | None" = Non
         "margins": given["margins"],
         "granularity": given["granularity"],
         "abstain": given["abstain"],
+        "min_rank": given["min_rank"],
+        "max_rank": given["max_rank"],
+        "scale": given["scale"],
         "gains": {} if given["gains"] == SHIPPED else given["gains"],
     }
     return {name: value for name, value in arguments.items() if value is not None}

@@ -15,9 +15,11 @@ from layerlens_core.cli.options import (
     output_options,
     parse_weights,
     profile_options,
+    source_of,
 )
 
 if TYPE_CHECKING:
+    from layerlens_core.cli.measuring import ProfileArguments
     from layerlens_core.data.prepare import Prepared
     from layerlens_core.values.profile import Profile
 
@@ -49,7 +51,7 @@ def command(
     Writes RUN/profile.json, RUN/plan.json, RUN/trace.jsonl and, with --directions, RUN/directions.safetensors, or with
     --warm-up RUN/subspace.safetensors.
     """
-    shown = {"model": model, "metrics": metrics, **arguments}
+    shown = {"model": source_of(model), "metrics": metrics, **arguments}
     weights = parse_weights(metrics)
     decision = decision_arguments({name: arguments.pop(name) for name in DECISION_NAMES})
     check_names(decision, weights)
@@ -70,7 +72,7 @@ def command(
             profiling,
             out,
             beside=new,
-            rehearse=lambda prepared: rehearse(prepared, weights, decision),
+            rehearse=lambda prepared: rehearse(prepared, weights, decision, profiling),
         )
         if not is_first():
             return
@@ -107,13 +109,15 @@ def check_names(decision: dict[str, Any], weights: dict[str, float]) -> None:
         check_weights(list(weights), weights)
 
 
-def rehearse(prepared: "Prepared", weights: dict[str, float], decision: dict[str, Any]) -> None:
+def rehearse(
+    prepared: "Prepared", weights: dict[str, float], decision: dict[str, Any], profiling: "ProfileArguments"
+) -> None:
     """Allocate once with equal scores, so that a budget or an option that cannot work is told before profiling."""
     from layerlens_core import tracing
     from layerlens_core.allocation.allocate import allocate
     from layerlens_core.allocation.budget import Budget
     from layerlens_core.plugin.registry import default
-    from layerlens_core.values.profile import Profile
+    from layerlens_core.values.profile import Profile, WarmUp
     from layerlens_core.values.scores import RawScores
 
     equal = {module.name: 1.0 for module in prepared.inventory.modules}
@@ -121,6 +125,8 @@ def rehearse(prepared: "Prepared", weights: dict[str, float], decision: dict[str
         RawScores(metric=name, unit="", granularity="module", values=equal, reduction="weighted_mean")
         for name in weights or ("equal",)
     )
+    warming = profiling.warm_up_into(Path())
+    unknown = "0" * 64  # the digest of what is not yet there
     profile = Profile(
         inventory=prepared.inventory,
         task="",
@@ -131,6 +137,20 @@ def rehearse(prepared: "Prepared", weights: dict[str, float], decision: dict[str
         loss=0.0,
         latency=dict.fromkeys(default().names("method"), (0.0, 0.0)),
         settings={"dtype": str(prepared.model.dtype).removeprefix("torch.")},
+        directions=unknown if profiling.directions else None,
+        warm_up=None
+        if warming is None
+        else WarmUp(
+            steps=1,
+            rank=warming.rank,
+            samples=1,
+            rate=1.0,
+            batch=1,
+            start="random",
+            seconds=0.0,
+            peak=0,
+            digest=unknown,
+        ),
     )
     if "budget" in decision:
         # What the plan takes in FLOPs, memory and latency is known only once the model was profiled.

@@ -1,6 +1,8 @@
 """``layerlens plugins``: what is installed, what it provides, and what failed; and how a new one begins."""
 
 import json
+import shutil
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,10 @@ from layerlens_core.cli.options import json_option
 
 if TYPE_CHECKING:
     from layerlens_core.plugin.providers import Kind, MetricProvider, Provider
+
+
+#: Where summaries begin.
+_COLUMN = 21
 
 
 @click.group("plugins", short_help="List plugins and what they provide; begin one.", invoke_without_command=True)
@@ -32,23 +38,27 @@ def command(context: click.Context, as_json: bool) -> None:
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path(), help="Folder in which its directory is made. By default ."
 )
-def new(name: str, kind: "Kind", out: Path) -> None:
+@json_option
+def new(name: str, kind: "Kind", out: Path, as_json: bool) -> None:
     """Write the distribution layerlens-plugin-NAME: sources, tests, README and CI.
 
     Its tests pass at once, after `pip install -e` of its directory, and hold it to the contract.
     """
-    from layerlens_core.cli.terminal import result, say
+    from layerlens_core.cli.terminal import result, result_document, say
     from layerlens_core.testing.new import new_plugin
 
     directory = new_plugin(name, kind, out)
-    result(directory)
+    if as_json:
+        result_document(directory=str(directory), kind=kind)
+    else:
+        result(directory)
     say(f"next: pip install -e '{directory}[test]' && pytest {directory}")
 
 
 def _list(as_json: bool) -> None:
     from layerlens_core.cli.terminal import result, result_json, shown
     from layerlens_core.plugin.discovery import OURS
-    from layerlens_core.plugin.providers import KINDS, MetricProvider
+    from layerlens_core.plugin.providers import KINDS, MetricProvider, StrategyProvider
     from layerlens_core.plugin.registry import default
 
     registry = default()
@@ -61,6 +71,8 @@ def _list(as_json: bool) -> None:
             origin = registry.plugin_of(kind, name).distribution
             source = "" if origin == OURS else f"  [{origin}]"
             _line(f"  {name:<18} {provider.summary}{source}")
+            if isinstance(provider, StrategyProvider) and provider.options:
+                _line(f"  {'':<18} --set {' '.join(f'{option}=' for option in provider.options)}", dim=True)
             if isinstance(provider, MetricProvider):
                 measure = describe_metric(provider)
                 _line(f"  {'':<18} {measure}", fg=None if measure.startswith("in ") else "red", dim=True)
@@ -77,9 +89,18 @@ def _list(as_json: bool) -> None:
 
 
 def _line(text: str, **style: Any) -> None:
-    from layerlens_core.cli.terminal import result, shown
+    """A line of the list; on a terminal, what does not fit goes on below its own column."""
+    from layerlens_core.cli.terminal import result, results, shown
 
-    result(click.style(shown(text), **style), styled=True)
+    lines = [shown(text)]
+    if results().isatty():
+        width = shutil.get_terminal_size().columns
+        begin = lines[0][:_COLUMN] if lines[0].startswith("  ") else ""
+        rest = lines[0][len(begin) :]
+        wrapped = textwrap.wrap(rest, max(width - len(begin), 20), break_long_words=False, break_on_hyphens=False)
+        lines = [(begin if not number else " " * len(begin)) + line for number, line in enumerate(wrapped or [rest])]
+    for line in lines:
+        result(click.style(line, **style), styled=True)
 
 
 def describe_metric(metric: "MetricProvider") -> str:
@@ -98,8 +119,10 @@ def describe_metric(metric: "MetricProvider") -> str:
 
 
 def _measure(provider: "Provider") -> dict[str, Any]:
-    from layerlens_core.plugin.providers import MetricProvider
+    from layerlens_core.plugin.providers import MetricProvider, StrategyProvider
 
+    if isinstance(provider, StrategyProvider):
+        return {"options": list(provider.options), "granularities": list(provider.granularities)}
     if not isinstance(provider, MetricProvider):
         return {}
     return {

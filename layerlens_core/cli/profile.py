@@ -5,7 +5,15 @@ from typing import Any
 
 import click
 
-from layerlens_core.cli.options import METRIC_HELP, data_options, output_options, parse_weights, profile_options
+from layerlens_core.cli.options import (
+    METRIC_HELP,
+    data_options,
+    json_option,
+    output_options,
+    parse_weights,
+    profile_options,
+    source_of,
+)
 
 
 @click.command("profile", short_help="Score a model's layers on your data.")
@@ -14,7 +22,8 @@ from layerlens_core.cli.options import METRIC_HELP, data_options, output_options
 @click.option("--metric", "metrics", multiple=True, metavar="NAME", help=METRIC_HELP)
 @profile_options
 @output_options
-def command(model: str, metrics: tuple[str, ...], out: Path, overwrite: bool, **arguments: Any) -> None:
+@json_option
+def command(model: str, metrics: tuple[str, ...], out: Path, overwrite: bool, as_json: bool, **arguments: Any) -> None:
     """Score the layers of MODEL, a local directory or a hub id, and write RUN/profile.json.
 
     'layerlens allocate' then makes plans from it without touching the model.
@@ -22,12 +31,12 @@ def command(model: str, metrics: tuple[str, ...], out: Path, overwrite: bool, **
     from layerlens_core.cli.measuring import ProfileArguments, run_profile
     from layerlens_core.cli.run_directory import check_output, writing_run
     from layerlens_core.cli.tables import warm_up_lines
-    from layerlens_core.cli.terminal import is_first, result, say
+    from layerlens_core.cli.terminal import is_first, result, result_document, say
     from layerlens_core.reporting.words import stability_lines
 
     profiling = ProfileArguments(**arguments)
     weights = parse_weights(metrics)
-    shown = {"model": model, "metrics": metrics, **arguments}
+    shown = {"model": source_of(model), "metrics": metrics, **arguments}
     with writing_run(out, "profile", shown) as new:
         check_output(out, overwrite, profiling.resume)
         scored = run_profile(model, weights, profiling, out, beside=new)
@@ -39,4 +48,15 @@ def command(model: str, metrics: tuple[str, ...], out: Path, overwrite: bool, **
         say(line)
     for skipped in scored.unscored:
         say(f"not scored: {skipped.name}: {skipped.reason}")
-    result(out)
+    if as_json:
+        result_document(
+            run=str(out),
+            profile=scored.digest,
+            task=scored.task,
+            samples=scored.samples,
+            loss=scored.loss,
+            modules=len(scored.statistics),
+            metrics=[scores.metric for scores in scored.scores],
+        )
+    else:
+        result(out)

@@ -12,7 +12,7 @@ from layerlens_core.cli.terminal import is_first, result_json, say
 from layerlens_core.errors import FileError
 from layerlens_core.files.atomic import NEW, writing
 from layerlens_core.files.folders import check_directory
-from layerlens_core.files.run import FILES, PLAN, PROFILE, checkpoints, rewriting
+from layerlens_core.files.run import FILES, OF_PROFILE, PLAN, PROFILE, TRACE, bring_along, checkpoints, rewriting
 from layerlens_core.values.plan import Plan
 from layerlens_core.values.profile import Profile, here, versions
 
@@ -37,6 +37,30 @@ def check_output(out: Path, overwrite: bool, resume: bool = False) -> None:
         )
 
 
+def same_directory(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one directory."""
+    return one.resolve() == other.resolve()
+
+
+def model_of(run: Path, given: str | None) -> str:
+    """The model that a command is to load.
+
+    run: the run's directory.
+    given: by the user; None for the one that the run was profiled on, as its trace has it.
+
+    Raises `FileError` where the trace does not tell, or the model is no longer there.
+    """
+    if given is not None:
+        return given
+    started = tracing.read(run)[0] if (run / TRACE).exists() else {}
+    model = started.get("arguments", {}).get("model")
+    if not isinstance(model, str):
+        raise FileError(f"{run} does not tell which model it was profiled on; give --model")
+    if Path(model).is_absolute() and not Path(model).is_dir():
+        raise FileError(f"{run} was profiled on {model}, which is not there; give --model")
+    return model
+
+
 @contextmanager
 def held(run: Path) -> Iterator[None]:
     """Let no other process write a run between reading it and writing it anew. Raises `FileError`."""
@@ -45,13 +69,16 @@ def held(run: Path) -> Iterator[None]:
 
 
 @contextmanager
-def writing_run(run: Path, command: str, arguments: Mapping[str, Any], *, keep_profile: bool = False) -> Iterator[Path]:
+def writing_run(
+    run: Path, command: str, arguments: Mapping[str, Any], *, profiled: Path | None = None
+) -> Iterator[Path]:
     """Write a run with the trace of a command; where it fails, the run stays as it was.
 
     run: its directory, which no other process writes meanwhile.
     command: its name.
     arguments: as they were given.
-    keep_profile: the run's profile stays, with what profiling logged.
+    profiled: the run whose profile is planned from, the same or another: what profiling logged there is kept, and of
+        another all that belongs to its profile comes along, so that the new run stands by itself.
 
     Gives a directory to save into; what lies there at the end becomes the run
     (`layerlens_core.files.run.rewriting`). Of several processes the first one writes.
@@ -66,8 +93,10 @@ def writing_run(run: Path, command: str, arguments: Mapping[str, Any], *, keep_p
     started = time.monotonic()
     with (
         rewriting(run) as staging,
-        tracing.to_file(run, run_id=uuid.uuid4().hex[:12], keep_profile=keep_profile, into=staging),
+        tracing.to_file(profiled or run, run_id=uuid.uuid4().hex[:12], keep_profile=profiled is not None, into=staging),
     ):
+        if profiled is not None and not same_directory(profiled, run):
+            bring_along(profiled, OF_PROFILE, staging)
         # Whether code that came with the model ran is told either way.
         given = {
             key: value

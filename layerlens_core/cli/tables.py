@@ -32,6 +32,15 @@ def results_console() -> Console:
     return Console(file=results(), highlight=False)
 
 
+def print_line(console: Console, line: str) -> None:
+    """A line of any length: on a terminal it is broken between words, and elsewhere it stays whole.
+
+    console: of `results_console`.
+    line: as it is.
+    """
+    console.print(escape(line), highlight=False, soft_wrap=not console.is_terminal)
+
+
 def print_plan(plan: Plan, profile: Profile | None = None, *, without_margins: str | None = None) -> None:
     """The table of layers, and what the plan spends. Bars, errors and raw scores are left out where they do not fit.
 
@@ -54,9 +63,9 @@ def print_plan(plan: Plan, profile: Profile | None = None, *, without_margins: s
     for line in stability_lines(profile) if profile else ():
         console.print(escape(line), highlight=False)
     if without_margins:
-        console.print(escape(margins_line(without_margins)), soft_wrap=True)
+        print_line(console, margins_line(without_margins))
     for line in spending(plan).split("\n"):
-        console.print(escape(line), soft_wrap=True)
+        print_line(console, line)
 
 
 def margins_line(cause: str) -> str:
@@ -91,7 +100,7 @@ def _layers(plan: Plan, prefix: str, columns: Mapping[str, Mapping[str, str]], b
         table.add_column(escape(metric).replace("_", "\n"), justify="right", no_wrap=True)
     table.add_column("utility", justify="right", no_wrap=True)
     if bars:
-        table.add_column("", no_wrap=True)
+        table.add_column("of largest", no_wrap=True)
     table.add_column("method", no_wrap=True)
     table.add_column("size", justify="right", no_wrap=True)
     table.add_column("parameters", justify="right", no_wrap=True)
@@ -194,7 +203,14 @@ def print_explanation(explanation: Explanation, plan: Plan) -> None:
         console.print(f"budget {escape(budget['asked'])}: {spent} {name} spent by the whole plan")
     for note in plan.notes:
         console.print(escape(note), highlight=False)
-    console.print(_modules(explanation) if decision["sizes"] else "nothing to train: the layer stays frozen")
+    if explanation.sizing:
+        console.print(_modules(explanation))
+        for line in explanation.bounds:
+            console.print(escape(line), highlight=False)
+        if any(each.relative is not None for each in explanation.sizing):
+            console.print("×mean: the module's utility for each parameter, over the mean of all modules of the plan")
+    else:
+        console.print("nothing to train: the layer stays frozen")
     others = sorted({d.size for d in plan.decisions if d.method == decision["method"]})
     if decision["sizes"] and len(others) > 1:
         console.print(f"the {method} layers of the plan have sizes {', '.join(map(str, others))}")
@@ -204,12 +220,24 @@ def _modules(explanation: Explanation) -> Table:
     """The size of every module, beside its own raw scores."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("module")
-    table.add_column("size", justify="right")
     for metric in explanation.modules:
         table.add_column(escape(metric).replace("_", "\n"), justify="right", no_wrap=True)
-    for module, size in explanation.decision["sizes"].items():
-        scores = (f"{values[module]:.3g}" if module in values else "–" for values in explanation.modules.values())
-        table.add_row(escape(module.removeprefix(f"{explanation.layer}.")), str(size), *scores)
+    relative = any(each.relative is not None for each in explanation.sizing)
+    alpha = any(each.alpha is not None for each in explanation.sizing)
+    for heading in (*["×mean"] * relative, "size", *["α"] * alpha, "parameters"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for each in explanation.sizing:
+        columns = explanation.modules.values()
+        scores = (f"{values[each.module]:.3g}" if each.module in values else "–" for values in columns)
+        worth = "–" if each.relative is None else f"{each.relative:.3g}"
+        table.add_row(
+            escape(each.module.removeprefix(f"{explanation.layer}.")),
+            *scores,
+            *[worth] * relative,
+            str(each.size),
+            *["–" if each.alpha is None else str(each.alpha)] * alpha,
+            f"{each.parameters:,}",
+        )
     return table
 
 

@@ -7,17 +7,16 @@ error: by a plugin, at exit, from another thread, or by a library that is not Py
 import codecs
 import json
 import os
+import shutil
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from functools import wraps
-from typing import IO, TYPE_CHECKING, Any, TextIO
+from typing import IO, Any, TextIO
 
 import click
-
-if TYPE_CHECKING:
-    from layerlens_core.profiling.profile import Progress
 
 #: What tables and reasons hold, for terminals that have none of it.
 _PLAINLY = str.maketrans({
@@ -36,8 +35,17 @@ def is_first() -> bool:
 
 
 def say(text: str) -> None:
-    """A line for people, on standard error, so that standard output stays for results."""
-    click.echo(shown_lines(text), err=True)
+    """A line for people, on standard error, so that standard output stays for results.
+
+    On a terminal long ones are broken between words.
+    """
+    text = shown_lines(text)
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns
+        text = "\n".join(
+            textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False) for line in text.split("\n")
+        )
+    click.echo(text, err=True)
 
 
 def result(line: object = "", *, styled: bool = False) -> None:
@@ -56,6 +64,11 @@ def result_json(text: str) -> None:
     except UnicodeEncodeError:
         text = json.dumps(json.loads(text), indent=2, sort_keys=True)
     click.echo(text.rstrip("\n"), file=results())
+
+
+def result_document(**fields: object) -> None:
+    """A result for machines of a few fields (docs/json.md)."""
+    result_json(json.dumps(fields, indent=2, ensure_ascii=False))
 
 
 def results() -> TextIO:
@@ -147,25 +160,3 @@ def _substituted(error: UnicodeError) -> tuple[str, int]:
 
 _ERRORS = "layerlens"
 codecs.register_error(_ERRORS, _substituted)
-
-
-@contextmanager
-def progress_bar() -> Iterator["Progress"]:
-    """A progress bar with the time left, on a terminal; nothing elsewhere."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description:>16}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    if not (console.is_terminal and is_first()):
-        yield lambda stage, done, total: None  # a disabled bar of rich before 14.3 leaves an empty line
-        return
-    with Progress(*columns, console=console, transient=True) as bar:
-        tasks: dict[str, Any] = {}
-
-        def report(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=total)
-            bar.update(tasks[stage], completed=done, total=total)
-
-        yield report

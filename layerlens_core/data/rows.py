@@ -146,7 +146,7 @@ def _dataset(source: str | Path, split: str) -> Rows:
     try:
         import datasets
     except ImportError:
-        raise DataError(f"{source} is no file; to read it as a dataset: pip install 'layerlens-core[data]'") from None
+        raise DataError(f"{source} is no file; to read it as a dataset: pip install datasets") from None
     had_progress_bars = datasets.are_progress_bars_disabled() is False
     datasets.disable_progress_bars()
     try:

@@ -1,6 +1,7 @@
 """Which files a run's directory holds, and how they change together."""
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,6 +26,8 @@ GAINS = "gains.json"
 
 #: Those that a complete run may hold.
 FILES = (PROFILE, DIRECTIONS, SUBSPACE, PLAN, TRACE, RECIPE, GAINS)
+#: Of these, the ones that are a profile, or were measured for one, whatever is planned from it.
+OF_PROFILE = (PROFILE, DIRECTIONS, SUBSPACE, GAINS)
 
 
 def checkpoints(run: str | Path) -> list[Path]:
@@ -47,6 +50,19 @@ def rewriting(run: Path) -> Iterator[Path]:
         if (staging / PROFILE).exists():
             old = [name for name in FILES if not (staging / name).exists()]
             discard(staging, [*old, *(path.name for path in checkpoints(run))])
+
+
+def bring_along(run: Path, names: Iterable[str], into: Path) -> None:
+    """Copy files of another run, as far as they are there, into a directory that is gathered.
+
+    run: the other run's directory.
+    names: of the files.
+    into: made where it is missing.
+    """
+    for name in names:
+        if (run / name).exists():
+            into.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(run / name, into / name)
 
 
 def _same(one: Path, other: Path) -> bool:

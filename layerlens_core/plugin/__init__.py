@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from layerlens_core.plugin.protocols import Method as Method
     from layerlens_core.plugin.protocols import Score as Score
     from layerlens_core.plugin.protocols import Select as Select
+    from layerlens_core.plugin.protocols import Stretching as Stretching
     from layerlens_core.plugin.providers import AggregatorProvider as AggregatorProvider
     from layerlens_core.plugin.providers import ExporterProvider as ExporterProvider
     from layerlens_core.plugin.providers import MethodProvider as MethodProvider
@@ -130,7 +131,17 @@ _HOMES = {
         "strategy",
     ),
     "plugin.registry": ("register",),
-    "plugin.protocols": ("Score", "ActiveScore", "HalvedScores", "Combine", "Select", "Method", "Export", "Context"),
+    "plugin.protocols": (
+        "Score",
+        "ActiveScore",
+        "HalvedScores",
+        "Combine",
+        "Select",
+        "Method",
+        "Stretching",
+        "Export",
+        "Context",
+    ),
     # What providers get and give.
     "values.statistics": ("STATISTICS", "ModuleStatistics", "SketchError"),
     "values.inventory": (

@@ -51,6 +51,13 @@ def _check_decision(decision: Decision, unit: Unit, strategy: str) -> None:
     largest = unit.sizes(decision.method)[-1]
     if max(sizes, default=0) > largest:
         raise PlanError(f"{where}: a size of {max(sizes)} is above {largest}, the largest of {decision.method!r} here")
+    smallest = unit.sizes(decision.method)[0]
+    # Below the first notch there is no candidate, but no harm either; only a smallest rank is the user's word.
+    too_small = [size for size in sizes if 0 < size < smallest]
+    if too_small and smallest > unit.notches[decision.method]:
+        raise PlanError(
+            f"{where}: a size of {min(too_small)} is below {smallest}, the smallest of {decision.method!r} here"
+        )
     if not min(sizes, default=0) <= decision.size <= max(sizes, default=0):
         raise PlanError(
             f"{where}: a size of {decision.size} is not between the smallest and the largest of its modules"

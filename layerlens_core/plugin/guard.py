@@ -18,7 +18,7 @@ from layerlens_core.plugin import given
 from layerlens_core.plugin.active import UNIT_AT_HAND
 from layerlens_core.plugin.discovery import Plugin, describe
 from layerlens_core.plugin.given_scores import score_given, utilities_given
-from layerlens_core.plugin.protocols import Method
+from layerlens_core.plugin.protocols import Method, Stretching
 from layerlens_core.values.candidates import Target
 from layerlens_core.values.decisions import Decision, Selection
 from layerlens_core.values.inventory import Layer
@@ -143,3 +143,10 @@ class GuardedMethod:
         """See `Method.largest`."""
         with blamed(self._origin, on=layer.name):
             return given.largest(self._method.largest(layer), self.notch)
+
+    def possible(self, layer: Layer) -> int:
+        """See `Stretching.possible`; of a method that says nothing of it, its largest."""
+        if not isinstance(self._method, Stretching):
+            return self.largest(layer)
+        with blamed(self._origin, on=layer.name):
+            return given.largest(self._method.possible(layer), self.notch)

@@ -13,7 +13,7 @@ record                what its ``load`` returns
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from attrs import field, frozen
 
@@ -139,7 +139,15 @@ class Method(Protocol):
         """Where the method attaches in a layer; empty where it cannot."""
 
     def largest(self, layer: Layer, /) -> int:
-        """The largest size worth having in a layer."""
+        """The largest size worth having in a layer, unless the user names another (`Stretching`)."""
+
+
+@runtime_checkable
+class Stretching(Protocol):
+    """A method of ranks that can be larger than `Method.largest` where the user asks for it (``--max-rank``)."""
+
+    def possible(self, layer: Layer, /) -> int:
+        """The largest size that there can be in a layer, at least `Method.largest`."""
 
 
 class Export(Protocol):

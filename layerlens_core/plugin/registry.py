@@ -68,8 +68,12 @@ class Registry:
             registry._add(plugin, providers)
         return registry
 
-    def register(self, *what: object) -> None:
+    def register(self, *what: object, replace: bool = False) -> None:
         """Add providers, or a plugin object with hooks, in this process.
+
+        what: records of providers, or plugins.
+        replace: take the place of what was registered in this process under the same names, as a cell of a notebook
+            that runs again does; what an installed plugin provides stays.
 
         Raises `PluginError` where a plugin breaks the contract or a name is already taken.
         """
@@ -82,6 +86,8 @@ class Registry:
                     providers = providers_of(item)
                 except Exception as error:
                     raise PluginError(f"plugin {name!r} cannot be registered: {describe(error)}") from error
+            if replace:
+                self._drop([(kind_of(provider), provider.name) for provider in providers])
             for provider in providers:
                 kind = kind_of(provider)
                 taken = self._entries[kind].get(provider.name)
@@ -89,9 +95,35 @@ class Registry:
                 if givers:
                     raise PluginError(
                         f"{kind} {provider.name!r} is already provided by {' and '.join(map(str, givers))}; "
-                        "choose another name"
+                        f"choose another name{_or_replace(givers)}"
                     )
             self._add(Plugin(name=name, distribution=IN_PROCESS), providers)
+
+    def unregister(self, *what: object) -> None:
+        """Take away what `register` added in this process.
+
+        what: the records or plugins that were registered, or others of the same kinds and names.
+
+        Raises `PluginError` for what was not registered in this process.
+        """
+        for item in what:
+            providers = [cast(Provider, item)] if isinstance(item, tuple(KINDS.values())) else providers_of(item)
+            names = [(kind_of(provider), provider.name) for provider in providers]
+            for kind, name in names:
+                entry = self._entries[kind].get(name)
+                if entry is None or entry.plugin.distribution != IN_PROCESS:
+                    whose = "nothing has this name" if entry is None else f"it is of {entry.plugin}"
+                    raise PluginError(f"{kind} {name!r} was not registered in this process: {whose}")
+            self._drop(names)
+
+    def _drop(self, names: Iterable[tuple[Kind, str]]) -> None:
+        """Forget what was registered in this process under these kinds and names."""
+        for kind, name in names:
+            entry = self._entries[kind].get(name)
+            if entry is not None and entry.plugin.distribution == IN_PROCESS:
+                del self._entries[kind][name]
+        used = {id(entry.plugin) for entries in self._entries.values() for entry in entries.values()}
+        self.plugins = [p for p in self.plugins if p.distribution != IN_PROCESS or id(p) in used]
 
     def names(self, kind: Kind) -> list[str]:
         """The names of all usable providers of a kind, sorted."""
@@ -235,9 +267,28 @@ def default() -> Registry:
     return Registry.discover()
 
 
-def register(*what: object) -> None:
+def register(*what: object, replace: bool = False) -> None:
     """Add providers or a plugin to the registry of this process.
 
-    >>> register(strategy("mine", select))  # doctest: +SKIP
+    >>> register(strategy("mine", select), replace=True)  # doctest: +SKIP
+
+    what: records of providers, or plugins.
+    replace: take the place of what was registered here under the same names, so that a cell of a notebook runs twice.
+
+    Raises `PluginError` where a plugin breaks the contract or a name is already taken.
     """
-    default().register(*what)
+    default().register(*what, replace=replace)
+
+
+def unregister(*what: object) -> None:
+    """Take away what `register` added in this process. Raises `PluginError` for what it did not add.
+
+    what: the records or plugins that were registered, or others of the same kinds and names.
+    """
+    default().unregister(*what)
+
+
+def _or_replace(givers: Iterable[Plugin]) -> str:
+    """What else can be done about a name that is taken."""
+    here = all(plugin.distribution == IN_PROCESS for plugin in givers)
+    return ", or take its place with replace=True" if here else ""

@@ -31,7 +31,7 @@ def altair() -> Any:
         import altair
         import vl_convert  # noqa: F401  (told now, not after all has been gathered)
     except ImportError as error:
-        raise FileError(f"a report needs {error.name}: pip install 'layerlens-core[report]'") from None
+        raise FileError(f"a report needs {error.name}: pip install altair vl-convert-python") from None
     return altair
 
 

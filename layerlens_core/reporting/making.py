@@ -2,6 +2,7 @@
 
 from layerlens_core.reporting.gather import Gathered
 from layerlens_core.reporting.tables import by_name
+from layerlens_core.values.request import Request
 
 #: A title, and facts with their names.
 Section = tuple[str, list[tuple[str, str]]]
@@ -31,9 +32,16 @@ def _asked(gathered: Gathered) -> Section:
         ("aggregator", request.aggregator),
         ("sizes follow", f"the utility of each {request.granularity}"),
         ("α/r", f"{request.scale:g}"),
+        ("ranks", _ranks(request)),
         ("training step", step),
         ("measured gains", "; ".join(f"{name}: {curve.source}" for name, curve in request.gains.items())),
     ]
+
+
+def _ranks(request: Request) -> str:
+    """What bounds them; nothing where the methods' own bounds do."""
+    bounds = {"at least": request.min_rank, "at most": request.max_rank}
+    return ", ".join(f"{words} {rank}" for words, rank in bounds.items() if rank is not None)
 
 
 def _measured(gathered: Gathered) -> Section:

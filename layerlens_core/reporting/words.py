@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from layerlens_core.allocation.reliability import doubts
 from layerlens_core.values.profile import Profile
+from layerlens_core.values.table import spelled
 
 #: What a profile says of how samples shared batches.
 _BATCHES = {
@@ -52,7 +53,4 @@ def common_prefix(names: Sequence[str]) -> str:
 
 def describe_sizes(by_module: Mapping[str, int]) -> str:
     """A layer's size; where its modules differ, the smallest and the largest."""
-    sizes = sorted(set(by_module.values()))
-    if not sizes:
-        return "–"
-    return str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]}–{sizes[-1]}"
+    return spelled(list(by_module.values()))

@@ -1,6 +1,7 @@
 """The plan: for every layer a method and a size with the reason, ready to be applied."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -19,8 +20,9 @@ from layerlens_core.values.decisions import Certificate, Decision
 from layerlens_core.values.inventory import Head, Inventory
 from layerlens_core.values.profile import Profile
 from layerlens_core.values.request import Request
+from layerlens_core.values.table import Rows, rows_of
 
-SCHEMA, VERSION = "layerlens/plan", 4
+SCHEMA, VERSION = "layerlens/plan", 5
 
 #: The methods whose sizes are ranks of updates that PEFT attaches: to linear modules, and to stacked experts too.
 LORA_METHODS = frozenset({"lora", "lora-experts", "core"})
@@ -126,6 +128,19 @@ class Plan:
             )
             return message + f"; its heads are {have_heads}, planned were {planned_heads}"
         return message + "; its modules are the same, but it is of another kind, or they are in another order"
+
+    def table(self) -> Rows:
+        """One row a layer, in the order of the model: its name, utility, method, size and parameters.
+
+        A list of dicts, which ``print`` aligns.
+        """
+        return rows_of(self)
+
+    def __repr__(self) -> str:
+        methods = Counter(decision.method for decision in self.decisions)
+        counts = ", ".join(f"{count} {method}" for method, count in methods.items())
+        asked = " ".join(self.request.budget) or "unlimited"
+        return f"Plan({self.architecture}, {counts}; {self.parameters:,} parameters for {asked})"
 
     def _repr_html_(self) -> str:
         """Method and size of every module, as notebooks show it (`layerlens_core.reporting.notebook`)."""

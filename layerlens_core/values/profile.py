@@ -170,6 +170,13 @@ class Profile:
         """SHA-256 of its file, in hexadecimal, by which plan, recipe and trace name it."""
         return documents.digest(self, schema=SCHEMA, version=VERSION)
 
+    def __repr__(self) -> str:
+        metrics = ", ".join(scores.metric for scores in self.scores) or "nothing"
+        return (
+            f"Profile({self.inventory.architecture}, {self.task}, {self.samples:,} samples, "
+            f"{len(self.inventory.layers)} layers scored by {metrics})"
+        )
+
     def _repr_html_(self) -> str:
         """Scores by layer and module, as notebooks show it (`layerlens_core.reporting.notebook`)."""
         return str(imported("reporting.notebook", "of_profile")(self))

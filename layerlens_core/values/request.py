@@ -31,6 +31,9 @@ class Request:
     gains: by method, the curve by which its gain grows, in place of the method's own and of what a spectrum says.
     abstain: whether the plan is uniform where the profile supports nothing else; None leaves it to the strategy.
     margins: whether the plan tells how far layers are from another method; None where that is found soon.
+    min_rank: no module that is trained has a smaller LoRA rank, or core, but where its layer has no room for it; None
+        for 1.
+    max_rank: none has a larger one; None for the methods' own: 64 of LoRA, 128 of cores.
     """
 
     strategy: str
@@ -47,6 +50,8 @@ class Request:
     abstain: bool | None = None
     gains: Mapping[str, GainCurve] = field(factory=dict)
     margins: bool | None = None
+    min_rank: int | None = None
+    max_rank: int | None = None
 
     @property
     def params_budget(self) -> str | None:

@@ -53,3 +53,42 @@ def test_the_trace_of_another_plan_is_refused(tmp_path):
     PROFILE.save(tmp_path)
     with pytest.raises(FileError, match=r"is not the trace of .*plan\.json; plan anew with"):
         explain(tmp_path, "11")
+
+
+def test_a_plan_of_this_process_is_explained_beside_its_profile(tmp_path):
+    from layerlens_core.allocation.allocate import allocate
+
+    planned = allocate(PROFILE, strategy="threshold", budget="params=r=4")
+    made = explain(planned, 11, profile=PROFILE)
+    assert made.decision["method"] == planned.decisions[11].method
+    assert made.utility is not None
+    assert {each.module: each.size for each in made.sizing} == dict(planned.decisions[11].sizes)
+    assert all(each.alpha == 2 * each.size for each in made.sizing)
+    assert sum(each.parameters for each in made.sizing) == planned.decisions[11].parameters
+    assert f"{made.sizing[0].module}: {made.sizing[0].size} (α {made.sizing[0].alpha})" in str(made)
+    # A run that Python saved has no trace, and is explained all the same, alike.
+    PROFILE.save(tmp_path)
+    planned.save(tmp_path)
+    assert str(explain(tmp_path, "11")) == str(made)
+    with pytest.raises(PlanError, match="does not hold its profile"):
+        explain(planned, 11)
+
+
+def test_a_plan_that_does_not_follow_from_its_profile_is_not_explained(tmp_path):
+    import attrs
+
+    from layerlens_core.allocation.allocate import allocate
+
+    planned = allocate(PROFILE, strategy="uniform", budget="params=r=4")
+    other = attrs.evolve(planned, request=attrs.evolve(planned.request, budget=("params=r=3",)))
+    with pytest.raises(PlanError, match=r"does not follow from its profile.*layer\.0 would be decided otherwise"):
+        explain(other, 0, profile=PROFILE)
+
+
+def test_the_step_that_does_not_fit_is_said():
+    from layerlens_core.allocation.allocate import allocate
+
+    planned = allocate(PROFILE, strategy="uniform", budget="params=r=4")
+    made = explain(planned, 0, profile=PROFILE)
+    step = min(each.step for each in made.sizing)
+    assert f"the cheapest step more takes {step:,} parameters, and the plan leaves 0: none fits" in made.bounds

@@ -11,11 +11,14 @@ from layerlens_builtin.strategies.shares import MOST, Place, share_out
 WEIGHTS = st.one_of(st.floats(1e-3, 100), st.sampled_from([0.0, 1.0, 2.0]))
 PLACES = st.lists(
     st.builds(
-        lambda weight, step, fixed, most: Place(weight=weight, first=fixed + step, step=step, most=most),
+        lambda weight, step, fixed, more, least: Place(
+            weight=weight, first=fixed + step * least, step=step, most=least + more, least=least
+        ),
         WEIGHTS,
         st.integers(1, 50),
         st.sampled_from([0, 0, 7]),
-        st.integers(1, 24),
+        st.integers(0, 23),
+        st.sampled_from([1, 1, 1, 2, 5]),
     ),
     min_size=1,
     max_size=8,
@@ -23,22 +26,25 @@ PLACES = st.lists(
 
 
 def spent(places: list[Place], notches: list[int]) -> int:
-    return sum(place.first + place.step * (n - 1) for place, n in zip(places, notches, strict=True))
+    return sum(place.first + place.step * (n - place.least) for place, n in zip(places, notches, strict=True))
 
 
 def by_definition(places: list[Place], limit: int) -> list[float]:
     """Sizes that are no whole numbers: the factor is searched over every point at which some size reaches a bound."""
-    equal = 1 + (limit - sum(p.first for p in places)) / sum(p.step for p in places)
-    caps = [min(p.most, MOST * equal) for p in places]
+    beyond = limit - sum(p.first for p in places)
+    equal = (beyond + sum(p.step * p.least for p in places)) / sum(p.step for p in places)
+    caps = [min(p.most, max(p.least, MOST * equal)) for p in places]
     weights = [p.weight for p in places] if any(p.weight for p in places) else [1.0] * len(places)
 
     def sizes(factor: float) -> list[float]:
-        return [min(max(factor * w, 1.0), cap) for w, cap in zip(weights, caps, strict=True)]
+        return [min(max(factor * w, p.least), cap) for w, p, cap in zip(weights, places, caps, strict=True)]
 
     def cost(factor: float) -> float:
-        return sum(p.first + p.step * (x - 1) for p, x in zip(places, sizes(factor), strict=True))
+        return sum(p.first + p.step * (x - p.least) for p, x in zip(places, sizes(factor), strict=True))
 
-    bends = sorted({0.0, *(b / w for w, cap in zip(weights, caps, strict=True) if w > 0 for b in (1.0, cap))})
+    bends = sorted(
+        {0.0, *(b / w for w, p, cap in zip(weights, places, caps, strict=True) if w > 0 for b in (p.least, cap))}
+    )
     below = [f for f in bends if cost(f) <= limit]
     above = [f for f in bends if cost(f) > limit]
     if not above:
@@ -64,7 +70,7 @@ def test_sizes_are_those_of_the_definition_up_to_rounding_and_left_overs(places,
 def test_the_limit_is_kept_and_used_to_a_step(places, beyond):
     limit = sum(p.first for p in places) + beyond
     notches = share_out(places, limit)
-    assert all(1 <= n <= p.most for n, p in zip(notches, places, strict=True))
+    assert all(p.least <= n <= p.most for n, p in zip(notches, places, strict=True))
     left = limit - spent(places, notches)
     assert left >= 0
     assert all(n == p.most or p.step > left for n, p in zip(notches, places, strict=True))
@@ -99,5 +105,5 @@ def test_no_limit_gives_everything_and_too_small_a_one_is_refused():
     places = [Place(weight=1.0, first=10, step=10, most=5)] * 2
     assert share_out(places, None) == [5, 5]
     assert share_out([], 10) == []
-    with pytest.raises(ValueError, match="one notch each costs 20, above the limit of 19"):
+    with pytest.raises(ValueError, match="the least sizes cost 20, above the limit of 19"):
         share_out(places, 19)

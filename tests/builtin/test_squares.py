@@ -14,11 +14,12 @@ WEIGHTS = st.lists(st.floats(0, 1e6), min_size=1, max_size=6)
 @given(weights=WEIGHTS, data=st.data())
 def test_sizes_keep_the_limit_and_nobody_could_have_one_more(weights, data):
     most = data.draw(st.lists(st.integers(1, 40), min_size=len(weights), max_size=len(weights)))
-    limit = data.draw(st.integers(len(weights), 3000))
-    sizes = share_squares(weights, most, limit)
+    least = [data.draw(st.integers(1, cap)) for cap in most]
+    limit = sum(size * size for size in least) + data.draw(st.integers(0, 3000))
+    sizes = share_squares(weights, most, limit, least)
     spent = sum(size * size for size in sizes)
     assert spent <= limit
-    assert all(1 <= size <= cap for size, cap in zip(sizes, most, strict=True))
+    assert all(low <= size <= cap for size, low, cap in zip(sizes, least, most, strict=True))
     left = limit - spent
     assert all(size == cap or 2 * size + 1 > left for size, cap in zip(sizes, most, strict=True))
 

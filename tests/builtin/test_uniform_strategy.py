@@ -104,7 +104,7 @@ def test_depth_and_rank_are_those_of_trying_everything(make_profile):
                 evenly(problem.candidates, limits)
             continue
         even = evenly(problem.candidates, limits)
-        assert found[even.first][0] == even.notches
+        assert found[even.first][0] == even.steps
         worth = {first: math.log2(params) - halvings(first / 5) for first, (_, params) in found.items()}
         if 0 in found:
             assert even.first == 0

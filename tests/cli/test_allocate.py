@@ -190,3 +190,48 @@ def test_gains_that_the_run_measured_count_unless_they_are_left_out(layerlens: A
     assert "was not measured in this run" in layerlens.refused("allocate", there, "--gains", other, out=there)
     layerlens.ok(*("allocate", other), *asked[2:], "--gains", there)
     assert Plan.load(other).request.gains == curves
+
+
+def test_another_directory_gets_a_whole_run_of_its_own(layerlens: Any, run: Runs, tmp_path: Path) -> None:
+    from layerlens_core.auditing.audit import audit
+    from layerlens_core.files.run import OF_PROFILE
+
+    there, out = run(), tmp_path / "another"
+    before = {path.name: path.read_bytes() for path in there.iterdir()}
+    result = layerlens.ok("allocate", there, "--budget", "params=r=1", "--out", out)
+    assert f"the run lies in {out}" in result.stderr
+    assert {path.name: path.read_bytes() for path in there.iterdir()} == before
+    assert Plan.load(out).request.budget == ("params=r=1",)
+    for name in OF_PROFILE:
+        assert (out / name).exists() == (there / name).exists()
+    assert audit(out).ok
+    layerlens.ok("explain", out, "0")
+    # What is planned anew in either changes nothing in the other.
+    layerlens.ok("allocate", out, "--budget", "params=r=3")
+    layerlens.ok("allocate", there, "--budget", "params=r=4")
+    assert (Plan.load(out).request.budget, Plan.load(there).request.budget) == (("params=r=3",), ("params=r=4",))
+    assert audit(out).ok
+    assert audit(there).ok
+
+
+def test_a_directory_that_holds_a_run_is_kept_unless_it_may_be_replaced(
+    layerlens: Any, run: Runs, tmp_path: Path
+) -> None:
+    there, out = run(), tmp_path / "another"
+    layerlens.ok("allocate", there, "--out", out)
+    assert "already holds a run" in layerlens.refused("allocate", there, "--out", out, out=out)
+    layerlens.ok("allocate", there, "--budget", "params=r=1", "--out", out, "--overwrite")
+    assert Plan.load(out).request.budget == ("params=r=1",)
+    layerlens.ok("allocate", there, "--budget", "params=r=1", "--out", there)  # the run itself, as without --out
+    assert Plan.load(there).request.budget == ("params=r=1",)
+
+
+def test_ranks_and_scale_are_options_and_stay(layerlens: Any, run: Runs) -> None:
+    there = run("llama")
+    layerlens.ok("allocate", there, "--min-rank", "2", "--max-rank", "3", "--scale", "4", "--no-abstain")
+    layerlens.ok("allocate", there, "--budget", "params=r=3")
+    plan = Plan.load(there)
+    assert (plan.request.min_rank, plan.request.max_rank, plan.scale) == (2, 3, 4)
+    assert set(plan.sizes("lora").values()) <= {2, 3}
+    message = layerlens.refused("allocate", there, "--min-rank", "5", out=there)
+    assert "min_rank=5 is above max_rank=3" in message

@@ -119,3 +119,56 @@ def test_a_profile_whose_classes_have_no_names_can_be_applied(
     profile["labels"] = []
     (there / "profile.json").write_text(json.dumps(profile))
     layerlens.ok("apply", there, "--model", trained, "--out", tmp_path / "adapter")
+
+
+def test_the_model_is_the_one_that_was_profiled_unless_another_is_named(
+    layerlens: Any, run: Callable[..., Path], own_model: Callable[[str], Path], data: Callable[[str], str],
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    source, there = own_model("llama"), tmp_path / "run"
+    monkeypatch.chdir(source.parent)
+    layerlens.ok("plan", source.name, "--data", data("text"), "--metric", "fisher", "--samples", "4", "--out", there)
+    layerlens.ok("allocate", there, "--budget", "params=r=1", "--out", tmp_path / "smaller")
+    monkeypatch.chdir(there)  # from where the name that was typed leads nowhere
+    layerlens.ok("apply", tmp_path / "smaller", "--out", tmp_path / "adapter")
+    config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == str(source.resolve())
+    layerlens.ok("export", tmp_path / "smaller", "--to", "axolotl", "--out", tmp_path / "exported")
+    source.rename(source.with_name("moved"))
+    message = layerlens.refused("apply", there, "--out", tmp_path / "other")
+    assert f"was profiled on {source.resolve()}, which is not there; give --model" in message
+    (there / "trace.jsonl").unlink()
+    assert "does not tell which model it was profiled on; give --model" in layerlens.refused(
+        "apply", there, "--out", tmp_path / "other"
+    )
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")  # plain PEFT reads it
+@pytest.mark.parametrize(
+    ("name", "family", "task_type", "pipeline"),
+    [
+        ("llama", "llama", "CAUSAL_LM", "text-generation"),
+        ("bert-classifier", "bert", None, "text-classification"),
+    ],
+)
+def test_the_directory_has_a_card_and_a_task(
+    layerlens: Any, finished_runs: dict[str, Path], model: Model, tmp_path: Path,
+    name: str, family: str, task_type: str | None, pipeline: str,
+) -> None:  # fmt: skip
+    import yaml
+
+    plan, out = Plan.load(finished_runs[name]), tmp_path / "adapter"
+    layerlens.ok("apply", finished_runs[name], "--model", model(family), "--out", out)
+    assert json.loads((out / "adapter_config.json").read_text())["task_type"] == task_type
+    card = (out / "README.md").read_text(encoding="utf-8")
+    assert "More Information Needed" not in card
+    _, metadata, text = card.split("---\n", 2)
+    assert yaml.safe_load(metadata) == {
+        "library_name": "peft", "pipeline_tag": pipeline, "tags": ["layerlens", "peft"],
+    }  # fmt: skip
+    assert f"{plan.parameters:,} trainable parameters" in text
+    for decision in plan.decisions:
+        assert f"| `{decision.unit}` | {decision.method} |" in text
+    wanted = "PeftModelForCausalLM" if task_type else "PeftModel"
+    loaded = peft.PeftModel.from_pretrained(_base(name, model(family)), out, is_trainable=True)
+    assert type(loaded).__name__ == wanted

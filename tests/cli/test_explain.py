@@ -73,7 +73,10 @@ def test_an_explanation_holds_every_number_that_led_to_it(layerlens: Any, there:
             size = decision.sizes[f"{decision.unit}.{module}"]
             row = next(line.split() for line in text.splitlines() if line.split()[:1] == [module])
             raw = [f"{explanation.modules[m][f'{decision.unit}.{module}']:.3g}" for m in ("fisher", "weight_gradient")]
-            assert row == [module, str(size), *raw]
+            sized = next(each for each in explanation.sizing if each.module == f"{decision.unit}.{module}")
+            assert (sized.size, sized.alpha) == (size, size * plan.scale)
+            worth = [] if sized.relative is None else [f"{sized.relative:.3g}"]
+            assert row == [module, *raw, *worth, str(size), str(sized.alpha), f"{sized.parameters:,}"]
         assert "runner-up: none" in text
         assert any(flip.startswith("none, if its utility were ") for flip in explanation.flips)
     else:

@@ -92,7 +92,6 @@ def test_files_that_are_damaged_or_of_another_version_are_named(
 @pytest.mark.parametrize(
     ("trace", "said"),
     [
-        (None, "trace.jsonl does not exist"),
         ("", "is empty"),
         ("{}\n", "line 1, is no event of a trace"),
         ("[]\n", "line 1, is no event of a trace"),

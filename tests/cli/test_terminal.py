@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from layerlens_core.cli.terminal import is_first, progress_bar, say, shown, writes_anything
+from layerlens_core.cli.progress.shown import Lines, loading, progress_bar
+from layerlens_core.cli.terminal import is_first, say, shown, writes_anything
 
 
 @pytest.mark.parametrize(
@@ -23,6 +24,33 @@ def test_the_first_of_those_that_torchrun_started_speaks(monkeypatch, world, ran
 def test_lines_for_people_go_to_standard_error(capsys):
     say("a line")
     assert capsys.readouterr() == ("", "a line\n")
+
+
+def test_where_no_terminal_is_what_takes_long_is_said_in_lines(capfd):
+    seconds = [0.0]
+    report = Lines(clock=lambda: seconds[0])
+    for done in range(101):
+        seconds[0] = done * 1.5
+        report("profiling", done, 100)
+    told = capfd.readouterr().err.splitlines()
+    assert told[0] == "profiling: 2 of 100 in 3 s, about 2 min left"
+    assert told[1].startswith("profiling: 9 of 100 in 14 s")
+    assert 8 <= len(told) <= 15  # one in ten seconds, rarer in the end
+    report("resumed", 90, 100)
+    seconds[0] += 4
+    report("resumed", 91, 100)
+    assert capfd.readouterr().err == "resumed: 91 of 100 in 4 s, about 36 s left\n"
+
+
+def test_a_line_comes_before_the_seconds_that_torch_takes(capfd, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "torch", None)
+    loading("a/model")
+    assert capfd.readouterr().err == ""
+    monkeypatch.delitem(sys.modules, "torch")
+    loading("a/model")
+    assert capfd.readouterr().err == "loading torch and a/model …\n"
 
 
 def test_where_no_terminal_is_there_is_no_bar(capfd):

@@ -79,3 +79,12 @@ def test_fewer_samples_than_a_batch_are_refused(layerlens: Any, model: Model, da
         "profile", model("llama"), "--data", data("text"), "--warm-up", "10%", "--out", out, out=out
     )
     assert "a warm-up takes batches of 32 samples, but 12 have labels; profile more of them" in message
+
+
+def test_cores_that_are_asked_for_pass_the_rehearsal(layerlens: Any, model: Model, data: Data, tmp_path: Path) -> None:
+    arguments = (model("llama"), "--data", data("text"), "--budget", "params=r=0.5", "--no-margins", "--no-abstain")
+    asked = ("--methods", "core,lora", "--directions", *SHORT)
+    layerlens.ok("plan", *arguments, *asked, "--out", tmp_path / "run")
+    assert "core" in {decision.method for decision in Plan.load(tmp_path / "run").decisions}
+    refused = layerlens.refused("plan", *arguments, "--methods", "core,lora", "--out", tmp_path / "other")
+    assert "the profile holds none" in refused

@@ -194,3 +194,32 @@ def test_a_provider_that_fails_to_load_names_its_plugin_and_cause(error):
         ll.allocate(profile(1.0, 2.0), strategy="late")
     assert str(caught.value) == f"strategy 'late' of plugin late (in process) failed to load: {describe(error)}"
     assert caught.value.__cause__ is error
+
+
+def test_what_was_registered_here_is_replaced_or_taken_away_again():
+    own = registry.Registry.discover()
+    before = own.names("strategy"), len(own.plugins)
+    first, second = (
+        ll.strategy("mine", lambda *_: [], summary="first"),
+        ll.strategy("mine", lambda *_: [], summary="second"),
+    )
+    own.register(first)
+    with pytest.raises(PluginError, match=r"choose another name, or take its place with replace=True"):
+        own.register(second)
+    own.register(second, replace=True)
+    assert own.get("strategy", "mine").summary == "second"
+    assert len(own.plugins) == before[1] + 1
+    own.unregister(first)  # by its kind and name
+    assert (own.names("strategy"), len(own.plugins)) == before
+    with pytest.raises(PluginError, match="was not registered in this process: nothing has this name"):
+        own.unregister(first)
+
+
+def test_what_is_installed_is_neither_replaced_nor_taken_away():
+    own = registry.Registry.discover()
+    rival = ll.strategy("uniform", lambda *_: [])
+    with pytest.raises(PluginError, match=r"already provided by .*choose another name$"):
+        own.register(rival, replace=True)
+    with pytest.raises(PluginError, match="was not registered in this process: it is of"):
+        own.unregister(rival)
+    assert own.get("strategy", "uniform") is not rival

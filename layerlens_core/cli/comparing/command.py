@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from layerlens_core.cli.options import SEED, json_option, run_argument, trust_option
+from layerlens_core.cli.options import SEED, json_option, model_option, run_argument, trust_option
 from layerlens_core.errors import ComparisonError
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @click.command("compare", short_help="Train the plan beside uniform LoRA: is it better, which rank, which rate?")
 @run_argument
-@click.option("--model", required=True, help="The planned model: a local directory or a hub id.")
+@model_option
 @click.option("--data", required=True, help="JSONL, CSV or Parquet file, dataset directory or name, to train on.")
 @click.option("--eval", "held_out", help="Likewise, to judge on. By default a fifth of the data is held out.")
 @click.option(
@@ -52,6 +52,7 @@ def command(run: Path, **given: Any) -> None:
     Runs are kept in RUN/compare: the same command goes on where it stopped. What is found goes into RUN/recipe.json.
     """
     from layerlens_core.cli.comparing.work import compare_run, print_comparison
+    from layerlens_core.cli.run_directory import model_of
     from layerlens_core.data.source import check_data, check_source
     from layerlens_core.values.plan import load_run
 
@@ -65,6 +66,7 @@ def command(run: Path, **given: Any) -> None:
 
         check_picture(given["picture"])
     planned = load_run(run)
+    given["model"] = model_of(run, given["model"])
     check_source(given["model"])
     check_data(given["data"])
     if given["held_out"] is not None:

@@ -6,7 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from layerlens_core.cli.terminal import progress_bar, result, result_json, say
+from layerlens_core.cli.progress.shown import loading, progress_bar
+from layerlens_core.cli.terminal import result, result_json, say
 from layerlens_core.errors import DataError
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def compare_run(
     options: what is compared.
     given: the command line's options of data and devices, by name.
     """
+    loading(given["model"])
     from layerlens_core.comparison.compare import Means, compare_with
 
     prepared, samples = _loaded(planned[1], given)

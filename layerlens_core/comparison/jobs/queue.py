@@ -45,9 +45,7 @@ class Queue:
             import optuna
             from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
         except ImportError as error:
-            raise PluginError(
-                f"--join needs Optuna ({first_line(error)}); pip install 'layerlens-core[join]' brings it"
-            ) from None
+            raise PluginError(f"--join needs Optuna ({first_line(error)}); pip install optuna brings it") from None
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         queue = cls(path, labels)
 

@@ -46,9 +46,7 @@ def run_ray(
     try:
         from ray import tune
     except ImportError as error:
-        raise PluginError(
-            f"Ray is missing ({first_line(error)}); pip install 'layerlens-core[ray]' brings it"
-        ) from None
+        raise PluginError(f"Ray is missing ({first_line(error)}); pip install 'ray[tune]' brings it") from None
     with taking_all(store, jobs, progress) as taken, TemporaryDirectory(prefix="layerlens-ray-") as scratch:
         grid = blocks(taken.jobs, block)
 

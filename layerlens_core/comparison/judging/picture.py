@@ -107,7 +107,7 @@ def _altair() -> Any:
         import vl_convert  # noqa: F401  (told now, not after all has been drawn)
     except ImportError as error:
         raise ComparisonError(
-            f"pictures need {error.name}: pip install 'layerlens-core[report]'; the table and the JSON need nothing"
+            f"pictures need {error.name}: pip install altair vl-convert-python; the table and the JSON need nothing"
         ) from None
     return altair
 

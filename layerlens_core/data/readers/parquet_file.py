@@ -15,7 +15,7 @@ def parquet_rows(path: Path, wanted: Collection[int] | None = None) -> Iterator[
     try:
         from pyarrow import parquet
     except ImportError:
-        raise DataError(f"reading {path} needs pyarrow: pip install 'layerlens-core[data]'") from None
+        raise DataError(f"reading {path} needs pyarrow: pip install pyarrow") from None
     try:
         file = parquet.ParquetFile(path)
     except Exception as error:  # of damaged files pyarrow raises many kinds

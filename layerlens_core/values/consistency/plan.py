@@ -51,6 +51,8 @@ def check_plan(plan: "Plan", lora: frozenset[str]) -> None:
 
 def _check_request(request: Request) -> None:
     at_least(1, {"scale": request.scale}, "the request")
+    ranks = {"min_rank": request.min_rank, "max_rank": request.max_rank}
+    at_least(1, {name: rank for name, rank in ranks.items() if rank is not None}, "the request")
     weights = request.weights or {}
     at_least(0, weights, "the weights")
     if weights and not any(weights.values()):

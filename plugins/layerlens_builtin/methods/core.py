@@ -41,8 +41,12 @@ class _Core:
         )
 
     def largest(self, layer: Layer) -> int:
-        """At most `LARGEST_RANK`, and the full rank of every module that takes a core."""
-        return min([LARGEST_RANK, *(min(m.in_features, m.out_features) for m in _places(layer))])
+        """At most `LARGEST_RANK`, and what is possible."""
+        return min(LARGEST_RANK, self.possible(layer))
+
+    def possible(self, layer: Layer) -> int:
+        """The full rank of every module that takes a core."""
+        return min((min(m.in_features, m.out_features) for m in _places(layer)), default=LARGEST_RANK)
 
 
 def _places(layer: Layer) -> list[LinearModule]:

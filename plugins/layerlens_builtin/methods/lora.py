@@ -25,12 +25,15 @@ class _LoRA:
         )
 
     def largest(self, layer: Layer) -> int:
-        """At most `LARGEST_RANK`, and never more than the full rank of the layer's largest module.
+        """At most `LARGEST_RANK`, and what is possible."""
+        return min(LARGEST_RANK, self.possible(layer))
+
+    def possible(self, layer: Layer) -> int:
+        """The full rank of the layer's largest module.
 
         The smallest module does not limit it: a gate with one output would hold its whole layer at rank 1.
         """
-        full = max((min(m.in_features, m.out_features) for m in layer.modules), default=0)
-        return min(LARGEST_RANK, full)
+        return max((min(m.in_features, m.out_features) for m in layer.modules), default=0)
 
 
 METHOD = _LoRA()

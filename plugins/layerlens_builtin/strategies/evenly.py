@@ -22,13 +22,13 @@ class Even:
     """One size for all units from one on.
 
     first: place of the lowest trained unit; those below it stay frozen.
-    notches: the size of all others, in notches of their methods.
+    steps: the size of all others: that place, from 1 on, among those that their methods offer.
     methods: by unit; ``none`` for frozen ones.
     notes: what was forced, with its price.
     """
 
     first: int
-    notches: int
+    steps: int
     methods: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
@@ -39,8 +39,8 @@ class Even:
             if method == "none":
                 found.append({})
                 continue
-            largest = unit.sizes(method)[-1]
-            size = min(self.notches * unit.notches[method], largest)
+            offered = unit.sizes(method)
+            size = offered[min(self.steps, len(offered)) - 1]
             found.append({target.name: size for target in unit.targets[method]})
         return found
 
@@ -55,7 +55,7 @@ def evenly(candidates: CandidateSet, limits: Limits, most: int | None = None) ->
 
     candidates: of all units, in model order.
     limits: on the whole plan's cost.
-    most: notches at most.
+    most: notches at most, or the smallest size that there is.
 
     Raises `BudgetError` where not even the uppermost unit can have the smallest size, with the least that would do.
     """
@@ -70,9 +70,23 @@ def evenly(candidates: CandidateSet, limits: Limits, most: int | None = None) ->
         raise BudgetError(_too_small(totals, limits))
     depths = [unit.depth / max(_layers(candidates), 1) for unit in candidates.units]
     first = _lowest(fits, totals, limits, depths)
-    notches = min(int(fits[first].sum()), most or len(fits[first]))  # costs only grow with the size
+    steps = int(fits[first].sum())  # costs only grow with the size
+    if most is not None:
+        steps = min(steps, _steps_up_to(most, candidates, methods[first:]))
     chosen = ("none",) * first + methods[first:]
-    return Even(first=first, notches=notches, methods=chosen, notes=_notes(candidates, first))
+    return Even(first=first, steps=steps, methods=chosen, notes=_notes(candidates, first))
+
+
+def _steps_up_to(most: int, candidates: CandidateSet, methods: Sequence[str]) -> int:
+    """How many sizes of the methods of the uppermost units have so many notches at most; at least 1."""
+    units = candidates.units[len(candidates.units) - len(methods) :]
+    return max(
+        1,
+        *(
+            sum(size <= most * unit.notches[method] for size in unit.sizes(method))
+            for unit, method in zip(units, methods, strict=True)
+        ),
+    )
 
 
 def _totals(candidates: CandidateSet, methods: tuple[str, ...]) -> "dict[str, NDArray[Any]]":

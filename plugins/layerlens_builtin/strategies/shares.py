@@ -22,10 +22,11 @@ class Place:
     """What gets one size: a module, or all modules of a unit that share one.
 
     weight: at least 0; sizes are in proportion to it.
-    first: parameters of the first notch.
+    first: parameters of the least size.
     step: parameters of every further notch.
     most: notches at most.
     members: modules that share the size.
+    least: notches at least.
     """
 
     weight: float
@@ -33,19 +34,20 @@ class Place:
     step: int
     most: int
     members: int = 1
+    least: int = 1
 
 
 def share_out(places: Sequence[Place], limit: int | None) -> list[int]:
-    """Notches for each place: at least 1, and in all at most the limit, and as near to it as steps allow.
+    """Notches for each place: at least its least, and in all at most the limit, and as near to it as steps allow.
 
-    The size of a place is c·weight, held between 1 and the smaller of its most and `MOST` times the equal size that
-    the limit allows; c is what uses the limit up. Sizes are rounded down, and what that leaves is handed out by
+    The size of a place is c·weight, held between its least and the smaller of its most and `MOST` times the equal size
+    that the limit allows; c is what uses the limit up. Sizes are rounded down, and what that leaves is handed out by
     largest remainder, one notch each, while it lasts; then to whoever can still be raised, in the same order.
 
     places: what to size.
     limit: on parameters in all; None gives each place its most.
 
-    Raises ``ValueError`` where one notch each exceeds the limit.
+    Raises ``ValueError`` where the least sizes exceed the limit.
     """
     import numpy
 
@@ -54,15 +56,17 @@ def share_out(places: Sequence[Place], limit: int | None) -> list[int]:
     first = numpy.array([place.first for place in places], dtype=numpy.int64)
     step = numpy.array([place.step for place in places], dtype=numpy.int64)
     most = numpy.array([place.most for place in places], dtype=numpy.int64)
-    if limit is None or limit >= int((first + step * (most - 1)).sum()):
+    least = numpy.array([place.least for place in places], dtype=numpy.int64)
+    if limit is None or limit >= int((first + step * (most - least)).sum()):
         return [place.most for place in places]
     beyond = limit - int(first.sum())
     if beyond < 0:
-        raise ValueError(f"one notch each costs {int(first.sum())}, above the limit of {limit}")
-    equal = 1 + beyond / int(step.sum())
-    targets = _targets(numpy.array([place.weight for place in places]), step, numpy.minimum(most, MOST * equal), beyond)
+        raise ValueError(f"the least sizes cost {int(first.sum())}, above the limit of {limit}")
+    equal = int((step * least).sum()) / int(step.sum()) + beyond / int(step.sum())
+    caps = numpy.minimum(most, numpy.maximum(least, MOST * equal))
+    targets = _targets(numpy.array([place.weight for place in places]), step, least, caps, beyond)
     notches = numpy.floor(targets).astype(numpy.int64)
-    left = beyond - int((step * (notches - 1)).sum())
+    left = beyond - int((step * (notches - least)).sum())
     order = numpy.argsort(notches - targets, kind="stable").tolist()
     held: list[int] = notches.tolist()
     steps, caps = step.tolist(), most.tolist()
@@ -77,11 +81,14 @@ def share_out(places: Sequence[Place], limit: int | None) -> list[int]:
     return held
 
 
-def _targets(weights: "NDArray[Any]", step: "NDArray[Any]", caps: "NDArray[Any]", beyond: int) -> "NDArray[Any]":
-    """Sizes that are no whole numbers: c·weight within bounds, which cost at most what there is beyond one notch each.
+def _targets(
+    weights: "NDArray[Any]", step: "NDArray[Any]", least: "NDArray[Any]", caps: "NDArray[Any]", beyond: int
+) -> "NDArray[Any]":
+    """Sizes that are no whole numbers: c·weight within bounds, which cost at most what there is beyond the least.
 
     weights: by place, at least 0.
     step: parameters of a notch by place.
+    least: smallest size by place.
     caps: largest size by place.
     beyond: parameters.
     """
@@ -93,10 +100,10 @@ def _targets(weights: "NDArray[Any]", step: "NDArray[Any]", caps: "NDArray[Any]"
     low, high = 0.0, 1.0
 
     def sizes(factor: float) -> "NDArray[Any]":
-        return numpy.clip(factor * weights, 1.0, caps)
+        return numpy.clip(factor * weights, least, caps)
 
     def fits(factor: float) -> bool:
-        return bool((step * (sizes(factor) - 1)).sum() <= beyond)
+        return bool((step * (sizes(factor) - least)).sum() <= beyond)
 
     while fits(high) and (sizes(high) < caps)[weights > 0].any():
         low, high = high, high * 2

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 HALVINGS = 100
 
 
-def share_squares(weights: Sequence[float], most: Sequence[int], limit: int) -> list[int]:
-    """Sizes n of at least 1 and at most ``most``, with Σ n² within the limit and n² ∝ weight as far as that goes.
+def share_squares(
+    weights: Sequence[float], most: Sequence[int], limit: int, least: Sequence[int] | None = None
+) -> list[int]:
+    """Sizes n from ``least`` to ``most``, with Σ n² within the limit and n² ∝ weight as far as that goes.
 
     Sizes are √(c·weight) rounded down, c as large as the limit allows; what is left is handed out one step at a time,
     to whoever lies furthest below its share, while a step fits.
@@ -16,20 +18,22 @@ def share_squares(weights: Sequence[float], most: Sequence[int], limit: int) -> 
     weights: at least 0, one a place; where none is above 0, all weigh alike.
     most: largest size of each place.
     limit: on the sum of squares.
+    least: smallest size of each place; None for 1 everywhere.
 
-    Raises ``ValueError`` where a size of 1 everywhere exceeds the limit.
+    Raises ``ValueError`` where the smallest sizes exceed the limit.
     """
-    if limit < len(weights):
-        raise ValueError(f"one each takes {len(weights)}, above the limit of {limit}")
+    least = [1] * len(weights) if least is None else least
+    if limit < _spent(least):
+        raise ValueError(f"the smallest sizes take {_spent(least)}, above the limit of {limit}")
     largest = max(weights, default=0.0)
     shares = [weight / largest for weight in weights] if largest > 0 else [1.0] * len(weights)
     low, high = 0.0, 1.0
-    while high < 2.0**100 and _spent(sizes := _sizes(high, shares, most)) <= limit and sizes != list(most):
+    while high < 2.0**100 and _spent(sizes := _sizes(high, shares, least, most)) <= limit and sizes != list(most):
         low, high = high, high * 2
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        low, high = (middle, high) if _spent(_sizes(middle, shares, most)) <= limit else (low, middle)
-    sizes = _sizes(low, shares, most)
+        low, high = (middle, high) if _spent(_sizes(middle, shares, least, most)) <= limit else (low, middle)
+    sizes = _sizes(low, shares, least, most)
     left = limit - _spent(sizes)
     # One step of size n costs 2n + 1; what could not take one never can, as less is left.
     order = sorted(range(len(sizes)), key=lambda i: (sizes[i] - math.sqrt(low * shares[i]), i))
@@ -44,9 +48,10 @@ def share_squares(weights: Sequence[float], most: Sequence[int], limit: int) -> 
     return sizes
 
 
-def _sizes(factor: float, shares: Sequence[float], most: Sequence[int]) -> list[int]:
+def _sizes(factor: float, shares: Sequence[float], least: Sequence[int], most: Sequence[int]) -> list[int]:
     return [
-        max(1, min(limit, math.isqrt(math.floor(factor * share)))) for share, limit in zip(shares, most, strict=True)
+        max(low, min(high, math.isqrt(math.floor(factor * share))))
+        for share, low, high in zip(shares, least, most, strict=True)
     ]
 
 

@@ -57,7 +57,7 @@ def select(candidates: CandidateSet, limits: Limits, context: Context) -> Select
     Option: ``temper``, τ, from 0 (uniform) to 2. By modules, LoRA's ranks follow the modules' own utilities where some
     metric scores modules, and else the layer's; other methods have one size a layer.
 
-    Where parameters do not suffice for one notch everywhere, the most useful modules get one each. Memory and FLOPs
+    Where parameters do not suffice for the smallest size everywhere, the most useful modules get that. Memory and FLOPs
     that do not suffice freeze layers from the bottom, as `evenly` says.
 
     Raises `BudgetError` where no unit can have the smallest size.
@@ -106,9 +106,10 @@ def _slots(candidates: CandidateSet, context: Context, temper: float) -> list[Sl
         targets, notch = unit.targets[method], unit.notches[method]
         if not targets:  # it can only be left alone
             continue
+        smallest, largest = unit.sizes(method)[0], unit.sizes(method)[-1]
         singly = context.granularity == "module" and method in LORA_METHODS and scored
         for group, utility in _by_module(unit, targets) if singly else [(targets, unit.utility)]:
-            first, step = sum(t.parameters(notch) for t in group), sum(t.per_size * notch for t in group)
+            first, step = sum(t.parameters(smallest) for t in group), sum(t.per_size * notch for t in group)
             squared = any(t.per_square for t in group)
             # The width of a core's module, by which LoRA would count.
             width = sum(t.flops_frozen for t in group) / 2 if squared else step
@@ -116,7 +117,14 @@ def _slots(candidates: CandidateSet, context: Context, temper: float) -> list[Sl
             weight = (max(utility, 0.0) / max(basis, 1)) ** temper
             if squared:
                 weight *= width
-            place = Place(weight=weight, first=first, step=step, most=len(unit.sizes(method)), members=len(group))
+            place = Place(
+                weight=weight,
+                first=first,
+                step=step,
+                most=largest // notch,
+                members=len(group),
+                least=smallest // notch,
+            )
             found.append(Slot(unit=index, targets=tuple(t.name for t in group), notch=notch, place=place))
     return found
 
@@ -165,7 +173,7 @@ def _fitted(
 
 
 def _notches(places: Sequence[Place], limit: int | None) -> list[int]:
-    """Notches by place: shared out, or one each for the most useful ones where there is not even that for all."""
+    """Notches by place: shared out, or the least for the most useful ones where there is not even that for all."""
     if places and all(place.step == 0 for place in places) and limit is not None:
         return _squared(places, limit)
     if limit is None or limit >= sum(place.first for place in places):
@@ -174,23 +182,24 @@ def _notches(places: Sequence[Place], limit: int | None) -> list[int]:
 
 
 def _first_come(places: Sequence[Place], limit: int) -> list[int]:
-    """One notch each for the most useful places, as far as the limit goes."""
+    """The least size for the most useful places, as far as the limit goes."""
     notches = [0] * len(places)
     for index in sorted(range(len(places)), key=lambda i: (-places[i].weight, -i)):
         if places[index].first <= limit:
-            notches[index] = 1
+            notches[index] = places[index].least
             limit -= places[index].first
     return notches
 
 
 def _squared(places: Sequence[Place], limit: int) -> list[int]:
-    """Sizes of cores by place, each for all its members; one each for the most useful ones where that is too much."""
+    """Sizes of cores by place, each for all its members; the least for the most useful ones where that is too much."""
     members = [place.members for place in places]
-    if sum(members) > limit:
+    if sum(place.first for place in places) > limit:
         return _first_come(places, limit)
     weights = [place.weight / count for place, count in zip(places, members, strict=True) for _ in range(count)]
     most = [place.most for place in places for _ in range(place.members)]
-    sizes = iter(share_squares(weights, most, limit))
+    least = [place.least for place in places for _ in range(place.members)]
+    sizes = iter(share_squares(weights, most, limit, least))
     return [min(next(sizes) for _ in range(count)) for count in members]
 
 

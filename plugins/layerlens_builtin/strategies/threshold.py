@@ -212,7 +212,7 @@ class _Sizes:
         sizes: list[dict[str, int]] = [{} for _ in self._units]
         for index, count in zip(self._trained, notches, strict=True):
             unit, method = self._units[index], self._methods[index]
-            sizes[index] = dict.fromkeys((t.name for t in unit.targets[method]), count * unit.notches[method])
+            sizes[index] = dict.fromkeys((t.name for t in unit.targets[method]), unit.sizes(method)[count - 1])
         if limit is not None:
             spent = sum(c.price + (n - 1) * c.step for c, n in zip(self._claims, notches, strict=True))
             self._refine(sizes, limit - spent)
@@ -246,7 +246,7 @@ def _claim(unit: Unit, method: str) -> Claim:
     notch, targets = unit.notches[method], unit.targets[method]
     return Claim(
         utility=max(unit.utility, 0.0),
-        price=sum(target.parameters(notch) for target in targets),
+        price=sum(target.parameters(unit.sizes(method)[0]) for target in targets),
         step=sum(target.per_size * notch for target in targets),
         most=len(unit.sizes(method)),
         group=method,

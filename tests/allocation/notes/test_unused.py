@@ -25,7 +25,17 @@ def test_beyond_the_largest_sizes_that_is_the_reason(strategy):
     planned = allocate(PROFILE, strategy=strategy, budget="params=r=512", abstain=False, margins=False)
     assert {decision.method for decision in planned.decisions} == {"lora"}
     assert set(planned.sizes("lora").values()) == {64}
-    assert any(note.endswith("every module that is trained has its largest size") for note in planned.notes)
+    assert planned.notes[-1].endswith(
+        "are left unused: every module that is trained has its largest size; 18 modules are held at rank 64, and "
+        "--max-rank (max_rank=) allows more, up to 96 here"
+    )
+
+
+@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name != "cost-benefit"])
+def test_at_the_full_rank_nothing_is_advised(strategy):
+    planned = allocate(PROFILE, strategy=strategy, budget="params=r=512", max_rank=1000, abstain=False, margins=False)
+    assert set(planned.sizes("lora").values()) == {96}
+    assert planned.notes[-1].endswith("every module that is trained has its largest size")
 
 
 def test_where_nothing_is_left_nothing_is_said():

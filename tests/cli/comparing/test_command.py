@@ -5,8 +5,10 @@ import json
 import subprocess
 import sys
 
+import jsonschema
 import pytest
 
+from cli.documents import schemas
 from cli.in_process import listing
 from cli.rows import rows_of
 from layerlens_core.cli.comparing.command import budgets_in, rates_in, share_in
@@ -40,7 +42,7 @@ def test_a_comparison_prints_rates_and_a_verdict_and_goes_on_where_it_was(layerl
     assert recipe["rate"] > 0
     again = layerlens.ok("compare", run, *given, "--arms", "plan", *SHORT, "--json")
     found = json.loads(again.stdout)
-    assert found["schema"] == "layerlens/comparison"
+    jsonschema.validate(found, schemas()["compare"])
     assert {each["arm"] for each in found["verdict"]["judged"]} == {"uniform", "plan"}
 
 

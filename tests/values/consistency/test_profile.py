@@ -26,8 +26,8 @@ def first(document: dict, *path: object) -> dict:
 
 
 WARM_UP = {
-    "steps": 1, "rank": 64, "samples": 7, "rate": 0.1, "batch": 7, "start": "random", "seconds": 1.0,
-    "peak": 0, "digest": "0" * 64,
+    "steps": 1, "rank": 64, "samples": 7, "rate": 0.1, "batch": 7, "start": "random", "seconds": 1.0, "peak": 0,
+    "digest": "0" * 64,
 }  # fmt: skip
 LAYER = ("inventory", "layers", 0)
 #: Where something is changed, to what, and what is said.

@@ -1,0 +1,1 @@
+"""What commands say while something takes long."""
