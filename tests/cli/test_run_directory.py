@@ -96,11 +96,11 @@ def test_a_mixture_of_two_runs_is_refused(layerlens: Any, run: Any, tmp_path: Pa
             )
 
 
-def test_a_trace_of_another_profile_is_refused(layerlens: Any, run: Any) -> None:
+def test_a_profile_that_was_changed_is_refused(layerlens: Any, run: Any) -> None:
     there = run("llama")
     profile = json.loads((there / "profile.json").read_text())
     (there / "profile.json").write_text(json.dumps({**profile, "loss": profile["loss"] + 1}))
-    assert "is not the trace of" in layerlens.refused("explain", there, "0", out=there)
+    assert "the plan was not made from this profile" in layerlens.refused("explain", there, "0", out=there)
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name not in (RECIPE, GAINS, SUBSPACE)])
@@ -183,12 +183,14 @@ def test_a_path_of_any_bytes_can_be_planned_and_planned_again(
         assert str(file) in {event["arguments"].get("data") for event in events if event["event"] == "run.started"}
 
 
-def test_without_a_profile_files_replace_those_of_their_names(tmp_path: Path) -> None:
+def test_without_a_profile_files_replace_those_of_their_names_and_another_plan_takes_the_recipe_away(
+    tmp_path: Path,
+) -> None:
     for name in (*FILES, "profile.partial"):
         (tmp_path / name).write_text("old")
     with rewriting(tmp_path) as staging:
         staging.mkdir()
         (staging / "plan.json").write_text("new")
     assert listing(tmp_path) == {
-        name: b"new" if name == "plan.json" else b"old" for name in (*FILES, "profile.partial")
+        name: b"new" if name == "plan.json" else b"old" for name in (*FILES, "profile.partial") if name != RECIPE
     }

@@ -34,10 +34,6 @@ def command(model: str, budgets: tuple[str, ...], as_json: bool, trust_remote_co
     """Predict parameters, FLOPs and memory of uniform LoRA at each rank and of full fine-tuning.
 
     MODEL is a directory with a config.json, or a hub id. No weights are loaded, and no data is needed.
-
-    \b
-    layerlens estimate path/to/model --budget memory=24GiB
-    layerlens estimate path/to/model --budget memory=24GiB --batch-size 1 --length 2048 --checkpointing
     """
     import json
 
