@@ -74,9 +74,7 @@ def blocks_of(page: str, text: str | None = None) -> list[Block]:
         programs = tuple(mark["programs"].split(", ")[1:]) if mark else ()
         code = re.sub(f"^{indent}", "", fence[4], flags=re.MULTILINE)
         line = text.count("\n", 0, fence.start()) + 1
-        found.append(
-            Block(page=page, line=line, language=language, code=code, reason=reason, programs=programs)
-        )
+        found.append(Block(page=page, line=line, language=language, code=code, reason=reason, programs=programs))
     return found
 
 

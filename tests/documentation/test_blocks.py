@@ -77,7 +77,9 @@ def session(ground, tmp_path, monkeypatch):
             shutil.copy(ground / "rows.jsonl", tmp_path / name)
         for name in RUNS:
             if name not in made:
-                shutil.copytree(ground / ("second" if name in ("runs/second", "runs/after") else "first"), tmp_path / name)
+                shutil.copytree(
+                    ground / ("second" if name in ("runs/second", "runs/after") else "first"), tmp_path / name
+                )
         monkeypatch.chdir(tmp_path)
         monkeypatch.syspath_prepend(str(tmp_path))
         return _names()
@@ -177,7 +179,9 @@ def _run_commands(block):
         elif words[0] == "cd":
             continue
         else:
-            assert words[0] == "layerlens", f"{block}: {words[0]} does not run here; say why in a comment before the block"
+            assert words[0] == "layerlens", (
+                f"{block}: {words[0]} does not run here; say why in a comment before the block"
+            )
             result = Layerlens()(*(PLACEHOLDERS.get(word, word) for word in words[1:]))
             fine = (0, 1) if words[1] == "diff" else (0,)
             assert result.exit_code in fine, f"{block}: {' '.join(words)}\n{result.output}"
