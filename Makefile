@@ -29,7 +29,7 @@ demo: $(STAMP)
 # A warning ends it, and so does a link that leads nowhere.
 docs: $(STAMP)
 	rm -rf build/site
-	$(BIN)/python -m sphinx -j 2 -W --keep-going -q -c docs/building -d build/doctrees . build/site
+	$(BIN)/python -m sphinx -E -j 2 -W --keep-going -q -c docs/building -d build/doctrees . build/site
 	$(BIN)/python docs/building/links.py build/site
 
 test: lint check

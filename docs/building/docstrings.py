@@ -8,6 +8,7 @@
 import re
 from typing import Any
 
+from docutils import nodes
 from sphinx.application import Sphinx
 
 _ENTRY = re.compile(r"([a-z_][a-z0-9_]*): ")
@@ -52,5 +53,11 @@ def setup(app: Sphinx) -> dict[str, bool]:
     def process(_app: Sphinx, _what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
         lines[:] = readable(lines)
 
+    def dashed(_app: Sphinx, document: nodes.document) -> None:
+        for text in list(document.findall(nodes.Text)):
+            if text == " -- ":  # between a parameter and what it is
+                text.parent.replace(text, nodes.Text(" – "))
+
     app.connect("autodoc-process-docstring", process)
+    app.connect("doctree-read", dashed)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

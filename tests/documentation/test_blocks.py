@@ -45,6 +45,8 @@ NOT_RUN = {
 MODELS = ("path/to/model", "MODEL")
 ROWS = ("train.jsonl", "test.jsonl")
 PLACEHOLDERS = {"FILE": "train.jsonl"}
+#: Command -> options that it gets beside its own where it has none of them, so that it ends soon.
+SHORTER = {"compare": ("--seeds", "1", "--lr", "1e-2")}
 RUNS = ("runs/first", "runs/second", "runs/before", "runs/after", "RUN")
 
 
@@ -110,7 +112,7 @@ def _model():
 def _samples():
     from layerlens_core.testing import tiny_samples
 
-    samples = tiny_samples(count=20)
+    samples = tiny_samples(count=40)
     for sample in samples:
         sample["input_ids"] %= 32
         sample["labels"] = sample["input_ids"].clone()
@@ -153,7 +155,7 @@ _GIVEN = {
     "base": _model,
     "samples": _samples,
     "collate": lambda: _collate,
-    "batches": lambda: [_collate(_samples()[at : at + 2]) for at in range(0, 20, 2)],
+    "batches": lambda: [_collate(_samples()[at : at + 2]) for at in range(0, 40, 2)],
     "held_out": lambda: [_collate(_samples()[:4])],
     "batch": lambda: _collate(_samples()[:2]),
     "path": lambda: "runs/first",
@@ -182,7 +184,9 @@ def _run_commands(block):
             assert words[0] == "layerlens", (
                 f"{block}: {words[0]} does not run here; say why in a comment before the block"
             )
-            result = Layerlens()(*(PLACEHOLDERS.get(word, word) for word in words[1:]))
+            shorter = SHORTER.get(words[1], ())
+            shorter = () if {"--only", *shorter[::2]} & set(words) else shorter
+            result = Layerlens()(*(PLACEHOLDERS.get(word, word) for word in words[1:]), *shorter)
             fine = (0, 1) if words[1] == "diff" else (0,)
             assert result.exit_code in fine, f"{block}: {' '.join(words)}\n{result.output}"
 
