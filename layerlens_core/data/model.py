@@ -27,7 +27,7 @@ from layerlens_core.data.target import KnownHead, Target
 from layerlens_core.errors import DataError, ModelError, first_line
 from layerlens_core.values.profile import Task
 
-_AUTO_CLASSES: dict[Task, Any] = {
+AUTO_CLASSES: dict[Task, Any] = {
     "causal-lm": AutoModelForCausalLM,
     "masked-lm": AutoModelForMaskedLM,
     "seq2seq-lm": AutoModelForSeq2SeqLM,
@@ -80,7 +80,7 @@ def read_config(source: str, *, trust_remote_code: bool = False) -> Any:
     try:
         return AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
     except Exception as error:
-        _refuse_code(source, error)
+        refuse_code(source, error)
         what = (
             f"the model {source}"
             if Path(source).exists()
@@ -106,7 +106,7 @@ def choose_task(config: Any, form: Form, wanted: Task | None = None) -> Task:
         task, who = wanted, f"--task {wanted}"
     elif config.is_encoder_decoder:
         task, who = "seq2seq-lm", f"{config.model_type}, a sequence-to-sequence model,"
-    elif _is_masked(config):
+    elif is_masked(config):
         task, who = "masked-lm", f"{config.model_type}, a masked language model,"
     else:
         return "causal-lm"
@@ -160,16 +160,16 @@ def load(
     if target is not None:
         _set_target(config, target)
         options["ignore_mismatched_sizes"] = True  # a classifier of other classes gets a new head
-    _drop_odd_padding(config)
-    with _quiet():
+    drop_odd_padding(config)
+    with quiet():
         try:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
-                model, found = _AUTO_CLASSES[task].from_pretrained(
+                model, found = AUTO_CLASSES[task].from_pretrained(
                     source, config=config, output_loading_info=True, **options
                 )
         except Exception as error:
-            _refuse_code(source, error)
+            refuse_code(source, error)
             raise ModelError(f"the model {source} cannot be loaded for {task}: {first_line(error)}") from error
         tokenizer = _tokenizer(source, config, task, trust)
     _set_padding(model, tokenizer)
@@ -183,7 +183,7 @@ def _tokenizer(source: str, config: Any, task: Task, trust: dict[str, bool]) -> 
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, **trust, **options)
     except Exception as error:
-        _refuse_code(source, error)
+        refuse_code(source, error)
         raise ModelError(
             f"the model {source} has no tokenizer that can be loaded ({first_line(error).rstrip(': ')}); "
             "save it beside the model with tokenizer.save_pretrained"
@@ -198,7 +198,7 @@ def _set_target(config: Any, target: Target) -> None:
     config.problem_type = target.problem
 
 
-def _drop_odd_padding(config: Any) -> None:
+def drop_odd_padding(config: Any) -> None:
     """Forget a padding token that the vocabulary does not have (−1, or one added without resizing the embeddings)."""
     for part in (config, config.get_text_config()):
         pad, size = getattr(part, "pad_token_id", None), getattr(part, "vocab_size", None)
@@ -215,7 +215,7 @@ def _set_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
         config.pad_token_id = next((pad for pad in known if isinstance(pad, int) and 0 <= pad < size), None)
 
 
-def _refuse_code(source: str, error: Exception) -> None:
+def refuse_code(source: str, error: Exception) -> None:
     """Raises `ModelError` in our words where transformers says that the model brings its own code."""
     if "trust_remote_code=True" in str(error):
         raise ModelError(
@@ -225,7 +225,7 @@ def _refuse_code(source: str, error: Exception) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Around transformers: no progress bars, and no reports, whose content `Loaded` carries."""
     verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
@@ -238,7 +238,7 @@ def _quiet() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def _is_masked(config: Any) -> bool:
+def is_masked(config: Any) -> bool:
     """Whether a model without an explicit head is a masked language model rather than a causal one."""
     for architecture in config.architectures or ():
         if "CausalLM" in architecture or architecture.endswith("LMHeadModel"):

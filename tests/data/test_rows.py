@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from layerlens_core.data import csv_file, jsonl_file
+from layerlens_core.data.readers import csv_file, jsonl_file
 from layerlens_core.data.rows import FileRows, ListedRows, open_rows
 from layerlens_core.errors import DataError
 
@@ -125,8 +125,8 @@ def test_a_saved_dataset_is_read(tmp_path: Path, capfd: pytest.CaptureFixture[st
         ("a.json", b"[" * 100_000, r"a\.json cannot be read: it is nested too deeply"),
         ("a.json", b'{"text" "x"}', r"a\.json, line 1, is no JSON.*each line must be one JSON object"),
         ("a.jsonl.gz", b"{}", r"a\.jsonl\.gz cannot be read: Not a gzipped file"),
-        ("a.jsonl.gz", gzip.compress(b'{"text": "x"}\n' * 99)[:-9], r"a\.jsonl\.gz is damaged or cut off: "),
-        ("a.csv.gz", gzip.compress(b"text\n" * 99)[:20] + b"..", r"a\.csv\.gz is damaged or cut off: "),
+        ("a.jsonl.gz", gzip.compress(b'{"text": "x"}\n' * 99, mtime=0)[:-9], r"a\.jsonl\.gz is damaged or cut off: "),
+        ("a.csv.gz", gzip.compress(b"text\n" * 99, mtime=0)[:20] + b"..", r"a\.csv\.gz is damaged or cut off: "),
         ("a.parquet.gz", b"", r"a\.parquet\.gz is packed in a way that is not read; unpack it first"),
         ("a.jsonl", b'{"text": "caf\xe9"}\n', r"a\.jsonl is not UTF-8 text: line 1, byte 14"),
         ("a.jsonl", b'{"text": "x"}\n{"text": "cat \\ud83d"}\n', r"line 2: field 'text' holds half of a character"),

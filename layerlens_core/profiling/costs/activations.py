@@ -5,12 +5,13 @@ frozen during the count, so that what is seen is what a layer keeps where gradie
 keeps in addition, the inputs of the modules that it adapts, is read off those modules.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from attrs import field, frozen
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import PreTrainedModel
 
@@ -73,10 +74,47 @@ def measure_activations(
     batch: samples to run.
     places: notes what the pass does with them.
     """
-    places = places or Places.of(inventory)
     counted = [sample for sample in samples if count_labels(sample, task) > 0]
     _, together = next(runs(counted, batch))
     inputs = on(input_device(model), collate(together, pad_token_id(model, task, len(together))))
+    kept = kept_activations(model, inventory, inputs, task, places=places)
+    checkpointed = any(getattr(module, "gradient_checkpointing", False) is True for module in model.modules())
+    return kept.checkpointed if checkpointed else kept.plain
+
+
+@frozen(kw_only=True)
+class Kept:
+    """What one forward pass keeps, without gradient checkpointing and with it; see `measure_activations`.
+
+    plain: without.
+    checkpointed: with.
+    kinds: without, ``through`` of each layer by kind of module.
+    """
+
+    plain: Activations
+    checkpointed: Activations
+    kinds: Mapping[str, Mapping[str, float]]
+
+
+def kept_activations(
+    model: PreTrainedModel,
+    inventory: Inventory,
+    inputs: Sample,
+    task: Task,
+    *,
+    places: Places | None = None,
+    kinds: Mapping[str, str] | None = None,
+) -> Kept:
+    """As `measure_activations`, on one batch, which may be without values where the weights are.
+
+    model: to run.
+    inventory: of the model.
+    inputs: of the model, with labels.
+    task: which loss is computed.
+    places: notes what the pass does with them.
+    kinds: by module, what is kept while it runs is of; of modules in one another the innermost counts.
+    """
+    places = places or Places.of(inventory)
     modules = dict(model.named_modules())
     at_hand = model.buffers() if is_sharded(model) else (*model.parameters(), *model.buffers())
     packed = (tensor for module in modules.values() for tensor in packed_state(module).values())
@@ -96,14 +134,20 @@ def measure_activations(
                 for module in layer.modules:
                     hook = watch.reading(at)
                     handles.append(modules[module.name].register_forward_pre_hook(hook, with_kwargs=True))
+            for name, kind in (kinds or {}).items():
+                handles.append(modules[name].register_forward_pre_hook(watch.beginning(kind)))
+                handles.append(modules[name].register_forward_hook(watch.ending))
             with torch.enable_grad(), saved_tensors_hooks(watch.keep, lambda tensor: tensor):
                 logits, loss = _forward(model, inputs, task, watch)
                 places.trace(loss)
         finally:
             for handle in handles:
                 handle.remove()
-    checkpointed = any(getattr(module, "gradient_checkpointing", False) is True for module in modules.values())
-    return _summary(inventory, watch, logits, checkpointed=checkpointed)
+    return Kept(
+        plain=_summary(inventory, watch, logits, checkpointed=False),
+        checkpointed=_summary(inventory, watch, logits, checkpointed=True),
+        kinds=_by_kind(inventory, watch),
+    )
 
 
 @frozen(kw_only=True)
@@ -112,10 +156,12 @@ class _Storage:
 
     place: the last that keeps it: a layer, or the number of layers for what comes after them.
     size: in bytes.
+    kind: of the module that ran.
     """
 
     place: int
     size: int
+    kind: str = ""
 
 
 @frozen(kw_only=True)
@@ -126,6 +172,7 @@ class _Watch:
     inputs: of linear modules, which LoRA would keep.
     rows: tokens that went into a layer.
     entered: bytes of the layers' own inputs.
+    running: kinds of the modules that run, the innermost last.
     """
 
     weights: set[_Key]
@@ -135,11 +182,12 @@ class _Watch:
     rows: dict[int, int] = field(factory=dict)
     entered: dict[int, int] = field(factory=dict)
     alive: list[Tensor] = field(factory=list)
+    running: list[str] = field(factory=list)
 
     def begin_anew(self) -> None:
         """Forget a forward pass that failed."""
         self.place[-1] = _BEFORE
-        for seen in (self.kept, self.inputs, self.rows, self.entered, self.alive):
+        for seen in (self.kept, self.inputs, self.rows, self.entered, self.alive, self.running):
             seen.clear()
 
     def keep(self, tensor: Tensor) -> Tensor:
@@ -147,7 +195,8 @@ class _Watch:
         if is_wrapper(tensor):  # a packed weight
             return tensor.detach()
         if self.place[-1] != _BEFORE and (key := _key(tensor)) not in self.weights and not _is_weight(tensor):
-            self.kept[key] = _Storage(place=self.place[-1], size=tensor.untyped_storage().nbytes())
+            kind = self.running[-1] if self.running else ""
+            self.kept[key] = _Storage(place=self.place[-1], size=tensor.untyped_storage().nbytes(), kind=kind)
             self.alive.append(tensor.detach())
         # An output that its own node keeps, graph and all, would be a cycle that nothing ever frees.
         return tensor.detach()
@@ -175,6 +224,15 @@ class _Watch:
             self.place[-1] = after
 
         return hook
+
+    def beginning(self, kind: str) -> Any:
+        def hook(_module: nn.Module, _args: tuple[Any, ...]) -> None:
+            self.running.append(kind)
+
+        return hook
+
+    def ending(self, _module: nn.Module, _args: tuple[Any, ...], _output: object) -> None:
+        self.running.pop()
 
     def reading(self, place: int) -> Any:
         def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -240,8 +298,22 @@ def _summary(inventory: Inventory, watch: _Watch, logits: int, *, checkpointed: 
     )
 
 
+def _by_kind(inventory: Inventory, watch: _Watch) -> dict[str, dict[str, float]]:
+    """By layer and kind, bytes a token that are kept."""
+    found: dict[str, dict[str, float]] = {layer.name: {} for layer in inventory.layers}
+    default = max(watch.rows.values(), default=1)
+    for storage in watch.kept.values():
+        if storage.place < len(inventory.layers):
+            of_layer = found[inventory.layers[storage.place].name]
+            size = storage.size / watch.rows.get(storage.place, default)
+            of_layer[storage.kind] = of_layer.get(storage.kind, 0.0) + size
+    return found
+
+
 def _key(tensor: Tensor) -> _Key:
-    return tensor.device, tensor.untyped_storage().data_ptr()
+    storage = tensor.untyped_storage()
+    # What has no values has no address, but the storage that would hold them is there.
+    return tensor.device, storage._cdata if isinstance(tensor, FakeTensor) else storage.data_ptr()
 
 
 def _is_weight(tensor: Tensor) -> bool:

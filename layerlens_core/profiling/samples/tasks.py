@@ -35,16 +35,24 @@ _MAPPINGS: dict[Task, str] = {
 def task_of(model: PreTrainedModel) -> Task:
     """The task that a model's class is made for. Raises `ModelError` where that cannot be profiled."""
     name = class_name(model)
-    for task, attribute in _MAPPINGS.items():
-        values = getattr(modeling_auto, attribute).values()
-        if any(name == value or name in value for value in values if isinstance(value, (str, tuple))):
-            # Language models that hear are listed among the others, with which they have no decoder in common.
-            hears = task == "seq2seq-lm" and not getattr(model.config, "is_encoder_decoder", False)
-            return "causal-lm" if hears else task
+    task = task_of_class(name)
+    if task is not None:
+        # Language models that hear are listed among the others, with which they have no decoder in common.
+        hears = task == "seq2seq-lm" and not getattr(model.config, "is_encoder_decoder", False)
+        return "causal-lm" if hears else task
     raise ModelError(
         f"the task of {name} is not known; it must be a model for one of {', '.join(get_args(Task))}, "
         "loaded by the Auto class of that task"
     )
+
+
+def task_of_class(name: str) -> Task | None:
+    """The task in whose list transformers has a class of this name; None where it is in none."""
+    for task, attribute in _MAPPINGS.items():
+        values = getattr(modeling_auto, attribute).values()
+        if any(name == value or name in value for value in values if isinstance(value, (str, tuple))):
+            return task
+    return None
 
 
 def problem_of(model: PreTrainedModel, labels: Tensor) -> Problem:

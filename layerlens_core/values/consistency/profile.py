@@ -162,8 +162,6 @@ def _check_warm_up(found: "WarmUp") -> None:
         raise ValueError(f"the warm-up has a rate of {found.rate:g}")
     if found.samples < found.batch:
         raise ValueError(f"the warm-up has batches of {found.batch} of {found.samples} samples")
-    if found.start not in ("gradient", "random"):
-        raise ValueError(f"the warm-up starts {found.start!r}")
     check_digest(found.digest, "the warm-up's digest")
 
 

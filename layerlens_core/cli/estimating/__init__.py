@@ -1,0 +1,1 @@
+"""``layerlens estimate``: what training would take, from a configuration."""

@@ -1,0 +1,1 @@
+"""What training takes, from a model's configuration alone: before there are weights or data."""
