@@ -31,11 +31,13 @@ NOT_RUN = {
     ("README.md", "make", "it installs, and runs all tests"): 1,
     ("README.md", "pip", "it installs, which the packages' own tests do"): 1,
     ("README.md", "", "it takes several GPUs"): 1,
+    ("README.md", "", "tests/packaging/test_newcomer.py runs it in an environment of its own"): 1,
     ("docs/benchmarks.md", "", "these are measurements of minutes to hours, many of them on a GPU"): 18,
     ("docs/evidence.md", "", "these are measurements of minutes to hours, many of them on a GPU"): 1,
     ("docs/exactness.md", "", "these are measurements of minutes to hours, many of them on a GPU"): 1,
     ("docs/how-to/compare-on-several-machines.md", "", "it takes two GPUs"): 1,
     ("docs/how-to/compare-on-several-machines.md", "", "it takes a cluster"): 2,
+    ("docs/how-to/release.md", "", "it takes minutes, and CI does it"): 1,
     ("docs/how-to/several-gpus.md", "", "it takes several GPUs"): 3,
     ("docs/plugins.md", "pip, pytest", "it installs; tests/testing/test_new.py does it"): 1,
     ("plugins/layerlens-plugin-costbenefit/README.md", "pip", "it installs"): 1,
@@ -45,6 +47,12 @@ NOT_RUN = {
 MODELS = ("path/to/model", "MODEL")
 ROWS = ("train.jsonl", "test.jsonl")
 PLACEHOLDERS = {"FILE": "train.jsonl"}
+#: What a page estimates from, without weights.
+LLAMA = {
+    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "dtype": "bfloat16", "vocab_size": 128256,
+    "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
+    "num_key_value_heads": 8, "max_position_embeddings": 131072,
+}  # fmt: skip
 #: Command -> options that it gets beside its own where it has none of them, so that it ends soon.
 SHORTER = {"compare": ("--seeds", "1", "--lr", "1e-2")}
 RUNS = ("runs/first", "runs/second", "runs/before", "runs/after", "RUN")
@@ -64,6 +72,8 @@ def ground(tmp_path_factory):
     Layerlens().ok("plan", root / "model", *plan, "--budget", "params=r=2", "--out", root / "first")
     shutil.copytree(root / "first", root / "second")
     Layerlens().ok("allocate", root / "second", "--budget", "params=r=3")
+    (root / "llama").mkdir()
+    (root / "llama" / "config.json").write_text(json.dumps(LLAMA))
     return root
 
 
@@ -75,6 +85,7 @@ def session(ground, tmp_path, monkeypatch):
         for name in MODELS:
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).symlink_to(ground / "model")
+        (tmp_path / "path" / "to" / "llama-3.1-8b").symlink_to(ground / "llama")
         for name in ROWS:
             shutil.copy(ground / "rows.jsonl", tmp_path / name)
         for name in RUNS:

@@ -19,7 +19,10 @@ def readable():
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("What.\n\nname: is it,\n    or not.\nother: too.", "What.\n\n:param name: is it,\n    or not.\n:param other: too."),
+        (
+            "What.\n\nname: is it,\n    or not.\nother: too.",
+            "What.\n\n:param name: is it,\n    or not.\n:param other: too.",
+        ),
         ("note: this is a sentence.", "note: this is a sentence."),
         ("Mean |x|, not ``|y|``.", "Mean \\|x\\|, not ``|y|``."),
         ("``ModuleList``s and `Plan`s.", "``ModuleList``\\ s and `Plan`\\ s."),
