@@ -58,6 +58,10 @@ def setup(app: Sphinx) -> dict[str, bool]:
             if text == " -- ":  # between a parameter and what it is
                 text.parent.replace(text, nodes.Text(" – "))
 
+    def without(_app: Sphinx, _what: str, _name: str, found: Any, *_: Any) -> tuple[str, None] | None:
+        return ("", None) if getattr(found, "_is_protocol", False) else None  # which nobody makes
+
     app.connect("autodoc-process-docstring", process)
+    app.connect("autodoc-process-signature", without)
     app.connect("doctree-read", dashed)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
