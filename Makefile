@@ -1,4 +1,5 @@
 # Two commands: `make demo` and `make test`. Each makes the environment first, where there is none yet.
+# `make docs` builds the documentation into build/site, and follows every link of it.
 # A third, `make packages`, builds and checks what is published, into dist/.
 # While you work, `make check-fast` tests all that needs no torch, in one or two minutes.
 PYTHON ?= python3
@@ -28,10 +29,16 @@ PUBLISHED := $(addprefix tests/packaging/,test_wheel.py test_metadata.py test_cl
 DIST   ?= dist
 TOOLS  := .venv-packages
 
-.PHONY: demo test lint check check-fast test-oldest test-newest packages distributions check-archives check-distributions env clean
+.PHONY: demo docs test lint check check-fast test-oldest test-newest packages distributions check-archives check-distributions env clean
 
 demo: $(STAMP)
 	$(BIN)/layerlens demo
+
+# A warning ends it, and so does a link that leads nowhere.
+docs: $(STAMP)
+	rm -rf build/site
+	$(BIN)/python -m sphinx -E -j 2 -W --keep-going -q -c docs/building -d build/doctrees . build/site
+	$(BIN)/python docs/building/links.py build/site
 
 test: lint check
 
@@ -91,7 +98,7 @@ env: $(STAMP)
 # Installed editably; run again after a change to what is compiled, packaged or depended on.
 $(STAMP): pyproject.toml $(PINS) $(wildcard native/CMakeLists.txt native/layerlens_native/*.pyx native/layerlens_native/*.h native/layerlens_native/*.inc) plugins/layerlens-plugin-costbenefit/pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -e '.[demo,data,report,test]'
+	$(BIN)/pip install --quiet -e '.[data,demo,docs,report,test]'
 	$(BIN)/pip install --quiet -e ./plugins/layerlens-plugin-costbenefit
 	$(BIN)/pip install --quiet --no-deps --upgrade --target $(VENV)/packed bitsandbytes torchao
 	touch $@

@@ -109,7 +109,12 @@ def gain_measured(method: str, curve: "GainCurve") -> None:
 
 
 def thresholds_set(methods: Sequence[str], thresholds: Sequence[float], origin: str) -> None:
-    """The thresholds between methods in ascending capacity, and where they come from."""
+    """The thresholds between methods in ascending capacity, and where they come from.
+
+    methods: in ascending capacity.
+    thresholds: utilities between one method and the next, so one fewer.
+    origin: where they come from, in words.
+    """
     _emit_for_plugin("thresholds.set", methods=list(methods), thresholds=list(thresholds), origin=origin)
 
 
@@ -128,7 +133,12 @@ def candidates_built(candidates: "CandidateSet") -> None:
 
 
 def candidate_refused(unit: str, method: str, cause: str) -> None:
-    """A method that a unit would have got, and why it did not."""
+    """A method that a unit would have got, and why it did not.
+
+    unit: name of the layer.
+    method: that it did not get.
+    cause: in words.
+    """
     _emit_for_plugin("candidate.refused", unit=unit, method=method, cause=cause)
 
 
@@ -164,7 +174,12 @@ def budget_settled(asked: str, limits: "Limits", spent: "Cost") -> None:
 
 
 def certificate_found(*, value: float, bound: float, exact: bool) -> None:
-    """What a plan gains, what no plan can exceed, and whether an optimum was asked for."""
+    """What a plan gains, what no plan can exceed, and whether an optimum was asked for.
+
+    value: the sum of predicted gains.
+    bound: what no plan can exceed.
+    exact: whether an optimum was searched for.
+    """
     _emit_for_plugin("budget.certificate", value=value, bound=bound, gap=bound - value, exact=exact)
 
 

@@ -40,7 +40,10 @@ def ends_like(name: str, ends: Collection[str]) -> bool:
 
 
 def lora_layers(model: PeftModel) -> dict[str, Any]:
-    """PEFT's LoRA layers by the names that they have in a plan."""
+    """PEFT's LoRA layers by the names that they have in a plan.
+
+    model: with LoRA attached.
+    """
     return {name: layer for name, layer in adapted(model.get_base_model()) if isinstance(layer, LoraLayer)}
 
 

@@ -174,6 +174,8 @@ def configure(entries: Mapping[str, Entry], *, scale: float, heads: Collection[s
 def lora_config(plan: Plan) -> LoraConfig:
     """PEFT's own configuration of a plan of LoRA alone.
 
+    plan: of LoRA alone.
+
     Raises `PlanError` where the plan holds other methods, and for models with stacked experts: PEFT rewrites patterns
     of some of them, so that only what is built tells what a configuration means.
     """

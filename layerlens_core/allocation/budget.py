@@ -244,7 +244,11 @@ def spell(kind: str, amount: float) -> str:
 
 
 def readable(kind: str, amount: float) -> str:
-    """An amount as people read it."""
+    """An amount as people read it.
+
+    kind: of resource, one of `RESOURCES`.
+    amount: parameters, FLOPs a token, bytes or seconds.
+    """
     if kind == "memory":
         return f"{amount / 2**30:.2f} GiB" if amount >= 2**30 else f"{amount / 2**20:.1f} MiB"
     if kind == "latency":

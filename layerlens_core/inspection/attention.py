@@ -61,6 +61,8 @@ def calls_interface(attention: nn.Module) -> bool:
     """Whether an attention looks its implementation up by name, in its own configuration, and for nothing else.
 
     Sparse attentions like DeepSeek-V3.2's choose their mask by that name too, and would lose it under another name.
+
+    attention: a module of the model.
     """
     code = getattr(unwrap(type(attention).forward), "__code__", None)
     if code is None or "ALL_ATTENTION_FUNCTIONS" not in code.co_names or not hasattr(attention, "config"):

@@ -26,6 +26,8 @@ def inspect(model: PreTrainedModel) -> Inventory:
     Layers are the entries of the outermost ``ModuleList``s that hold linear modules, in the order of the
     forward pass as far as registration follows it. The language-model head and task heads are no targets.
 
+    model: of transformers, without adapters.
+
     Raises `ModelError` where adapters are attached already, or where no layer holds a linear module.
     """
     check_bare(model)

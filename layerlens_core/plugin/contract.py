@@ -13,6 +13,11 @@ def check_decisions(
 ) -> tuple[Decision, ...]:
     """The decisions in model order, after holding the strategy to its contract.
 
+    decisions: as the strategy gave them.
+    candidates: that it was given.
+    limits: likewise.
+    strategy: its name, for messages.
+
     Raises `PlanError` where a unit is decided twice or not at all, where a decision is no candidate or its
     parameters are not what its sizes cost, and `BudgetError` where the limits are exceeded.
     """

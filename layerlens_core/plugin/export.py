@@ -47,7 +47,10 @@ class ExportRequest:
 
 
 def other_methods(plan: Plan) -> dict[str, list[str]]:
-    """Layers by method, for what trains something else than LoRA: of a core a trainer would train A and B."""
+    """Layers by method, for what trains something else than LoRA: of a core a trainer would train A and B.
+
+    plan: to be exported.
+    """
     layers: dict[str, list[str]] = {}
     for decision in plan.decisions:
         if decision.method not in (LORA_METHODS - {CORE}) | {"none"}:
@@ -56,7 +59,11 @@ def other_methods(plan: Plan) -> dict[str, list[str]]:
 
 
 def require_lora(plan: Plan, trainer: str) -> None:
-    """Raises `PlanError` where the plan holds what LoRA in this trainer cannot express, or nothing to train."""
+    """Raises `PlanError` where the plan holds what LoRA in this trainer cannot express, or nothing to train.
+
+    plan: to be exported.
+    trainer: its name, for messages.
+    """
     if others := other_methods(plan):
         named = " and ".join(f"{method} to {_enumerate(layers)}" for method, layers in others.items())
         raise PlanError(
@@ -68,7 +75,11 @@ def require_lora(plan: Plan, trainer: str) -> None:
 
 
 def require_causal(plan: Plan, trainer: str) -> None:
-    """Raises `PlanError` where the plan is for another task than causal language modelling."""
+    """Raises `PlanError` where the plan is for another task than causal language modelling.
+
+    plan: to be exported.
+    trainer: its name, for messages.
+    """
     if plan.task != "causal-lm":
         heads = f" with the head {', '.join(head.name for head in plan.heads)}" if plan.heads else ""
         raise PlanError(

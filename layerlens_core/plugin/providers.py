@@ -184,5 +184,10 @@ def kind_of(provider: Provider) -> Kind:
 
 
 def strategy(name: str, select: "Select", *, summary: str = "registered in process") -> StrategyProvider:
-    """A strategy from a plain function: ``layerlens_core.register(strategy("mine", select))``."""
+    """A strategy from a plain function: ``layerlens_core.register(strategy("mine", select))``.
+
+    name: lower case.
+    select: as `Select` has it.
+    summary: one line for ``layerlens plugins``.
+    """
     return StrategyProvider(name=name, summary=summary, load=lambda: select)

@@ -120,7 +120,11 @@ class Layer:
 
 @frozen(kw_only=True)
 class Head:
-    """A task head that is trained in full beside the plan, and counted apart from it."""
+    """A task head that is trained in full beside the plan, and counted apart from it.
+
+    name: qualified, of the module.
+    parameters: that train in it.
+    """
 
     name: str
     parameters: int
@@ -128,7 +132,11 @@ class Head:
 
 @frozen(kw_only=True)
 class Skipped:
-    """A linear map that is no target, and why."""
+    """A linear map that is no target, and why.
+
+    name: qualified.
+    reason: in words.
+    """
 
     name: str
     reason: str

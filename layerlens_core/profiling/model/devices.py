@@ -19,7 +19,10 @@ _CONTAINER = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.cur
 
 
 def input_device(model: PreTrainedModel) -> torch.device:
-    """Where the model takes its inputs, also when ``device_map`` spread it over devices or offloaded its weights."""
+    """Where the model takes its inputs, also when ``device_map`` spread it over devices or offloaded its weights.
+
+    model: of transformers.
+    """
     embeddings = input_embeddings(model)
     first = None if embeddings is None else next(embeddings.parameters(), None)
     device: torch.device = (next(model.parameters()) if first is None else first).device

@@ -21,6 +21,8 @@ def untouched(model: PreTrainedModel) -> Iterator[None]:
 
     Restored are ``requires_grad`` and ``.grad`` of every parameter, the train or eval mode of every module, and the
     random state of PyTorch on every device.
+
+    model: of torch.
     """
     gradients = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
     modes = [(module, module.training) for module in model.modules()]

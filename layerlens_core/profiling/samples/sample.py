@@ -19,7 +19,12 @@ IGNORED = TOKENS["labels"]
 
 
 def micro_batches(samples: Sequence[Sample], size: int, pad_token_id: int) -> Iterator[Sample]:
-    """Batches of up to ``size`` consecutive samples, padded on the right; those that cannot share a batch do not."""
+    """Batches of up to ``size`` consecutive samples, padded on the right; those that cannot share a batch do not.
+
+    samples: in their order.
+    size: samples in a batch at most.
+    pad_token_id: what inputs are padded with.
+    """
     for _, together in runs(samples, size):
         yield collate(together, pad_token_id)
 

@@ -72,6 +72,9 @@ def problem_of(model: PreTrainedModel, labels: Tensor) -> Problem:
 def count_labels(sample: Sample, task: Task) -> int:
     """How many terms a sample's loss has; samples without any are not counted.
 
+    sample: without a batch dimension.
+    task: one of `Task`.
+
     Raises `DataError` where the task's labels are missing or of the wrong kind.
     """
     labels = sample.get("labels")

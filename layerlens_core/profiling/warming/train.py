@@ -170,7 +170,12 @@ def add_gradients(context: ActiveProfile, samples: Sequence[Sample], told: str) 
 
 
 def labelled(context: ActiveProfile, metric: str, fewest: int) -> list[Sample]:
-    """The samples with labels, in the order given. Raises `DataError` for fewer than so many."""
+    """The samples with labels, in the order given. Raises `DataError` for fewer than so many.
+
+    context: what the metric was given.
+    metric: its name, for messages.
+    fewest: samples that it needs.
+    """
     samples = [sample for sample in context.samples if count_labels(sample, context.task) > 0]
     if len(samples) < fewest:
         raise DataError(f"{metric} needs at least {fewest} samples with labels, but there are {len(samples)}")
@@ -178,7 +183,12 @@ def labelled(context: ActiveProfile, metric: str, fewest: int) -> list[Sample]:
 
 
 def disjoint(samples: Sequence[Sample], parts: int, seed: int) -> list[list[Sample]]:
-    """Parts without a sample in common, drawn: the spread of what they give holds that of the samples too."""
+    """Parts without a sample in common, drawn: the spread of what they give holds that of the samples too.
+
+    samples: to be parted.
+    parts: how many.
+    seed: that decides who goes where.
+    """
     order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed)).tolist()
     return [[samples[i] for i in order[part::parts]] for part in range(parts)]
 
@@ -186,7 +196,13 @@ def disjoint(samples: Sequence[Sample], parts: int, seed: int) -> list[list[Samp
 def drawn_batches(
     samples: Sequence[Sample], size: int, steps: int, generator: torch.Generator
 ) -> Iterator[list[Sample]]:
-    """So many batches, epoch after epoch, each in a new order; their size does not depend on the memory at hand."""
+    """So many batches, epoch after epoch, each in a new order; their size does not depend on the memory at hand.
+
+    samples: to draw from.
+    size: samples a batch.
+    steps: how many batches.
+    generator: that orders are drawn with.
+    """
     queue: list[int] = []
     size = min(size, len(samples))
     for _ in range(steps):
@@ -197,7 +213,11 @@ def drawn_batches(
 
 
 def on_device(samples: Sequence[Sample], context: ActiveProfile) -> Iterator[Sample]:
-    """Micro-batches, where the model wants its inputs."""
+    """Micro-batches, where the model wants its inputs.
+
+    samples: in their order.
+    context: what the metric was given.
+    """
     pad, device = pad_token_id(context.model, context.task, context.micro_batch), input_device(context.model)
     for batch in micro_batches(samples, context.micro_batch, pad):
         yield {key: value.to(device) for key, value in batch.items()}
