@@ -111,6 +111,8 @@ OTHERS = {
     "penalties": ({"gains": CURVES, **BOTH}, {"gains": CURVES, "penalties": {"lora": 9.0}, **BOTH}),
     "training": ({"budget": "memory=50MiB"}, {"budget": "memory=50MiB", "training": Training(batch=9)}),
     "scale": ({}, {"scale": 4}),
+    "min_rank": ({"strategy": "tempered"}, {"strategy": "tempered", "min_rank": 5}),
+    "max_rank": ({"strategy": "tempered"}, {"strategy": "tempered", "max_rank": 4}),
 }  # fmt: skip
 
 
