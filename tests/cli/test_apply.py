@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import attrs
 import peft
 import pytest
 import torch
@@ -14,7 +15,9 @@ from peft.tuners.lora import LoraLayer
 
 from layerlens_core.adaptation.attached import trainable_parameters
 from layerlens_core.adaptation.load import load
+from layerlens_core.allocation.allocate import allocate
 from layerlens_core.values.plan import Plan
+from layerlens_core.values.profile import Profile
 
 Model = Callable[[str], str]
 
@@ -115,10 +118,10 @@ def test_a_profile_whose_classes_have_no_names_can_be_applied(
 ) -> None:
     there, trained = run(), own_model("bert")
     _base("bert-classifier", str(trained)).save_pretrained(trained)
-    profile = json.loads((there / "profile.json").read_text())
-    profile["labels"] = []
-    (there / "profile.json").write_text(json.dumps(profile))
-    layerlens.ok("apply", there, "--model", trained, "--out", tmp_path / "adapter")
+    profile = attrs.evolve(Profile.load(there), labels=())
+    profile.save(tmp_path / "nameless")
+    allocate(profile, budget="params=r=2").save(tmp_path / "nameless")
+    layerlens.ok("apply", tmp_path / "nameless", "--model", trained, "--out", tmp_path / "adapter")
 
 
 def test_the_model_is_the_one_that_was_profiled_unless_another_is_named(

@@ -57,8 +57,8 @@ def processes(*commands: tuple[object, ...], world: int = 2, timeout: str = "60"
 
 
 def errors(text: str) -> list[str]:
-    """The lines that are not torch's own, which warns of its sockets."""
-    return [line for line in text.splitlines() if line and not line.startswith(("[W", "[rank", "W1"))]
+    """The lines that are neither torch's own, which warns of its sockets, nor of progress."""
+    return [line for line in text.splitlines() if line and not line.startswith(("[W", "[rank", "W1", "loading "))]
 
 
 @pytest.mark.slow
