@@ -163,6 +163,8 @@ def content(run: Path) -> dict[str, bytes]:
         data = path.read_bytes() if path.is_file() else b""
         if path.name == TRACE:
             events = [json.loads(line) for line in data.decode().split("\n") if line]
+            # The seal is of the moments too.
+            events = [event for event in events if event["event"] != "trace.sealed"]
             kept = [{name: event[name] for name in event if name not in _PASSING} for event in events]
             for event in kept:
                 event.pop("arguments", None)  # --resume, and the directory

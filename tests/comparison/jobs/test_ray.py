@@ -129,5 +129,5 @@ def test_an_end_before_its_time_is_told_and_what_is_there_is_kept(store, monkeyp
 
 def test_without_ray_the_message_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(PluginError, match=r"pip install 'layerlens-core\[ray\]'"):
+    with pytest.raises(PluginError, match=r"pip install 'ray\[tune\]' brings it"):
         run_ray(ResultStore.open(tmp_path, SETTING), JOBS, pretending, block=2)
