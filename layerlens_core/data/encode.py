@@ -10,7 +10,7 @@ from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerBas
 from layerlens_core.data.fields import Fields
 from layerlens_core.data.labels import described
 from layerlens_core.data.leading import leading, trailing
-from layerlens_core.data.parts import Parts, parts_of, text_in
+from layerlens_core.data.parts import Parts, check_template, parts_of, text_in
 from layerlens_core.data.rows import Row
 from layerlens_core.data.target import Target, UnknownLabelError
 from layerlens_core.errors import DataError, first_line
@@ -64,8 +64,8 @@ class Encoder:
     _masker: Any = field(init=False, eq=False, default=None)
 
     def __attrs_post_init__(self) -> None:
-        if self.fields.form == "messages" and self.tokenizer.chat_template is None:
-            raise DataError("the tokenizer has no chat template for messages; use prompt and completion instead")
+        if self.fields.form == "messages":
+            check_template(self.tokenizer)
         if self.task == "token-classification" and not self.tokenizer.is_fast:
             raise DataError(
                 f"{type(self.tokenizer).__name__} does not tell which word a token belongs to; token classification "

@@ -56,8 +56,7 @@ def parts_of(row: Row, fields: Fields, tokenizer: PreTrainedTokenizerBase) -> Pa
 
 def _templated(messages: list[dict[str, Any]], answers: int, tokenizer: PreTrainedTokenizerBase) -> Parts:
     """Messages as the tokenizer's chat template renders them, with the last ones as the completion."""
-    if tokenizer.chat_template is None:
-        raise DataError("the tokenizer has no chat template for messages; use prompt and completion as texts instead")
+    check_template(tokenizer)
     try:
         prompt = str(tokenizer.apply_chat_template(messages[:-answers], tokenize=False, add_generation_prompt=True))
         whole = str(tokenizer.apply_chat_template(messages, tokenize=False))
@@ -70,6 +69,12 @@ def _templated(messages: list[dict[str, Any]], answers: int, tokenizer: PreTrain
     # The rendered answer does not begin as the template's prompt ends; then the bare answer and its end must do.
     bare = "".join(message["content"] for message in messages[-answers:])
     return Parts(prompt, bare + (tokenizer.eos_token or ""), templated=True)
+
+
+def check_template(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raises `DataError` where a tokenizer cannot render messages."""
+    if tokenizer.chat_template is None:
+        raise DataError("the tokenizer has no chat template for messages; use prompt and completion instead")
 
 
 def text_in(row: Row, field: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from layerlens_core.data.readers.jsonl_file import check_characters, jsonl_rows, row_of
+from layerlens_core.data.readers.jsonl_file import SURROGATE, check_characters, jsonl_rows, row_of
 from layerlens_core.data.readers.opened import opened
 from layerlens_core.errors import DataError
 from layerlens_core.files.json_text import parse
@@ -24,19 +24,26 @@ def json_rows(path: Path, wanted: Collection[int] | None = None) -> Iterator[tup
     if not beginning.startswith(b"["):
         yield from jsonl_rows(path, wanted)
         return
-    for place, value in enumerate(_array(path)):
+    content = _content(path)
+    escaped = SURROGATE.search(content) is not None
+    for place, value in enumerate(_array(content, path)):
         if wanted is None or place in wanted:
             where = f"{path}, entry {place + 1}"
             row = row_of(value, where, of="entry")
-            check_characters(row, where)
+            if escaped:
+                check_characters(row, where)
             yield place, row
 
 
-def _array(path: Path) -> list[Any]:
+def _content(path: Path) -> bytes:
     with opened(path) as file:
-        content = file.read(LARGEST_ARRAY + 1)
+        content: bytes = file.read(LARGEST_ARRAY + 1)
     if len(content) > LARGEST_ARRAY:
         raise DataError(f"{path} is one array of over {LARGEST_ARRAY >> 30} GiB; write one object a line (JSONL)")
+    return content
+
+
+def _array(content: bytes, path: Path) -> list[Any]:
     try:
         values = parse(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:

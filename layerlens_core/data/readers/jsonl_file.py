@@ -14,7 +14,7 @@ from layerlens_core.files.json_text import parse
 LONGEST_LINE = 2**28
 _NAMES = {list: "array", str: "string", int: "number", float: "number", bool: "boolean", type(None): "null"}
 #: An escape that may stand for half a character.
-_SURROGATE = re.compile(rb"\\ud[89a-f]", re.IGNORECASE)
+SURROGATE = re.compile(rb"\\ud[89a-f]", re.IGNORECASE)
 
 
 def jsonl_rows(path: Path, wanted: Collection[int] | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -83,6 +83,6 @@ def _row(line: bytes, where: str) -> dict[str, Any]:
     except ValueError as error:
         raise DataError(f"{where}, cannot be read: {error}") from None
     row = row_of(value, where)
-    if _SURROGATE.search(line):
+    if SURROGATE.search(line):
         check_characters(row, where)
     return row
